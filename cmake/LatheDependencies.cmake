@@ -1,0 +1,23 @@
+# Third-party libraries, all from Debian packages. Header-only where they end up inside liblathe.so, so that it carries no NEEDED
+# entry for them.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)           # use fmt::fmt-header-only
+find_package(nlohmann_json REQUIRED) # use nlohmann_json::nlohmann_json
+find_package(CLI11 REQUIRED)         # use CLI11::CLI11
+
+add_library(lathe_xxhash INTERFACE)
+target_compile_definitions(lathe_xxhash INTERFACE XXH_INLINE_ALL)
+
+add_library(lathe_spdlog INTERFACE)  # header-only, with the external fmt
+target_compile_definitions(lathe_spdlog INTERFACE SPDLOG_FMT_EXTERNAL)
+target_link_libraries(lathe_spdlog INTERFACE fmt::fmt-header-only)
+
+add_library(lathe_boost_context INTERFACE)
+target_link_libraries(lathe_boost_context INTERFACE /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/libboost_context.a)
+
+if(LATHE_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(LATHE_BENCH)
+  find_package(benchmark REQUIRED)
+endif()
