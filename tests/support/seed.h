@@ -1,0 +1,12 @@
+// Seeds of random tests: fresh in every run, printed, and repeatable.
+#pragma once
+
+#include <cstdint>
+
+namespace lathe::testing {
+
+/// The seed of this test program's run: LATHE_TEST_SEED when set, else a fresh one. Prints "seed N (LATHE_TEST_SEED=N repeats it)"
+/// the first time it is asked for. Thread-safe.
+uint64_t seed();
+
+}  // namespace lathe::testing
