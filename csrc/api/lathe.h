@@ -1,0 +1,7 @@
+// Everything a C++ program needs of Lathe.
+#pragma once
+
+#include "lathe/api/attention.h"
+#include "lathe/api/error.h"
+#include "lathe/api/merge.h"
+#include "lathe/base/version.h"
