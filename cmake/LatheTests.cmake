@@ -1,12 +1,12 @@
 include(GoogleTest)
 
-# lathe_test(<name> SOURCES <files...> [LIBS <targets...>] [LABELS <labels...>] [TIMEOUT <seconds>])
+# lathe_test(<name> SOURCES <files...> [LIBS <targets...>] [LABELS <one label>] [TIMEOUT <seconds>])
 #
 # One GoogleTest program, <name>, of which every test runs alone through ctest as <name>.<Suite>.<Test>. LABELS full marks what only
 # `./x test --full` runs, LABELS gpu what needs a device. Tests are discovered when ctest starts, not while building: a program that
 # cannot start fails its own test, not the build. All programs may include lathe/testing/ (tests/support: temporary folders, seeds).
 function(lathe_test name)
-  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(T "" "TIMEOUT;LABELS" "SOURCES;LIBS" ${ARGN})
   if(NOT T_SOURCES)
     message(FATAL_ERROR "lathe_test(${name}): SOURCES is empty")
   endif()
