@@ -1,0 +1,408 @@
+#include "lathe/cache/disk_cache.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <string>
+
+#include "lathe/testing/temp_dir.h"
+#include "support.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::entry_for;
+using ::testing::HasSubstr;
+using testing::TempDir;
+using testing::Warnings;
+
+CacheOptions at(const fs::path& root, CacheMode mode = CacheMode::read_write, bool shared = false) {
+  return {root.string(), mode, shared};
+}
+
+mode_t mode_of(const fs::path& path) {
+  struct stat found {};
+  EXPECT_EQ(lstat(path.c_str(), &found), 0) << path;
+  return found.st_mode & 07777;
+}
+
+TEST(DiskCache, MissesThenStoresThenHits) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  const Entry entry = entry_for(std::string("any\0bytes\xff", 10), 1, 5000);
+  EXPECT_FALSE(cache.find(entry.key));
+  EXPECT_TRUE(cache.store(entry));
+  auto found = cache.find(entry.key);
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(testing::equal(*found, entry));
+  EXPECT_TRUE(DiskCache(at(dir / "root")).find(entry.key)) << "a later process";
+
+  CacheStats stats = cache.stats();
+  EXPECT_EQ(stats.misses, 1u);
+  EXPECT_EQ(stats.stores, 1u);
+  EXPECT_EQ(stats.hits, 1u);
+  EXPECT_EQ(stats.rejected + stats.collisions + stats.errors, 0u);
+  EXPECT_EQ(stats.bytes_written, encode(entry).size());
+  EXPECT_EQ(stats.bytes_read, stats.bytes_written);
+}
+
+TEST(DiskCache, LaysFilesOutAsDocumentedAndForUsAlone) {
+  TempDir dir;
+  mode_t old = umask(0);
+  DiskCache cache(at(dir / "root"));
+  const Entry entry = entry_for("k", 1, 10);
+  EXPECT_TRUE(cache.store(entry));
+  umask(old);
+  const std::string name = digest_of(std::as_bytes(std::span(entry.key))).hex();
+  const fs::path shard = dir / "root" / "v1" / name.substr(0, 2);
+  EXPECT_EQ(cache.path_of("k"), (shard / (name + ".lathe")).string());
+  EXPECT_EQ(testing::file_bytes(cache.path_of("k")), encode(entry));
+  EXPECT_EQ(mode_of(cache.path_of("k")), 0600u);
+  EXPECT_EQ(mode_of(shard), 0700u);
+  EXPECT_EQ(mode_of(dir / "root" / "v1"), 0700u);
+  EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+}
+
+TEST(DiskCache, AStoreReplacesTheEntryWhole) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  EXPECT_TRUE(cache.store(entry_for("k", 1, 5000)));
+  EXPECT_TRUE(cache.store(entry_for("k", 2, 10)));
+  EXPECT_TRUE(testing::equal(*cache.find("k"), entry_for("k", 2, 10)));
+  EXPECT_EQ(cache.list().size(), 1u);
+}
+
+// With four hash bits, 64 keys share 16 names: each find must give its own entry or none.
+TEST(DiskCache, ACollisionIsAMiss) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"), {real_fs(), 4});
+  for (int i = 0; i < 64; i++) {
+    const Entry entry = entry_for("key " + std::to_string(i), i, 100);
+    ASSERT_TRUE(cache.store(entry));
+    ASSERT_TRUE(testing::equal(*cache.find(entry.key), entry));
+  }
+  EXPECT_LE(cache.list().size(), 16u);
+  size_t hits = 0;
+  for (int i = 0; i < 64; i++) {
+    const std::string key = "key " + std::to_string(i);
+    if (auto found = cache.find(key)) {
+      hits++;
+      ASSERT_EQ(found->key, key);
+      ASSERT_TRUE(testing::is_genuine(*found));
+    }
+  }
+  EXPECT_EQ(hits, cache.list().size());
+  EXPECT_EQ(cache.stats().collisions, 64 - hits);
+  EXPECT_EQ(cache.stats().misses, 64 - hits);
+}
+
+TEST(DiskCache, AnEntryUnderAnotherKeysNameIsAMiss) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  EXPECT_TRUE(cache.store(entry_for("a", 1, 10)));
+  EXPECT_TRUE(cache.store(entry_for("b", 1, 10)));
+  fs::copy_file(cache.path_of("a"), cache.path_of("b"), fs::copy_options::overwrite_existing);
+  EXPECT_FALSE(cache.find("b"));
+  EXPECT_EQ(cache.stats().collisions, 1u);
+  EXPECT_TRUE(cache.find("a"));
+}
+
+// What stands in the entry's place, and whether the next store mends it.
+struct Damage {
+  const char* name;
+  std::function<void(const fs::path&)> make;
+  bool error = false;  // counted as a failed call, not as a rejected file
+  bool mends = true;
+  bool needs_superuser = false;
+};
+
+std::vector<Damage> damages() {
+  auto changed = [](std::function<void(Bytes&)> change) {
+    return [change](const fs::path& file) {
+      Bytes bytes = testing::file_bytes(file);
+      change(bytes);
+      testing::write_file(file, bytes);
+    };
+  };
+  return {
+      {"FlippedBit", changed([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; })},
+      {"Truncated", changed([](Bytes& b) { b.pop_back(); })},
+      {"Empty", changed([](Bytes& b) { b.clear(); })},
+      {"Grown", changed([](Bytes& b) { b.push_back(std::byte{0}); })},
+      {"ZeroFilled", changed([](Bytes& b) { std::fill(b.begin(), b.end(), std::byte{0}); })},
+      {"OtherSchema", changed([](Bytes& b) { b[8] = std::byte{2}; })},
+      {"HugeAndSparse", [](const fs::path& file) { ASSERT_EQ(truncate(file.c_str(), off_t{1} << 40), 0); }},
+      {"WritableByAll", [](const fs::path& file) { ASSERT_EQ(chmod(file.c_str(), 0666), 0); }},
+      {"ForeignOwner", [](const fs::path& file) { ASSERT_EQ(chown(file.c_str(), testing::kOtherUser, 0), 0); }, false, true, true},
+      {"Fifo",
+       [](const fs::path& file) {
+         fs::remove(file);
+         ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
+       }},
+      {"Symlink",
+       [](const fs::path& file) {
+         fs::rename(file, file.string() + ".moved");
+         fs::create_symlink(file.string() + ".moved", file);
+       },
+       true},
+      {"Directory",
+       [](const fs::path& file) {
+         fs::remove(file);
+         fs::create_directory(file);
+         fs::permissions(file, fs::perms(0700));
+       },
+       false, false},
+      {"ShardIsASymlink",
+       [](const fs::path& file) {
+         fs::path shard = file.parent_path();
+         fs::rename(shard, shard.string() + ".moved");
+         fs::create_directory_symlink(shard.string() + ".moved", shard);
+       },
+       true, false},
+      {"ShardIsWritableByAll", [](const fs::path& file) { ASSERT_EQ(chmod(file.parent_path().c_str(), 0777), 0); }, true, false},
+      {"SchemaDirectoryIsASymlink",
+       [](const fs::path& file) {
+         fs::path schema = file.parent_path().parent_path();
+         fs::rename(schema, schema.string() + ".moved");
+         fs::create_directory_symlink(schema.string() + ".moved", schema);
+       },
+       true, false},
+  };
+}
+
+class DamagedEntry : public ::testing::TestWithParam<Damage> {};
+
+TEST_P(DamagedEntry, IsAMissWithOneWarningUntilStoredAgain) {
+  const Damage& damage = GetParam();
+  if (damage.needs_superuser && geteuid() != 0) GTEST_SKIP() << "needs the superuser, to give files away";
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  const Entry entry = entry_for("k", 1, 1000);
+  ASSERT_TRUE(cache.store(entry));
+  damage.make(cache.path_of("k"));
+
+  Warnings warnings;
+  EXPECT_FALSE(cache.find("k"));
+  EXPECT_FALSE(cache.find("k"));
+  EXPECT_EQ(warnings.all().size(), 1u);
+  EXPECT_EQ(cache.stats().misses, 2u);
+  EXPECT_EQ(cache.stats().rejected, damage.error ? 0u : 2u);
+  EXPECT_EQ(cache.stats().errors, damage.error ? 2u : 0u);
+  EXPECT_FALSE(cache.read_file(digest_of(std::as_bytes(std::span(entry.key))).hex()).ok());
+
+  EXPECT_EQ(cache.store(entry), damage.mends);
+  auto found = cache.find("k");
+  EXPECT_EQ(found.has_value(), damage.mends);
+  if (found) {
+    EXPECT_TRUE(testing::equal(*found, entry));
+  }
+  EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(, DamagedEntry, ::testing::ValuesIn(damages()), [](const auto& test) { return test.param.name; });
+
+TEST(DiskCache, PlantedSymlinksLeaveTheirTargetAlone) {
+  TempDir dir;
+  testing::write_file(dir / "canary", "canary");
+  testing::FaultyFs zeros;
+  zeros.fixed_random = true;
+  DiskCache cache(at(dir / "root"), {zeros});
+  const Entry entry = entry_for("k", 1, 100);
+  const fs::path file = cache.path_of("k");
+  fs::create_directories(file.parent_path());
+  for (const fs::path& made : {file.parent_path(), file.parent_path().parent_path()}) fs::permissions(made, fs::perms(0700));
+
+  // At the entry's name, to a file: replaced, not followed.
+  fs::create_symlink(dir / "canary", file);
+  EXPECT_TRUE(cache.store(entry));
+  EXPECT_FALSE(fs::is_symlink(file));
+  EXPECT_TRUE(cache.find("k"));
+
+  // At the temporary name that the next store will draw: to a file, and to a name that O_CREAT would make.
+  Warnings warnings;
+  for (const char* target : {"canary", "absent"}) {
+    const fs::path temp = file.parent_path() / "0000000000000000.tmp";
+    fs::create_symlink(dir / target, temp);
+    EXPECT_FALSE(cache.store(entry_for("k", 2, 100)));
+    EXPECT_TRUE(fs::is_symlink(temp)) << "what others made is not ours to remove";
+    fs::remove(temp);
+  }
+  EXPECT_TRUE(testing::equal(*cache.find("k"), entry));
+  EXPECT_EQ(testing::file_bytes(dir / "canary").size(), 6u);
+  EXPECT_FALSE(fs::exists(dir / "absent"));
+  EXPECT_EQ(cache.stats().errors, 2u);
+}
+
+TEST(DiskCache, ReadOnlyModeReadsAndWritesNothing) {
+  TempDir dir;
+  ASSERT_TRUE(DiskCache(at(dir / "root")).store(entry_for("k", 1, 100)));
+  Warnings warnings;
+  DiskCache cache(at(dir / "root", CacheMode::read_only));
+  EXPECT_TRUE(cache.on_disk());
+  EXPECT_FALSE(cache.writable());
+  EXPECT_TRUE(cache.find("k"));
+  EXPECT_FALSE(cache.find("other"));
+  EXPECT_FALSE(cache.store(entry_for("other", 1, 100)));
+  EXPECT_EQ(cache.list().size(), 1u);
+  EXPECT_EQ(cache.stats().errors, 0u);
+  EXPECT_TRUE(warnings.all().empty());
+}
+
+TEST(DiskCache, OffTouchesNothingAndDoesNotWarn) {
+  TempDir dir;
+  Warnings warnings;
+  DiskCache cache(at(dir / "root", CacheMode::off));
+  EXPECT_FALSE(cache.on_disk());
+  EXPECT_FALSE(cache.store(entry_for("k", 1, 100)));
+  EXPECT_FALSE(cache.find("k"));
+  EXPECT_THAT(cache.why_off(), HasSubstr("off"));
+  EXPECT_FALSE(fs::exists(dir / "root"));
+  EXPECT_TRUE(warnings.all().empty());
+}
+
+TEST(DiskCache, OptionsComeFromTheEnvironment) {
+  EXPECT_TRUE(testing::in_child([]() -> std::string {
+    Warnings warnings;
+    for (auto [text, mode] : {std::pair{"rw", CacheMode::read_write}, std::pair{"ro", CacheMode::read_only},
+                              std::pair{"off", CacheMode::off}, std::pair{"", CacheMode::read_write}}) {
+      setenv("LATHE_CACHE_MODE", text, 1);
+      if (CacheOptions::from_environment().mode != mode) return std::string("LATHE_CACHE_MODE=") + text;
+    }
+    if (!warnings.all().empty()) return "warned";
+    setenv("LATHE_CACHE_MODE", "readonly", 1);
+    if (CacheOptions::from_environment().mode != CacheMode::off) return "an unknown mode is not off";
+    if (warnings.all().size() != 1 || warnings.all()[0].find("readonly") == std::string::npos) return "no warning with the value";
+    unsetenv("LATHE_CACHE_SHARED");
+    if (CacheOptions::from_environment().shared) return "shared by default";
+    setenv("LATHE_CACHE_SHARED", "1", 1);
+    return CacheOptions::from_environment().shared ? "" : "not shared";
+  }));
+}
+
+TEST(DiskCache, OddNamesOfTheRootAreJustNames) {
+  TempDir dir;
+  for (const char* name : {"a b;touch x", "$(touch x)", "-rf", "new\nline", "%s%n", "{}"}) {
+    DiskCache cache(at(dir / name));
+    ASSERT_TRUE(cache.store(entry_for("k", 1, 100))) << name;
+    ASSERT_TRUE(cache.find("k")) << name;
+    ASSERT_TRUE(fs::exists(cache.path_of("k"))) << name;
+  }
+  EXPECT_FALSE(fs::exists(dir / "x"));
+  EXPECT_FALSE(fs::exists(fs::current_path() / "x"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), {}), 6);
+}
+
+TEST(DiskCache, ListsEntriesAndNothingElse) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  EXPECT_TRUE(cache.list().empty());
+  std::set<std::string> expected;
+  for (int i = 0; i < 20; i++) {
+    const Entry entry = entry_for("key " + std::to_string(i), 1, 10);
+    ASSERT_TRUE(cache.store(entry));
+    expected.insert(digest_of(std::as_bytes(std::span(entry.key))).hex());
+  }
+  const fs::path shard = fs::path(cache.path_of("key 0")).parent_path();
+  testing::write_file(shard / "0123456789abcdef.tmp", "half");
+  testing::write_file(shard / "notes.txt", "x");
+  testing::write_file(shard / (std::string(32, 'Z') + ".lathe"), "x");
+  fs::create_symlink("/dev/null", shard / (shard.filename().string() + std::string(30, '0') + ".lathe"));
+  testing::write_file(dir / "root" / "v1" / "README", "x");
+
+  std::set<std::string> names;
+  for (const DiskCache::Listing& item : cache.list()) {
+    names.insert(item.name);
+    EXPECT_GT(item.bytes, kEntryHeaderBytes + kEntryTrailerBytes);
+    EXPECT_NEAR(static_cast<double>(item.mtime), static_cast<double>(time(nullptr)), 600);
+    Result<Entry> entry = cache.read_file(item.name);
+    ASSERT_TRUE(entry.ok()) << entry.status().to_string();
+    EXPECT_TRUE(testing::is_genuine(*entry));
+  }
+  EXPECT_EQ(names, expected);
+}
+
+TEST(DiskCache, ReadFileTakesOnlyEntryNames) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  const Entry entry = entry_for("k", 1, 10);
+  ASSERT_TRUE(cache.store(entry));
+  const std::string good = digest_of(std::as_bytes(std::span(entry.key))).hex();
+  fs::copy_file(cache.path_of("k"), dir / "outside.lathe");
+  EXPECT_TRUE(cache.read_file(good).ok());
+  std::string nul = good;
+  nul[10] = '\0';
+  for (const std::string& name : {std::string(), std::string("../../outside"), "../" + good.substr(3), "/" + good.substr(1),
+                                  good + "0", good.substr(1), std::string(32, 'A'), std::string(32, '.'), nul, good + ".lathe"}) {
+    EXPECT_EQ(cache.read_file(name).status().code(), Code::invalid_argument) << name;
+  }
+  EXPECT_EQ(cache.read_file(std::string(32, '0')).status().code(), Code::unavailable);
+}
+
+TEST(DiskCache, AnEntryOutsideTheLimitsIsNotStored) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  Warnings warnings;
+  EXPECT_FALSE(cache.store({"k", std::string(kMaxMetadataBytes + 1, ' '), {}}));
+  EXPECT_FALSE(cache.store({"k", std::string(kMaxMetadataBytes + 1, ' '), {}}));
+  EXPECT_EQ(cache.stats().errors, 2u);
+  EXPECT_EQ(warnings.all().size(), 1u);
+  EXPECT_FALSE(fs::exists(cache.path_of("k")));
+}
+
+TEST(DiskCache, OutlivesTheRemovalOfItsRoot) {
+  TempDir dir;
+  Warnings warnings;
+  DiskCache cache(at(dir / "root"));
+  ASSERT_TRUE(cache.store(entry_for("k", 1, 10)));
+  fs::remove_all(dir / "root" / "v1");
+  EXPECT_FALSE(cache.find("k"));
+  EXPECT_TRUE(cache.store(entry_for("k", 1, 10))) << "an emptied root fills again";
+  fs::remove_all(dir / "root");
+  EXPECT_FALSE(cache.find("k"));
+  EXPECT_FALSE(cache.store(entry_for("k", 1, 10)));
+  EXPECT_TRUE(cache.list().empty());
+}
+
+// The descriptor stays with the directory that was checked, whatever is put in its place.
+TEST(DiskCache, ARootSwappedUnderneathIsNotFollowed) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  fs::rename(dir / "root", dir / "moved");
+  fs::create_directory(dir / "other");
+  fs::create_directory_symlink(dir / "other", dir / "root");
+  EXPECT_TRUE(cache.store(entry_for("k", 1, 10)));
+  EXPECT_TRUE(cache.find("k"));
+  EXPECT_TRUE(fs::is_empty(dir / "other"));
+  EXPECT_TRUE(fs::exists(dir / "moved" / "v1"));
+}
+
+TEST(DiskCache, SharedGivesTheGroupItsRights) {
+  TempDir dir;
+  mode_t old = umask(077);
+  fs::create_directory(dir / "root");
+  ASSERT_EQ(chmod((dir / "root").c_str(), 02770), 0);
+  DiskCache cache(at(dir / "root", CacheMode::read_write, true));
+  EXPECT_TRUE(cache.store(entry_for("k", 1, 10)));
+  umask(old);
+  const fs::path file = cache.path_of("k");
+  EXPECT_EQ(mode_of(file), 0640u);
+  EXPECT_EQ(mode_of(file.parent_path()), 02770u);
+  EXPECT_EQ(mode_of(file.parent_path().parent_path()), 02770u);
+  EXPECT_TRUE(cache.find("k"));
+  if (geteuid() == 0) {
+    ASSERT_EQ(chown(file.c_str(), testing::kOtherUser, 0), 0);
+    EXPECT_TRUE(cache.find("k")) << "an entry of another member of the group";
+    Warnings warnings;
+    EXPECT_FALSE(DiskCache(at(dir / "root")).on_disk()) << "not without being told";
+  }
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,213 @@
+// The cache on a system whose Nth call fails: never a wrong byte, never a crash, never a leaked descriptor.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "lathe/cache/disk_cache.h"
+#include "lathe/testing/temp_dir.h"
+#include "support.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::entry_for;
+using testing::FaultyFs;
+using testing::TempDir;
+using testing::Warnings;
+
+struct Fault {
+  int error;
+  bool persistent;
+  bool shared;
+};
+
+// One life of a cache: everything it can do, on a root that holds "old" already. Checks every answer; returns how much succeeded.
+int live(FaultyFs& system, const fs::path& root, bool shared) {
+  int done = 0;
+  DiskCache cache({root.string(), CacheMode::read_write, shared}, {system});
+  EXPECT_EQ(cache.on_disk(), cache.why_off().empty());
+  for (const char* key : {"old", "new"}) {
+    if (auto found = cache.find(key)) {
+      EXPECT_EQ(found->key, key);
+      EXPECT_TRUE(testing::is_genuine(*found));
+      done++;
+    }
+    if (cache.store(entry_for(key, 2, 3000))) done++;
+    if (auto found = cache.find(key)) {
+      EXPECT_EQ(found->key, key);
+      EXPECT_TRUE(testing::is_genuine(*found));
+      done++;
+    }
+  }
+  for (const DiskCache::Listing& item : cache.list()) {
+    Result<Entry> entry = cache.read_file(item.name);
+    if (entry) {
+      EXPECT_TRUE(testing::is_genuine(*entry));
+      done++;
+    }
+  }
+  EXPECT_EQ(cache.stats().rejected, 0u) << "a failing call must not pass for a damaged file, nor make one";
+  return done;
+}
+
+// Of a life without a fault on an empty root: 2 stores, 2 finds after them, 2 files read. One that holds "old" gives one more.
+constexpr int kAllDone = 6;
+
+class FaultSweep : public ::testing::TestWithParam<Fault> {};
+
+TEST_P(FaultSweep, EveryCallMayFail) {
+  const Fault fault = GetParam();
+  Warnings warnings;
+  int done = 0;
+  bool tripped = true;
+  for (int n = 1; tripped; n++) {
+    SCOPED_TRACE("call " + std::to_string(n));
+    TempDir dir;
+    const fs::path root = dir / "a/root";
+    ASSERT_TRUE(DiskCache({root.string(), CacheMode::read_write, fault.shared}).store(entry_for("old", 1, 3000)));
+    if (n % 2 == 0) fs::remove_all(dir / "a");  // also with everything still to be made
+    FaultyFs system;
+    system.fail_at = n;
+    system.error = fault.error;
+    system.persistent = fault.persistent;
+    system.most = 1000;
+    done = live(system, root, fault.shared);
+    tripped = system.tripped();
+    EXPECT_EQ(system.open_descriptors(), 0);
+    if (!fault.persistent || !tripped) {
+      EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+    }
+
+    // Whatever happened, the next process is served.
+    DiskCache next({root.string(), CacheMode::read_write, fault.shared});
+    ASSERT_TRUE(next.writable());
+    for (const char* key : {"old", "new"}) {
+      auto found = next.find(key);
+      EXPECT_TRUE(!found || testing::is_genuine(*found));
+    }
+    EXPECT_TRUE(next.store(entry_for("next", 1, 100)));
+    EXPECT_TRUE(next.find("next"));
+    EXPECT_EQ(next.stats().rejected, 0u);
+    if (HasFailure()) return;
+  }
+  EXPECT_GE(done, kAllDone) << "the last run, which no fault reached";
+}
+
+std::vector<Fault> faults() {
+  std::vector<Fault> out;
+  for (bool persistent : {false, true}) {
+    for (int error : {ENOSPC, EIO, EINTR, ENOENT, EEXIST, EROFS}) out.push_back({error, persistent, false});
+    out.push_back({EIO, persistent, true});
+  }
+  return out;
+}
+
+std::string name_of(const ::testing::TestParamInfo<Fault>& test) {
+  const Fault& fault = test.param;
+  return std::string(strerrorname_np(fault.error)) + (fault.persistent ? "_Persistent" : "_Once") + (fault.shared ? "_Shared" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(, FaultSweep, ::testing::ValuesIn(faults()), name_of);
+
+TEST(Faults, SignalsAreNotNoticed) {
+  TempDir dir;
+  FaultyFs system;
+  system.interrupts = true;
+  DiskCache cache({(dir / "root").string(), CacheMode::read_write, false}, {system});
+  const Entry entry = entry_for("k", 1, 5000);
+  ASSERT_TRUE(cache.store(entry)) << cache.why_off();
+  ASSERT_TRUE(cache.find("k"));
+  EXPECT_EQ(cache.stats().errors, 0u);
+}
+
+TEST(Faults, ShortReadsAndWritesGoOn) {
+  TempDir dir;
+  for (size_t most : {1, 2, 7, 4096}) {
+    FaultyFs system;
+    system.most = most;
+    DiskCache cache({(dir / std::to_string(most)).string(), CacheMode::read_write, false}, {system});
+    const Entry entry = entry_for("k", 1, 5000);
+    ASSERT_TRUE(cache.store(entry));
+    auto found = cache.find("k");
+    ASSERT_TRUE(found);
+    EXPECT_TRUE(testing::equal(*found, entry));
+  }
+}
+
+TEST(Faults, AFileThatTakesNothingIsGivenUp) {
+  TempDir dir;
+  Warnings warnings;
+  FaultyFs system;
+  DiskCache cache({(dir / "root").string(), CacheMode::read_write, false}, {system});
+  system.most = 0;
+  EXPECT_FALSE(cache.store(entry_for("k", 1, 100)));
+  EXPECT_FALSE(fs::exists(cache.path_of("k")));
+  EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+}
+
+TEST(Faults, ALongTroubleIsOneWarning) {
+  TempDir dir;
+  Warnings warnings;
+  FaultyFs system;
+  DiskCache cache({(dir / "root").string(), CacheMode::read_write, false}, {system});
+  system.fail_at = system.calls() + 1;
+  system.error = ENOSPC;
+  system.persistent = true;
+  for (int i = 0; i < 100; i++) EXPECT_FALSE(cache.store(entry_for("k", i, 100)));
+  EXPECT_EQ(cache.stats().errors, 100u);
+  ASSERT_EQ(warnings.all().size(), 1u);
+  EXPECT_NE(warnings.all()[0].find("No space left on device"), std::string::npos);
+}
+
+void write_text(const char* path, const std::string& text) {
+  std::ofstream(path) << text;
+}
+
+// A file system of 64 KiB of our own, where the system allows one.
+bool mount_small_disk(const fs::path& where) {
+  const unsigned user = geteuid();
+  const unsigned group = getegid();
+  if (unshare(CLONE_NEWNS | (user == 0 ? 0 : CLONE_NEWUSER)) != 0) return false;
+  if (user != 0) {
+    write_text("/proc/self/setgroups", "deny");
+    write_text("/proc/self/uid_map", "0 " + std::to_string(user) + " 1");
+    write_text("/proc/self/gid_map", "0 " + std::to_string(group) + " 1");
+  }
+  return mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         mount("tmpfs", where.c_str(), "tmpfs", 0, "size=64k,mode=0700") == 0;
+}
+
+TEST(Faults, AFullDiskKeepsNoPartialFile) {
+  TempDir dir;
+  if (!testing::in_child([&] { return mount_small_disk(dir.path()) ? "" : "no mount"; })) {
+    GTEST_SKIP() << "this system lets us mount nothing, not even in a namespace of our own";
+  }
+  EXPECT_TRUE(testing::in_child([&]() -> std::string {
+    if (!mount_small_disk(dir.path())) return "cannot mount";
+    Warnings warnings;
+    DiskCache cache({(dir / "root").string(), CacheMode::read_write, false});
+    int stored = 0;
+    for (int i = 0; i < 40; i++) stored += cache.store(entry_for("key " + std::to_string(i), 1, 9000)) ? 1 : 0;
+    if (stored == 0 || stored == 40) return "stored " + std::to_string(stored);
+    if (!testing::temporaries_in(dir.path()).empty()) return "a partial file is left";
+    int hits = 0;
+    for (int i = 0; i < 40; i++) {
+      auto found = cache.find("key " + std::to_string(i));
+      if (found && !testing::is_genuine(*found)) return "a wrong entry";
+      hits += found ? 1 : 0;
+    }
+    if (hits != stored || cache.stats().rejected != 0) return std::to_string(hits) + " hits of " + std::to_string(stored);
+    return warnings.all().size() == 1 ? "" : "not one warning";
+  }));
+}
+
+}  // namespace
+}  // namespace lathe

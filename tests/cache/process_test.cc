@@ -1,0 +1,134 @@
+// Threads and processes on one root. Every entry follows from its key and version, so each reader can tell by itself whether it is
+// right.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lathe/cache/disk_cache.h"
+#include "lathe/testing/seed.h"
+#include "lathe/testing/temp_dir.h"
+#include "support.h"
+
+namespace lathe {
+namespace {
+
+using testing::entry_for;
+using testing::TempDir;
+
+constexpr int kKeys = 6;
+
+std::string key_of(unsigned i) {
+  return "key " + std::to_string(i % kKeys);
+}
+
+// Stores and finds at random; the complaint, or nothing.
+std::string work(DiskCache& cache, uint64_t seed, int steps) {
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < steps; i++) {
+    const std::string key = key_of(static_cast<unsigned>(random()));
+    if (random() % 2 == 0) {
+      if (!cache.store(entry_for(key, static_cast<int>(random() % 1000), 1 + random() % 20000))) return "a store failed";
+    } else if (auto found = cache.find(key); found && (found->key != key || !testing::is_genuine(*found))) {
+      return "a wrong entry for " + key;
+    }
+  }
+  CacheStats stats = cache.stats();
+  if (stats.rejected + stats.collisions + stats.errors != 0) return "damage was seen";
+  return "";
+}
+
+TEST(Threads, ShareOneCache) {
+  TempDir dir;
+  DiskCache cache({(dir / "root").string(), CacheMode::read_write, false});
+  std::vector<std::string> complaints(4);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < complaints.size(); t++) {
+    threads.emplace_back([&, t] { complaints[t] = work(cache, testing::seed() + t, 150); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& complaint : complaints) EXPECT_EQ(complaint, "");
+  CacheStats stats = cache.stats();
+  EXPECT_EQ(stats.hits + stats.misses + stats.stores, 4u * 150u);
+  EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+}
+
+pid_t start(const std::function<std::string()>& body) {
+  std::fflush(nullptr);
+  pid_t child = fork();
+  if (child == 0) {
+    std::string complaint = body();
+    if (!complaint.empty()) std::fprintf(stderr, "child: %s\n", complaint.c_str());
+    _exit(complaint.empty() ? 0 : 1);
+  }
+  return child;
+}
+
+int wait_for(pid_t child) {
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status;
+}
+
+// Half of them open the root themselves, at once, while it is being made; half go on with the cache that they were forked with.
+TEST(Processes, ShareOneRoot) {
+  TempDir dir;
+  const CacheOptions options{(dir / "a/root").string(), CacheMode::read_write, false};
+  std::vector<pid_t> children;
+  auto own = [&](uint64_t seed) {
+    return start([&options, seed] {
+      DiskCache cache(options);
+      return work(cache, seed, 150);
+    });
+  };
+  const uint64_t seed = testing::seed();
+  for (uint64_t i = 0; i < 4; i++) children.push_back(own(seed + i));
+  DiskCache inherited(options);
+  for (uint64_t i = 4; i < 8; i++) children.push_back(start([&inherited, seed, i] { return work(inherited, seed + i, 150); }));
+  for (pid_t child : children) {
+    ASSERT_GT(child, 0);
+    EXPECT_EQ(wait_for(child), 0);
+  }
+  EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+}
+
+TEST(Processes, KilledWhileStoringLeaveNoCorruptEntry) {
+  constexpr int kKills = 200;
+  TempDir dir;
+  const CacheOptions options{(dir / "root").string(), CacheMode::read_write, false};
+  std::mt19937_64 random(testing::seed());
+  DiskCache reader(options);
+  for (int round = 0; round < kKills; round++) {
+    const uint64_t seed = random();
+    pid_t writer = start([&]() -> std::string {
+      DiskCache cache(options);
+      for (uint64_t i = seed % 1000;; i++) cache.store(entry_for(key_of(static_cast<unsigned>(i)), static_cast<int>(i), 100000));
+    });
+    ASSERT_GT(writer, 0);
+    usleep(static_cast<useconds_t>(random() % 8000));
+    kill(writer, SIGKILL);
+    EXPECT_TRUE(WIFSIGNALED(wait_for(writer)));
+    for (unsigned k = 0; k < kKeys; k++) {
+      auto found = reader.find(key_of(k));
+      ASSERT_TRUE(!found || testing::is_genuine(*found)) << "round " << round;
+    }
+  }
+  const CacheStats stats = reader.stats();
+  EXPECT_EQ(stats.rejected, 0u) << "rename publishes whole files only";
+  EXPECT_EQ(stats.errors, 0u);
+  EXPECT_GT(stats.hits, 0u) << "the writers must have got somewhere";
+  EXPECT_FALSE(testing::temporaries_in(dir.path()).empty()) << "no kill came in the middle of a store: the test tests nothing";
+  std::printf("%d kills, %llu hits, %zu abandoned temporary files\n", kKills, static_cast<unsigned long long>(stats.hits),
+              testing::temporaries_in(dir.path()).size());
+}
+
+}  // namespace
+}  // namespace lathe
