@@ -16,7 +16,7 @@
 
 namespace lathe {
 
-constexpr int32_t kControlBytes = 1024;  // row statistics exchanged between warps, and the merge ticket
+constexpr int32_t kControlBytes = 2048;  // row statistics exchanged between warps, and the merge ticket; keeps tiles 1024-byte aligned
 
 struct AttentionTile {
   int32_t warps = 0;

@@ -27,7 +27,7 @@ struct alignas(16) Vec16 {
 };
 
 constexpr int kWarpSize = 32;
-constexpr float kInfinity = __builtin_huge_valf();
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000u);
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 

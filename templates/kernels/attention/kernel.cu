@@ -1,0 +1,55 @@
+<%! Root of the attention family: the configuration of one spec, then ordinary C++. %>
+#include "abi/attention.h"
+#include "device/device.cuh"
+
+namespace config {
+
+using Element = dev::<% element %>;         // q, k, v
+using OutElement = dev::<% out_element %>;  // o
+constexpr int kHeadDimQk = <% head_dim_qk %>;
+constexpr int kHeadDimVo = <% head_dim_vo %>;
+constexpr int kGroupSize = <% group_size %>;   // qo heads per kv head
+constexpr bool kPacked = <% packed %>;         // the heads of a group share the rows of a tile
+constexpr bool kPaged = <% paged %>;
+constexpr int kPageSize = <% page_size %>;     // tokens; 1 when not paged
+constexpr bool kCausal = <% causal %>;
+constexpr bool kWindow = <% window %>;
+constexpr bool kSoftCap = <% soft_cap %>;
+constexpr bool kWriteLse = <% write_lse %>;
+constexpr bool kLseLog2 = <% lse_log2 %>;      // base 2, else natural
+constexpr int kWarps = <% warps %>;
+constexpr int kStages = <% stages %>;
+constexpr int kEpilogueOffset = 2048;          // shared memory: control block, then tiles
+
+template <int INDEX>
+struct TileClass;
+<%# tile_classes %>
+template <>
+struct TileClass<<% index %>> {
+  static constexpr int kRows = <% q %>;
+  static constexpr int kKeys = <% kv %>;
+};
+<%/ tile_classes %>
+
+}  // namespace config
+
+#include "kernels/attention/run_item.cuh"
+
+LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
+  const attention::Plan plan(params.plan);
+  if (static_cast<int>(dev::block_index()) >= plan.header.num_ctas) return;
+  const int end = plan.item_end(static_cast<int>(dev::block_index()));
+  for (int i = plan.item_begin(static_cast<int>(dev::block_index())); i < end; ++i) {
+    const abi::AttentionWorkItem item = plan.item(i);
+    switch (item.tile_class) {
+<%# tile_classes %>
+      case <% index %>:
+        attention::run_item<config::TileClass<<% index %>>>(params, plan, item);
+        break;
+<%/ tile_classes %>
+      default:
+        dev::trap();
+    }
+    dev::block_barrier();  // the next item reuses the tiles
+  }
+}

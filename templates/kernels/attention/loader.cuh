@@ -1,0 +1,94 @@
+// Moves queries, keys and values from global to shared memory, 16 bytes at a time. Rows that do not exist are written as zeros: a zero
+// value times a zero weight is zero, while whatever an unused slot holds might be a NaN.
+#pragma once
+
+#include "kernels/attention/problem.cuh"
+
+namespace attention {
+
+// The tile of queries, loaded by the whole block.
+template <int ROWS>
+LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
+                               const Problem& problem) {
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  for (int i = static_cast<int>(dev::thread_index()); i < ROWS * tile.kChunks; i += kThreads) {
+    const int row = i / tile.kChunks;
+    const int chunk = i % tile.kChunks;
+    const QueryRow at = problem.query_row(row);
+    const i64 offset = (static_cast<i64>(problem.request.qo_begin) + at.query) * params.q_stride_token + at.head * params.q_stride_head;
+    dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset + chunk * 16), problem.row_exists(row));
+  }
+}
+
+// Loads one group's KEYS rows of the key and value tiles, tile after tile. Eight threads share a row; each thread keeps the page ids of its
+// rows one tile ahead, so that no copy waits for the page list.
+template <class GROUP, int KEYS>
+class KvLoader {
+ public:
+  // The group's rows of tile t are the keys first_key + t * tile_keys + [0, KEYS).
+  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, int first_key, int tile_keys)
+      : params_(params), problem_(problem), thread_(group.thread()), first_key_(first_key), tile_keys_(tile_keys) {}
+
+  // Fetches the page ids of tile `t` for the copies that follow.
+  LATHE_DEVICE void prefetch(int t) {
+    next_key_ = first_key_ + t * tile_keys_;
+    if constexpr (config::kPaged) {
+      const dev::GlobalList<int> pages{params_.kv_indices};
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        const int key = next_key_ + row_of(step);
+        page_[step] = exists(step) ? pages.load(static_cast<i64>(problem_.request.kv_begin) + key / config::kPageSize) : 0;
+      }
+    }
+  }
+
+  // Copies the prefetched tile's rows into `tile`, from row `row_begin` on.
+  template <int ROWS>
+  LATHE_DEVICE void copy_keys(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, int row_begin) const {
+    copy(tile, row_begin, params_.k, params_.k_stride_page, params_.k_stride_token, params_.k_stride_head);
+  }
+  template <int ROWS>
+  LATHE_DEVICE void copy_values(dev::SharedTile<Element, ROWS, config::kHeadDimVo> tile, int row_begin) const {
+    copy(tile, row_begin, params_.v, params_.v_stride_page, params_.v_stride_token, params_.v_stride_head);
+  }
+
+ private:
+  static constexpr int kThreadsPerRow = 8;
+  static constexpr int kRowsPerStep = GROUP::kThreads / kThreadsPerRow;
+  static constexpr int kSteps = (KEYS + kRowsPerStep - 1) / kRowsPerStep;
+
+  LATHE_DEVICE int row_of(int step) const { return thread_ / kThreadsPerRow + step * kRowsPerStep; }
+  LATHE_DEVICE bool exists(int step) const { return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end; }
+
+  template <int ROWS, int COLS>
+  LATHE_DEVICE void copy(dev::SharedTile<Element, ROWS, COLS> tile, int row_begin, const void* base, i64 stride_page, i64 stride_token,
+                         i64 stride_head) const {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if (KEYS % kRowsPerStep != 0 && row_of(step) >= KEYS) break;
+      const int key = next_key_ + row_of(step);
+      i64 offset = problem_.kv_head() * stride_head;
+      if constexpr (config::kPaged) {
+        offset += static_cast<i64>(page_[step]) * stride_page + key % config::kPageSize * stride_token;
+      } else {
+        offset += (static_cast<i64>(problem_.request.kv_begin) + key) * stride_token;
+      }
+#pragma unroll
+      for (int panel = 0; panel < tile.kPanels; ++panel) {
+        const int chunk = panel * 8 + thread_ % kThreadsPerRow;
+        if (tile.kChunks % 8 != 0 && chunk >= tile.kChunks) break;
+        dev::copy_async_16(tile.chunk_offset(row_begin + row_of(step), chunk), dev::at(base, offset + chunk * 16), exists(step));
+      }
+    }
+  }
+
+  const abi::AttentionParams& params_;
+  const Problem& problem_;
+  int thread_;
+  int first_key_;
+  int tile_keys_;
+  int next_key_ = 0;  // first key of the prefetched tile
+  int page_[config::kPaged ? kSteps : 1];
+};
+
+}  // namespace attention

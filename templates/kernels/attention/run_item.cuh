@@ -1,0 +1,96 @@
+// One work item: a tile of packed query rows against a range of keys (FlashAttention-2, arXiv 2307.08691, with cp.async and mma.sync).
+//
+// Warps are a grid of kRows / 16 along the rows times groups along the keys: every group walks its own slice of each key tile, and the
+// groups' states are merged once at the end. Tall tiles have one group, the 16-row tile of decoding has a group per warp, and between two
+// tiles a group waits for nobody else.
+#pragma once
+
+#include "kernels/attention/epilogue.cuh"
+#include "kernels/attention/loader.cuh"
+#include "kernels/attention/problem.cuh"
+#include "kernels/attention/softmax.cuh"
+
+namespace attention {
+
+template <class C>
+LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan, const abi::AttentionWorkItem& item) {
+  constexpr int kStages = config::kStages;
+  constexpr int kInFlight = 2 * kStages - 1;  // loads of keys and values under way when a wait begins
+  using Group = dev::Group<C::kRows / dev::kFragmentRows, config::kWarps>;
+  constexpr int kKeys = C::kKeys / Group::kGroups;  // keys of a tile that one group takes
+  static_assert(kKeys % 16 == 0, "a group takes whole matrix steps of keys");
+  using QTile = dev::SharedTile<Element, C::kRows, config::kHeadDimQk>;
+  using KTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>;
+  using VTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>;
+  constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
+  constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
+
+  const Problem problem{item, plan.request(item.request)};
+  const Group group;
+  const int group_keys = group.index() * kKeys;         // first of the group's rows in a key tile
+  const int row_begin = group.warp() * dev::kFragmentRows;  // first of the warp's rows in the query tile
+  const int num_tiles = (item.kv_end - item.kv_begin + C::kKeys - 1) / C::kKeys;
+  const QTile q_tile{config::kEpilogueOffset};
+  const auto k_tile = [](int t) { return KTile{kKBase + static_cast<u32>(t % kStages) * KTile::kBytes}; };
+  const auto v_tile = [](int t) { return VTile{kVBase + static_cast<u32>(t % kStages) * VTile::kBytes}; };
+
+  KvLoader<Group, kKeys> loader(params, problem, group, item.kv_begin + group_keys, C::kKeys);
+  const dev::Pipeline<Group, kInFlight> pipeline{group};
+  // The line of loads is K0 V0 K1 V1 ...; past the end it goes on with empty ones, so that every wait counts alike.
+  const auto load_keys = [&](int t) {
+    pipeline.acquire();
+    if (t < num_tiles) loader.copy_keys(k_tile(t), group_keys);
+    pipeline.commit();
+  };
+  const auto load_values = [&](int t) {
+    pipeline.acquire();
+    if (t < num_tiles) loader.copy_values(v_tile(t), group_keys);
+    pipeline.commit();
+  };
+
+  load_queries(q_tile, params, problem);
+  dev::copy_async_commit();
+  for (int t = 0; t < kStages; ++t) {
+    loader.prefetch(t);
+    load_keys(t);
+    if (t + 1 < kStages) load_values(t);
+  }
+  dev::copy_async_wait<kInFlight>();  // the queries, loaded by the whole block
+  dev::block_barrier();
+
+  const float scale = exponent_scale(params);
+  Softmax softmax;
+  dev::Accumulator<config::kHeadDimVo> o;
+  dev::clear(o);
+#pragma unroll 1
+  for (int t = 0; t < num_tiles; ++t) {
+    pipeline.wait();  // K t; and V t - 1 is done with
+    load_values(t + kStages - 1);
+    loader.prefetch(t + kStages);
+
+    dev::Accumulator<kKeys> scores;
+    dev::clear(scores);
+    dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
+    dev::gemm_commit();
+    dev::gemm_wait<0>();
+    pipeline.release();
+
+    shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
+    dev::Row<float> shrink;
+    softmax.update(scores, shrink, scale);
+    dev::for_each(o, [](float& x, int, int, float a) { x *= a; }, shrink);
+    dev::Operand<Element, kKeys> weights;
+    dev::round_to_operand(weights, scores);
+
+    pipeline.wait();  // V t; and K t is done with
+    load_keys(t + kStages);
+
+    dev::gemm_nn_issue(o, weights, v_tile(t), group_keys);
+    dev::gemm_commit();
+    dev::gemm_wait<0>();
+    pipeline.release();
+  }
+  finish_item<C, Group::kGroups>(o, softmax, params, plan, problem, group.index(), row_begin);
+}
+
+}  // namespace attention

@@ -1,0 +1,78 @@
+// Online softmax over tiles of scores (Milakov and Gimelshein, arXiv 1805.02867), in base 2.
+//
+// The running maximum m stays in raw score units; weights are 2^(scale * (s - m)) with scale = sm_scale * log2(e), one fma and one ex2 each.
+#pragma once
+
+#include "kernels/attention/problem.cuh"
+
+namespace attention {
+
+// Factor that turns raw scores into base-2 exponents. With a soft-cap the scores already carry sm_scale.
+LATHE_DEVICE float exponent_scale(const abi::AttentionParams& params) {
+  return config::kSoftCap ? dev::kLog2E : params.sm_scale * dev::kLog2E;
+}
+
+// cap * tanh(x / cap), by tanh(y) = 1 - 2 / (1 + e^(2 y)).
+LATHE_DEVICE float soft_cap(float x, float inverse_cap, float cap) {
+  const float e = dev::ex2(2.0f * dev::kLog2E * inverse_cap * x);
+  return dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap);
+}
+
+// Scores of the keys [first_key, first_key + N) for the warp's 16 rows, the first of which is row `row_begin` of the tile: applies the
+// soft-cap, and gives keys that a row must not see the score -inf.
+template <int N>
+LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem, int row_begin,
+                               int first_key) {
+  if constexpr (config::kSoftCap) {
+    const float inverse_cap = params.sm_scale / params.soft_cap;
+    dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
+  }
+  const int last_row = row_begin + dev::kFragmentRows - 1;
+  const bool all_visible = problem.first_key(last_row, params.window) <= first_key && first_key + N <= problem.end_key(row_begin);
+  if (all_visible) return;
+  dev::Row<int> first, end;
+  dev::for_each_row(
+      [&](int row, int& f, int& e) {
+        f = problem.first_key(row_begin + row, params.window) - first_key;
+        e = problem.end_key(row_begin + row) - first_key;
+      },
+      first, end);
+  dev::for_each(
+      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : -dev::kInfinity; }, first, end);
+}
+
+// Maximum and sum of a warp's rows so far.
+struct Softmax {
+  dev::Row<float> max;
+  dev::Row<float> sum;  // of this lane's columns only, until finish()
+
+  LATHE_DEVICE Softmax() {
+    dev::for_each_row([](int, float& m, float& l) { m = -dev::kInfinity, l = 0.0f; }, max, sum);
+  }
+
+  // Turns scores into weights relative to the new maximum and gives the factor by which earlier results shrink.
+  template <int N>
+  LATHE_DEVICE void update(dev::Accumulator<N>& scores, dev::Row<float>& shrink, float scale) {
+    dev::Row<float> offset = max;  // becomes -scale * m, with 0 in place of m while no key was visible
+    dev::row_max(max, scores);
+    dev::for_each_row(
+        [&](int, float& m, float& l, float& o, float& a) {
+          const float base = m == -dev::kInfinity ? 0.0f : m;
+          a = dev::ex2((o - base) * scale);
+          o = -base * scale;
+          l *= a;
+        },
+        max, sum, offset, shrink);
+    dev::for_each(
+        scores,
+        [&](float& s, int, int, float o, float& l) {
+          s = dev::ex2(dev::fma(s, scale, o));
+          l += s;
+        },
+        offset, sum);
+  }
+
+  LATHE_DEVICE void finish() { dev::row_add_lanes(sum); }
+};
+
+}  // namespace attention
