@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lathe/arch/traits.h"
@@ -87,6 +88,12 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
 
+  /// Whether this device can load what a compiler of this identity (Compiler::identity) makes; asked before anything is compiled.
+  /// `unavailable`, naming both, when the driver is older than the major version of the NVRTC.
+  virtual Status accepts(std::string_view compiler) const {
+    (void)compiler;
+    return {};
+  }
   /// Loads verified bytes; the same artifact is loaded once per device while any handle lives.
   virtual Result<KernelPtr> load(const ArtifactPtr& artifact) = 0;
   /// Queues one launch on `stream`; nothing else: no allocation on the device, no synchronisation. On the host executor it runs to the end,
@@ -117,8 +124,11 @@ struct SimtOptions {
 /// The host executor as a device.
 std::shared_ptr<Device> host_device(SimtOptions options = SimtOptions::from_environment());
 
-/// GPU `ordinal` through the CUDA driver, opened at run time. Fails with `unavailable` (no driver, no such device, or a driver older than
-/// the major version of the NVRTC in use: both are named) before anything is compiled.
+/// GPU `ordinal` through the CUDA driver, opened at run time (LATHE_CUDA_DRIVER). Fails with `unavailable` when there is no driver, it is
+/// too old, or there is no such device. Holds a reference to the primary context, the one that the CUDA runtime and PyTorch use.
+/// launch() uses the calling thread's current context: it changes nothing when that is this GPU's, makes it current when the thread has
+/// none, and refuses when another is current; the other calls restore what was current. After a fatal error every call repeats it
+/// (`device_lost`). In a forked child every call is refused. allocate() and load() must not be called while a stream is being captured.
 Result<std::shared_ptr<Device>> cuda_device(int ordinal = 0);
 
 }  // namespace lathe
