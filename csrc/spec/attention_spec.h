@@ -1,5 +1,5 @@
-// AttentionSpec: everything about an attention operation that changes generated code. A plain value; lengths, head counts, window width,
-// scale and soft-cap are run-time arguments and never enter it.
+// AttentionSpec: everything about an attention operation that changes generated code. A plain value; lengths, head counts, window
+// width, scale and soft-cap are run-time arguments and never enter it.
 //
 // Semantics, per request b, kv head h, query row i of qo_len, key j of kv_len:
 //   q_pos = i + kv_len - qo_len, kv_pos = j                              (bottom-right aligned)
@@ -21,21 +21,21 @@ namespace lathe {
 
 enum class DType : uint8_t { f16, bf16 };
 enum class LayoutKind : uint8_t { ragged, paged };
-enum class PageOrder : uint8_t { nhd, hnd };            // [page, token, head, dim] | [page, head, token, dim]
-enum class KvStorage : uint8_t { separate, joint };     // two tensors | one with K and V side by side: [page, 2, ...]
-enum class PageIndex : uint8_t { csr, table };          // indptr + indices + last_page_len | block_table + seq_lens
+enum class PageOrder : uint8_t { nhd, hnd };         // [page, token, head, dim] | [page, head, token, dim]
+enum class KvStorage : uint8_t { separate, joint };  // two tensors | one with K and V side by side: [page, 2, ...]
+enum class PageIndex : uint8_t { csr, table };       // indptr + indices + last_page_len | block_table + seq_lens
 enum class Mask : uint8_t { none, causal, window, causal_window };
 enum class LseOut : uint8_t { none, ln, log2 };
-enum class GqaPack : uint8_t { automatic, on, off };    // heads of a group share a tile's rows
+enum class GqaPack : uint8_t { automatic, on, off };  // heads of a group share a tile's rows
 enum class Determinism : uint8_t { fast, run_to_run, batch_invariant };
 enum class SplitMode : uint8_t { automatic, off, fixed };
 
 struct LayoutSpec {
   LayoutKind kind = LayoutKind::paged;
-  int32_t page_size = 16;                    // tokens; paged only
-  PageOrder order = PageOrder::nhd;          // paged only
-  KvStorage storage = KvStorage::separate;   // paged only
-  PageIndex index = PageIndex::csr;          // paged only
+  int32_t page_size = 16;                   // tokens; paged only
+  PageOrder order = PageOrder::nhd;         // paged only
+  KvStorage storage = KvStorage::separate;  // paged only
+  PageIndex index = PageIndex::csr;         // paged only
   bool operator==(const LayoutSpec&) const = default;
 };
 
@@ -52,9 +52,9 @@ struct TileClass {
 };
 
 struct TileSpec {
-  bool automatic = true;  // chosen from head dims and the arch's shared memory; the rest is then empty
-  int32_t warps = 0;      // of a block: 4 or 8
-  int32_t stages = 0;     // of the kv pipeline: 1..4
+  bool automatic = true;           // chosen from head dims and the arch's shared memory; the rest is then empty
+  int32_t warps = 0;               // of a block: 4 or 8
+  int32_t stages = 0;              // of the kv pipeline: 1..4
   std::vector<TileClass> classes;  // tallest first, 1..4
   bool operator==(const TileSpec&) const = default;
 };
@@ -63,15 +63,15 @@ struct AttentionSpec {
   std::string label;  // for people; not part of the identity
   DType q_dtype = DType::bf16;
   DType o_dtype = DType::bf16;
-  DType kfmt = DType::bf16;  // equal to q_dtype in this version
-  DType vfmt = DType::bf16;  // equal to q_dtype in this version
-  int32_t group_size = 1;    // num_qo_heads / num_kv_heads, 1..128
+  DType kfmt = DType::bf16;   // equal to q_dtype in this version
+  DType vfmt = DType::bf16;   // equal to q_dtype in this version
+  int32_t group_size = 1;     // num_qo_heads / num_kv_heads, 1..128
   int32_t head_dim_qk = 128;  // multiple of 16, 16..256
   int32_t head_dim_vo = 128;  // multiple of 16, 16..256
   GqaPack gqa_pack = GqaPack::automatic;
   LayoutSpec layout;
   Mask mask = Mask::none;
-  bool soft_cap = false;      // whether the run-time argument `soft_cap` is applied
+  bool soft_cap = false;  // whether the run-time argument `soft_cap` is applied
   LseOut lse = LseOut::none;
   Determinism determinism = Determinism::run_to_run;
   SplitSpec split_kv;
@@ -88,13 +88,13 @@ Status validate(const AttentionSpec& spec);
 
 /// Canonical JSON, defaults included, keys in field order. from_json(to_json(s)) == s.
 std::string to_json(const AttentionSpec& spec);
-/// Reads the form of the documentation: what is left out has its default; kfmt and vfmt follow q_dtype when absent. An unknown key, a
-/// wrong type or an unknown value is refused with its name and what is allowed; all problems at once. Does not validate().
+/// Reads the form of the documentation: what is left out has its default; kfmt and vfmt follow q_dtype when absent. An unknown key,
+/// a wrong type or an unknown value is refused with its name and what is allowed; all problems at once. Does not validate().
 Result<AttentionSpec> attention_spec_from_json(std::string_view json);
 /// One line for people, e.g. "attention bf16 128/128 group 4 paged(16, NHD, csr) causal lse ln sm_90a".
 std::string to_string(const AttentionSpec& spec);
-/// The compile-time fields in a fixed, versioned byte form: equal exactly when the generated code must be equal (before tile resolution).
-/// `label` is not part of it; every other field is. At most 5 µs.
+/// The compile-time fields in a fixed, versioned byte form: equal exactly when the generated code must be equal (before tile
+/// resolution). `label` is not part of it; every other field is. At most 5 µs.
 Bytes canonical_bytes(const AttentionSpec& spec);
 
 const char* name_of(DType);

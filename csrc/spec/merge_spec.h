@@ -1,8 +1,8 @@
-// MergeSpec: merging partial attention states (o, lse) over disjoint parts of the keys into one. Source of the formula: the log-sum-exp
-// identity; lse = log sum exp lse_i, o = sum exp(lse_i - lse) o_i, in index order.
+// MergeSpec: merging partial attention states (o, lse) over disjoint parts of the keys into one. Source of the formula: the
+// log-sum-exp identity; lse = log sum exp lse_i, o = sum exp(lse_i - lse) o_i, in index order.
 //
-// o [num_states, tokens, heads, head_dim] (o_dtype or f32), lse f32 [num_states, tokens, heads]; a state with lse = -inf is empty; all
-// empty gives o = 0, lse = -inf.
+// o [num_states, tokens, heads, head_dim] (o_dtype or f32), lse f32 [num_states, tokens, heads]; a state with lse = -inf is empty;
+// all empty gives o = 0, lse = -inf.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ namespace lathe {
 
 struct MergeSpec {
   std::string label;
-  DType dtype = DType::bf16;      // of the states and of the result
-  int32_t head_dim = 128;         // multiple of 8, 8..256
-  LseOut lse = LseOut::ln;        // base of the lse in and out: ln or log2
+  DType dtype = DType::bf16;  // of the states and of the result
+  int32_t head_dim = 128;     // multiple of 8, 8..256
+  LseOut lse = LseOut::ln;    // base of the lse in and out: ln or log2
   std::string arch = "host";
   bool operator==(const MergeSpec&) const = default;
 };

@@ -1,0 +1,283 @@
+// Reading specs from JSON text, which is hostile input: the text is bounded, scanned for what the parser would let pass (duplicate
+// keys, depth), parsed without exceptions, and every node is checked before it is read.
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "lathe/spec/fields.h"
+#include "lathe/spec/text.h"
+
+namespace lathe {
+namespace {
+
+using namespace fields;
+using Json = nlohmann::json;
+
+constexpr size_t kMaxBytes = 64 * 1024;
+constexpr size_t kMaxDepth = 16;
+constexpr int kMaxUnknownKeys = 16;  // named in one object; the rest is counted
+
+/// The first thing wrong with a text as JSON: its form, a duplicate key, or nesting beyond kMaxDepth.
+class Scanner : public nlohmann::json_sax<Json> {
+ public:
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return open(); }
+  bool start_array(size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    if (keys_.back().insert(name).second) return true;
+    problem_ = "the key " + in_quotes(name) + " is given twice; allowed: once in its object";
+    return false;
+  }
+  bool parse_error(size_t position, const std::string& token, const nlohmann::detail::exception&) override {
+    problem_ = "not JSON at byte " + std::to_string(position) + ", near " + in_quotes(token);
+    return false;
+  }
+
+  const std::string& problem() const { return problem_; }
+
+ private:
+  bool open() {
+    keys_.emplace_back();
+    if (keys_.size() <= kMaxDepth) return true;
+    problem_ = "objects and arrays lie deeper than " + std::to_string(kMaxDepth) + " levels";
+    return false;
+  }
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  std::vector<std::set<std::string>> keys_;  // of the open objects and arrays
+  std::string problem_;
+};
+
+std::string text_of_json(const Json& node) {
+  return shown(node.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+/// The whole number at `node`, when it is one and fits.
+std::optional<int32_t> as_int(const Json& node) {
+  using Limits = std::numeric_limits<int32_t>;
+  if (node.is_number_unsigned()) {
+    auto value = node.get<uint64_t>();
+    if (value <= static_cast<uint64_t>(Limits::max())) return static_cast<int32_t>(value);
+  } else if (node.is_number_integer()) {
+    auto value = node.get<int64_t>();
+    if (value >= Limits::min() && value <= Limits::max()) return static_cast<int32_t>(value);
+  }
+  return std::nullopt;
+}
+
+/// Adds a problem for every key of the object at `path` (empty: the whole text) that is not in `known`.
+void check_keys(const Json& object, const std::string& path, const std::vector<std::string>& known, Problems& problems) {
+  int unknown = 0;
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    if (++unknown > kMaxUnknownKeys) continue;
+    std::string names;
+    for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
+    problems.add((path.empty() ? "" : path + ".") + shown(key), "unknown field; allowed: " + names);
+  }
+  if (unknown > kMaxUnknownKeys) {
+    problems.add(path.empty() ? "spec" : path, std::to_string(unknown - kMaxUnknownKeys) + " more unknown fields");
+  }
+}
+
+/// Readers of one node, `path`, into one value: each adds a problem when the node is not of the form that the rule names.
+class NodeReader {
+ public:
+  explicit NodeReader(Problems& problems) : problems_(problems) {}
+
+  template <class E>
+  void read(const Json& node, const std::string& path, const OneOf<E>& rule, E& value) {
+    if (node.is_string()) {
+      const auto& text = node.get_ref<const std::string&>();
+      for (const EnumName<E>& entry : kNames<E>) {
+        if (text != entry.name || !rule.allows(entry.value)) continue;
+        value = entry.value;
+        return;
+      }
+    }
+    refuse(node, path, allowed(rule));
+  }
+  void read(const Json& node, const std::string& path, const IntRange& rule, int32_t& value) {
+    read_int(node, path, allowed(rule), value);
+  }
+  void read(const Json& node, const std::string& path, const Flag& rule, bool& value) {
+    if (!node.is_boolean()) return refuse(node, path, allowed(rule));
+    value = node.get<bool>();
+  }
+  void read(const Json& node, const std::string& path, const Label& rule, std::string& value) {
+    read_string(node, path, allowed(rule), value);
+  }
+  void read(const Json& node, const std::string& path, const ArchName& rule, std::string& value) {
+    read_string(node, path, allowed(rule), value);
+  }
+  void read(const Json& node, const std::string& path, const SplitRule& rule, SplitSpec& value) {
+    if (node == "auto" || node == "off") return read(node, path, OneOf<SplitMode>{}, value.mode);
+    if (!node.is_object()) return refuse(node, path, allowed(rule));
+    value.mode = SplitMode::fixed;
+    check_keys(node, path, {"fixed"}, problems_);
+    read_member(node, path, "fixed", allowed(rule.tokens), value.tokens);
+  }
+  void read(const Json& node, const std::string& path, const TileRule& rule, TileSpec& value) {
+    if (node == "auto") return;
+    if (!node.is_object()) return refuse(node, path, allowed(rule));
+    value.automatic = false;
+    check_keys(node, path, {"warps", "stages", "classes"}, problems_);
+    read_member(node, path, "warps", "a whole number", value.warps);
+    read_member(node, path, "stages", "a whole number", value.stages);
+    read_classes(node, path + ".classes", rule, value.classes);
+  }
+
+  void refuse(const Json& node, const std::string& path, const std::string& allowed) {
+    problems_.add(path, refusal(text_of_json(node), allowed));
+  }
+
+ private:
+  void read_int(const Json& node, const std::string& path, const std::string& allowed, int32_t& value) {
+    std::optional<int32_t> number = as_int(node);
+    if (!number) return refuse(node, path, allowed);
+    value = *number;
+  }
+  void read_string(const Json& node, const std::string& path, const std::string& allowed, std::string& value) {
+    if (!node.is_string()) return refuse(node, path, allowed);
+    value = node.get_ref<const std::string&>();
+  }
+  void read_member(const Json& object, const std::string& path, const char* name, const std::string& allowed, int32_t& value) {
+    std::string at = path + "." + name;
+    if (!object.contains(name)) return problems_.add(at, "is missing; allowed: " + allowed);
+    read_int(object[name], at, allowed, value);
+  }
+  void read_classes(const Json& tile, const std::string& path, const TileRule& rule, std::vector<TileClass>& classes) {
+    const std::string form = "a list of 1.." + std::to_string(rule.max_classes) + R"( objects {"q": rows, "kv": tokens})";
+    if (!tile.contains("classes")) return problems_.add(path, "is missing; allowed: " + form);
+    const Json& list = tile["classes"];
+    if (!list.is_array() || list.empty() || list.size() > static_cast<size_t>(rule.max_classes)) return refuse(list, path, form);
+    for (size_t i = 0; i < list.size(); ++i) {
+      const std::string at = path + "[" + std::to_string(i) + "]";
+      TileClass& tile_class = classes.emplace_back();
+      if (!list[i].is_object()) {
+        refuse(list[i], at, R"({"q": rows, "kv": tokens})");
+        continue;
+      }
+      check_keys(list[i], at, {"q", "kv"}, problems_);
+      read_member(list[i], at, "q", "a whole number", tile_class.q);
+      read_member(list[i], at, "kv", "a whole number", tile_class.kv);
+    }
+  }
+
+  Problems& problems_;
+};
+
+/// Reads the fields of one spec from the object `root`.
+class Reader {
+ public:
+  Reader(const Json& root, Problems& problems) : root_(root), problems_(problems), nodes_(problems) {}
+
+  /// Problems of the names in `root`: unknown keys, and groups that are neither an object nor the name of their kind.
+  template <class Spec>
+  void check_names() {
+    std::vector<std::string> top{"op"};
+    std::map<std::string, std::vector<std::string>> groups;
+    const Spec preset;
+    visit_fields(preset, [&](const Field& field, const auto&, const auto&) {
+      auto [group, name] = split(field.path);
+      if (group.empty()) {
+        top.push_back(name);
+      } else {
+        if (groups[group].empty()) top.push_back(group);
+        groups[group].push_back(name);
+      }
+    });
+    check_keys(root_, "", top, problems_);
+    for (const auto& [group, names] : groups) {
+      if (!root_.contains(group) || root_[group].is_string()) continue;
+      if (root_[group].is_object()) {
+        check_keys(root_[group], group, names, problems_);
+      } else {
+        nodes_.refuse(root_[group], group, "an object, or the name of its kind");
+      }
+    }
+  }
+
+  template <class T, class Rule>
+  void operator()(const Field& field, T& value, const Rule& rule) {
+    if (const Json* node = find(field.path)) nodes_.read(*node, field.path, rule, value);
+  }
+  template <class E>
+  void operator()(const Field& field, E& value, const OneOf<E>& rule) {
+    if (const Json* node = find(field.path)) {
+      nodes_.read(*node, field.path, rule, value);
+    } else if (rule.follows != nullptr) {
+      value = *rule.follows;
+    }
+  }
+
+ private:
+  static std::pair<std::string, std::string> split(std::string_view path) {
+    size_t dot = path.find('.');
+    if (dot == std::string_view::npos) return {"", std::string(path)};
+    return {std::string(path.substr(0, dot)), std::string(path.substr(dot + 1))};
+  }
+
+  /// The node of a field; nullptr when it is left out. A group given as a string is the name of its kind.
+  const Json* find(std::string_view path) const {
+    auto [group, name] = split(path);
+    const Json* object = &root_;
+    if (!group.empty()) {
+      auto at = root_.find(group);
+      if (at == root_.end()) return nullptr;
+      if (at->is_string()) return name == "kind" ? &*at : nullptr;
+      object = &*at;
+    }
+    auto at = object->find(name);
+    return at == object->end() ? nullptr : &*at;
+  }
+
+  const Json& root_;
+  Problems& problems_;
+  NodeReader nodes_;
+};
+
+template <class Spec>
+Result<Spec> read_spec(std::string_view text) {
+  const std::string where = std::string(kOp<Spec>) + " spec";
+  if (text.size() > kMaxBytes) {
+    return invalid_argument(where, refusal(std::to_string(text.size()) + " bytes of JSON", "at most " + std::to_string(kMaxBytes)));
+  }
+  Scanner scanner;
+  if (!Json::sax_parse(text.begin(), text.end(), &scanner)) return invalid_argument(where, scanner.problem());
+  const Json root = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object()) return invalid_argument(where, refusal(text_of_json(root), "a JSON object"));
+
+  Problems problems;
+  if (root.contains("op") && root["op"] != kOp<Spec>) problems.add("op", refusal(text_of_json(root["op"]), kOp<Spec>));
+  Reader reader(root, problems);
+  reader.template check_names<Spec>();
+  Spec spec;
+  visit_fields(spec, reader);
+  if (!problems.empty()) return problems.status();
+  return spec;
+}
+
+}  // namespace
+
+Result<AttentionSpec> attention_spec_from_json(std::string_view json) {
+  return read_spec<AttentionSpec>(json);
+}
+Result<MergeSpec> merge_spec_from_json(std::string_view json) {
+  return read_spec<MergeSpec>(json);
+}
+
+}  // namespace lathe
