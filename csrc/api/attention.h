@@ -34,31 +34,32 @@ struct AttentionBatch {
   // paged, csr (with kv_indptr)
   std::span<const int32_t> last_page_len;  // [batch], tokens in the last page, 1..page_size; ignored for requests without pages
   // paged, table
-  std::span<const int32_t> seq_lens;   // [batch], tokens
-  int32_t block_table_stride = 0;      // entries of block_table per request
+  std::span<const int32_t> seq_lens;  // [batch], tokens
+  int32_t block_table_stride = 0;     // entries of block_table per request
 
-  int32_t window = 0;                  // W >= 1 when the mask has a window
+  int32_t window = 0;  // W >= 1 when the mask has a window
   /// Optional copy of the page ids on the host: each id used is then checked against num_pages, naming the request.
   std::span<const int32_t> kv_indices;
-  int64_t num_pages = 0;               // needed with kv_indices
+  int64_t num_pages = 0;  // needed with kv_indices
 };
 
 /// A batch's schedule, made for one prepared kernel and head count.
 struct PlannedAttention {
   AttentionPlan plan;
   int32_t num_kv_heads = 0, batch = 0, window = 0;
-  int64_t qo_tokens = 0, kv_tokens = 0;
-  std::string identity;  // of the kernel and grid it was made for; run() refuses another's
+  int64_t qo_tokens = 0;
+  int64_t kv_entries = 0;  // rows of k (ragged) or entries of kv_indices (paged) that the batch may touch
+  std::string identity;    // of the kernel and grid it was made for; run() refuses another's
 };
 
 /// Tensors of one run, in device memory of the kernel's device.
 struct AttentionArgs {
   Tensor q;  // [tokens, num_qo_heads, head_dim_qk]
-  Tensor k;  // ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk], HND with the middle two
-             // swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal)
-  Tensor v;  // as k, with head_dim_vo
-  Tensor o;  // [tokens, num_qo_heads, head_dim_vo]
-  Tensor lse;  // f32 [tokens, num_qo_heads], heads contiguous; empty unless the spec asks for it
+  Tensor k;  // ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk], HND with the
+             // middle two swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal)
+  Tensor v;                             // as k, with head_dim_vo
+  Tensor o;                             // [tokens, num_qo_heads, head_dim_vo]
+  Tensor lse;                           // f32 [tokens, num_qo_heads], heads contiguous; empty unless the spec asks for it
   const int32_t* kv_indices = nullptr;  // device: csr indices, or block_table [batch, block_table_stride]; null when ragged
   int64_t num_kv_indices = 0;           // its entries
   float sm_scale = 0;                   // 0: 1 / sqrt(head_dim_qk); else > 0

@@ -6,8 +6,8 @@
 namespace lathe {
 namespace {
 
-// The spec with every field set aside that leaves the generated code alone: strides and index forms are run-time arguments, and splits and
-// determinism are the planner's. Specs that differ only there share one binary.
+// The spec with every field set aside that leaves the generated code alone: strides and index forms are run-time arguments, and
+// splits and determinism are the planner's. Specs that differ only there share one binary.
 AttentionSpec code_fields(AttentionSpec spec, const AttentionTile& tile) {
   spec.layout.order = PageOrder::nhd;
   spec.layout.storage = KvStorage::separate;

@@ -13,10 +13,10 @@
 namespace lathe {
 
 struct MergeArgs {
-  Tensor o;           // [num_states, tokens, heads, head_dim], contiguous
-  Tensor lse;         // f32 [num_states, tokens, heads], contiguous
-  Tensor merged_o;    // [tokens, heads, head_dim], contiguous
-  Tensor merged_lse;  // f32 [tokens, heads], contiguous; may be empty
+  Tensor o;                        // [num_states, tokens, heads, head_dim], contiguous
+  Tensor lse;                      // f32 [num_states, tokens, heads], contiguous
+  Tensor merged_o;                 // [tokens, heads, head_dim], contiguous
+  Tensor merged_lse;               // f32 [tokens, heads], contiguous; may be empty
   const int32_t* sizes = nullptr;  // device: {tokens * heads, num_states}
 };
 

@@ -1,0 +1,153 @@
+// Checks of a run's tensors and their translation to the kernel's parameter block.
+#include <cmath>
+#include <string>
+
+#include "attention_parts.h"
+#include "lathe/base/bytes.h"
+#include "tensor_checks.h"
+
+namespace lathe {
+namespace {
+
+constexpr int64_t kElementBytes = 2;
+
+// Byte strides of one of K and V.
+struct KvStrides {
+  int64_t page = 0, token = 0, head = 0;
+};
+
+KvStrides kv_strides(const AttentionSpec& spec, const Tensor& t) {
+  if (spec.layout.kind == LayoutKind::ragged) return {0, t.stride[0] * kElementBytes, t.stride[1] * kElementBytes};
+  const int inner = spec.layout.storage == KvStorage::joint ? 2 : 1;  // first dimension inside a page's K or V
+  const int token = spec.layout.order == PageOrder::nhd ? inner : inner + 1;
+  const int head = spec.layout.order == PageOrder::nhd ? inner + 1 : inner;
+  return {t.stride[0] * kElementBytes, t.stride[token] * kElementBytes, t.stride[head] * kElementBytes};
+}
+
+void check_kv(const AttentionSpec& spec, const char* name, const Tensor& t, int64_t heads, int64_t dim, Problems& problems) {
+  const int64_t page = spec.layout.page_size;
+  const bool nhd = spec.layout.order == PageOrder::nhd;
+  if (spec.layout.kind == LayoutKind::ragged) {
+    check_tensor(t, {name, 2, {kAnySize, heads, dim}}, problems);
+  } else if (spec.layout.storage == KvStorage::separate) {
+    check_tensor(t, {name, 2, {kAnySize, nhd ? page : heads, nhd ? heads : page, dim}}, problems);
+  } else {
+    check_tensor(t, {name, 2, {kAnySize, 2, nhd ? page : heads, nhd ? heads : page, dim}}, problems);
+  }
+}
+
+void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, Problems& problems) {
+  const int64_t kv_heads = plan.num_kv_heads;
+  const int64_t qo_heads = kv_heads * spec.group_size;
+  const auto rows = [&](const char* name, const Tensor& t, int64_t needed) {
+    if (t.shape[0] < needed) {
+      problems.add(name, "has " + std::to_string(t.shape[0]) + " rows, the plan covers " + std::to_string(needed));
+    }
+  };
+  if (check_tensor(args.q, {"q", 2, {kAnySize, qo_heads, spec.head_dim_qk}}, problems)) rows("q", args.q, plan.qo_tokens);
+  if (check_tensor(args.o, {"o", 2, {kAnySize, qo_heads, spec.head_dim_vo}}, problems)) rows("o", args.o, plan.qo_tokens);
+  check_kv(spec, "k", args.k, kv_heads, spec.head_dim_qk, problems);
+  if (spec.layout.kind == LayoutKind::paged && spec.layout.storage == KvStorage::joint) {
+    if (args.v.rank != 0) problems.add("v", "is given, but with joint storage k holds both and v must be left empty");
+  } else {
+    check_kv(spec, "v", args.v, kv_heads, spec.head_dim_vo, problems);
+    if (args.v.rank != 0 && args.k.rank != 0 && args.v.shape[0] != args.k.shape[0]) {
+      problems.add("v", "has " + std::to_string(args.v.shape[0]) + " in dimension 0, k has " + std::to_string(args.k.shape[0]));
+    }
+  }
+  if (spec.layout.kind == LayoutKind::ragged) rows("k", args.k, plan.kv_entries);
+
+  if (spec.lse == LseOut::none) {
+    if (args.lse.rank != 0) problems.add("lse", "is given, but the spec's lse is none");
+  } else if (check_tensor(args.lse, {"lse", 4, {kAnySize, qo_heads}, true}, problems)) {
+    rows("lse", args.lse, plan.qo_tokens);
+  }
+}
+
+void check_scalars(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, Problems& problems) {
+  if (!(args.sm_scale >= 0) || std::isinf(args.sm_scale)) {
+    problems.add("sm_scale", "is " + std::to_string(args.sm_scale) + ", must be finite and > 0 (or 0 for 1 / sqrt(head_dim_qk))");
+  }
+  if (spec.soft_cap && (!(args.soft_cap > 0) || std::isinf(args.soft_cap))) {
+    problems.add("soft_cap", "is " + std::to_string(args.soft_cap) + ", must be finite and > 0");
+  }
+  if (!spec.soft_cap && args.soft_cap != 0) {
+    problems.add("soft_cap", "is " + std::to_string(args.soft_cap) + ", but the spec has no soft_cap");
+  }
+  if (spec.layout.kind == LayoutKind::ragged) {
+    if (args.kv_indices != nullptr) problems.add("kv_indices", "is given, but the layout is ragged");
+    return;
+  }
+  if (args.num_kv_indices < plan.kv_entries) {
+    problems.add("num_kv_indices",
+                 "is " + std::to_string(args.num_kv_indices) + ", the plan needs " + std::to_string(plan.kv_entries));
+  }
+  if (args.kv_indices == nullptr && plan.kv_entries > 0) problems.add("kv_indices", "is null");
+  if (reinterpret_cast<uintptr_t>(args.kv_indices) % 4 != 0) problems.add("kv_indices", "must be 4-byte aligned");
+}
+
+}  // namespace
+
+Result<LaunchArgs> read_args(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, void* workspace) {
+  Problems problems;
+  check_tensors(spec, args, plan, problems);
+  check_scalars(spec, args, plan, problems);
+  if (workspace == nullptr || reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
+    problems.add("workspace", workspace == nullptr ? "is null" : "must be 256-byte aligned");
+  }
+  if (!problems.empty()) return problems.status();
+
+  const bool paged = spec.layout.kind == LayoutKind::paged;
+  const bool joint = paged && spec.layout.storage == KvStorage::joint;
+  const Tensor& v = joint ? args.k : args.v;
+  const KvStrides k_strides = kv_strides(spec, args.k);
+  const KvStrides v_strides = kv_strides(spec, v);
+  const WorkspaceLayout& layout = plan.plan.workspace;
+  std::byte* base = static_cast<std::byte*>(workspace);
+
+  LaunchArgs out;
+  abi::AttentionParams& p = out.params;
+  p.q = args.q.data;
+  p.k = args.k.data;
+  p.v = joint ? static_cast<const std::byte*>(args.k.data) + args.k.stride[1] * kElementBytes : args.v.data;
+  p.o = args.o.data;
+  p.lse = static_cast<float*>(args.lse.data);
+  p.kv_indices = args.kv_indices;
+  p.plan = base;
+  p.merge_counters = reinterpret_cast<unsigned*>(base + layout.plan);
+  p.partial_o = reinterpret_cast<float*>(base + layout.plan + layout.counters);
+  p.partial_lse = reinterpret_cast<float*>(base + layout.plan + layout.counters + layout.partial_o);
+  p.q_stride_token = args.q.stride[0] * kElementBytes;
+  p.q_stride_head = args.q.stride[1] * kElementBytes;
+  p.o_stride_token = args.o.stride[0] * kElementBytes;
+  p.o_stride_head = args.o.stride[1] * kElementBytes;
+  p.k_stride_page = k_strides.page;
+  p.k_stride_token = k_strides.token;
+  p.k_stride_head = k_strides.head;
+  p.v_stride_page = v_strides.page;
+  p.v_stride_token = v_strides.token;
+  p.v_stride_head = v_strides.head;
+  p.lse_stride_token = static_cast<int64_t>(plan.num_kv_heads) * spec.group_size * 4;
+  p.sm_scale = args.sm_scale > 0 ? args.sm_scale : 1.0f / std::sqrt(static_cast<float>(spec.head_dim_qk));
+  p.soft_cap = args.soft_cap;
+  p.window = plan.window;
+  p.num_pages = paged ? static_cast<int>(std::min<int64_t>(args.k.shape[0], INT32_MAX)) : 0;
+
+  using Use = BufferArg::Use;
+  const size_t indices_bytes = static_cast<size_t>(args.num_kv_indices) * sizeof(int32_t);
+  out.buffers = {
+      {"q", args.q.data, extent_bytes(args.q, 2), Use::input},
+      {"k", args.k.data, extent_bytes(args.k, 2), Use::input},
+      {"v", args.v.data, extent_bytes(args.v, 2), Use::input},
+      {"o", args.o.data, extent_bytes(args.o, 2), Use::output},
+      {"lse", args.lse.data, extent_bytes(args.lse, 4), Use::output},
+      {"kv_indices", args.kv_indices, paged ? indices_bytes : 0, Use::input},
+      {"plan", p.plan, layout.plan, Use::input},
+      {"merge_counters", p.merge_counters, layout.counters, Use::workspace},
+      {"partial_o", p.partial_o, layout.partial_o, Use::scratch},
+      {"partial_lse", p.partial_lse, layout.partial_lse, Use::scratch},
+  };
+  return out;
+}
+
+}  // namespace lathe

@@ -1,0 +1,143 @@
+// Checks of a batch's lengths and page bookkeeping.
+#include <string>
+
+#include "attention_parts.h"
+#include "lathe/base/bytes.h"
+
+namespace lathe {
+namespace {
+
+std::string at(const char* name, size_t i) {
+  return std::string(name) + "[" + std::to_string(i) + "]";
+}
+
+// At most this many problems of one array are listed; the rest would say the same.
+constexpr size_t kListed = 8;
+
+bool check_indptr(const char* name, std::span<const int32_t> indptr, size_t batch, Problems& problems) {
+  if (indptr.size() != batch + 1) {
+    problems.add(name, "has " + std::to_string(indptr.size()) + " entries, must have batch + 1 = " + std::to_string(batch + 1));
+    return false;
+  }
+  const size_t before = problems.size();
+  if (indptr[0] != 0) problems.add(at(name, 0), "is " + std::to_string(indptr[0]) + ", must be 0");
+  for (size_t i = 0; i < batch && problems.size() < before + kListed; ++i) {
+    if (indptr[i + 1] < indptr[i]) {
+      problems.add(at(name, i + 1), "is " + std::to_string(indptr[i + 1]) + ", less than " + at(name, i) + " = " +
+                                        std::to_string(indptr[i]) + "; must not fall");
+    }
+  }
+  return problems.size() == before;
+}
+
+bool check_size(const char* name, size_t given, size_t batch, Problems& problems) {
+  if (given == batch) return true;
+  problems.add(name, "has " + std::to_string(given) + " entries, must have one per request: " + std::to_string(batch));
+  return false;
+}
+
+void read_ragged(const AttentionBatch& batch, size_t size, BatchLengths& out, Problems& problems) {
+  if (!check_indptr("kv_indptr", batch.kv_indptr, size, problems)) return;
+  for (size_t i = 0; i < size; ++i) {
+    out.kv_begin[i] = batch.kv_indptr[i];
+    out.kv_lens[i] = batch.kv_indptr[i + 1] - batch.kv_indptr[i];
+  }
+  out.kv_entries = batch.kv_indptr[size];
+}
+
+void read_csr(const AttentionBatch& batch, int64_t page_size, size_t size, BatchLengths& out, Problems& problems) {
+  if (!check_indptr("kv_indptr", batch.kv_indptr, size, problems)) return;
+  if (!check_size("last_page_len", batch.last_page_len.size(), size, problems)) return;
+  for (size_t i = 0; i < size && problems.size() < kListed; ++i) {
+    const int64_t pages = batch.kv_indptr[i + 1] - batch.kv_indptr[i];
+    const int64_t last = batch.last_page_len[i];
+    if (pages > 0 && (last < 1 || last > page_size)) {
+      problems.add(at("last_page_len", i), "is " + std::to_string(last) + ", must be in 1.." + std::to_string(page_size));
+      continue;
+    }
+    const int64_t tokens = pages > 0 ? (pages - 1) * page_size + last : 0;
+    if (tokens > INT32_MAX) {
+      problems.add(at("kv_indptr", i), "gives the request " + std::to_string(tokens) + " tokens, past 2^31 - 1");
+      continue;
+    }
+    out.kv_begin[i] = batch.kv_indptr[i];
+    out.kv_lens[i] = static_cast<int32_t>(tokens);
+  }
+  out.kv_entries = batch.kv_indptr[size];
+}
+
+void read_table(const AttentionBatch& batch, int64_t page_size, size_t size, BatchLengths& out, Problems& problems) {
+  if (!check_size("seq_lens", batch.seq_lens.size(), size, problems)) return;
+  const int64_t stride = batch.block_table_stride;
+  if (stride < 0 || static_cast<int64_t>(size) * stride > INT32_MAX) {
+    problems.add("block_table_stride", "is " + std::to_string(stride) + ", must be >= 0 with batch * stride below 2^31");
+    return;
+  }
+  for (size_t i = 0; i < size && problems.size() < kListed; ++i) {
+    const int64_t tokens = batch.seq_lens[i];
+    if (tokens < 0 || ceil_div(tokens, page_size) > stride) {
+      problems.add(at("seq_lens", i), "is " + std::to_string(tokens) + ", must be in 0.." + std::to_string(stride * page_size) +
+                                          " (block_table_stride * page_size)");
+      continue;
+    }
+    out.kv_begin[i] = static_cast<int32_t>(static_cast<int64_t>(i) * stride);
+    out.kv_lens[i] = batch.seq_lens[i];
+  }
+  out.kv_entries = static_cast<int64_t>(size) * stride;
+}
+
+// With a host copy of the page ids every id in use is checked: the device never does that (see docs/errors.md).
+void check_page_ids(const AttentionBatch& batch, int64_t page_size, const BatchLengths& lengths, Problems& problems) {
+  if (static_cast<int64_t>(batch.kv_indices.size()) < lengths.kv_entries) {
+    problems.add("kv_indices", "has " + std::to_string(batch.kv_indices.size()) + " entries, the batch needs " +
+                                   std::to_string(lengths.kv_entries));
+    return;
+  }
+  for (size_t i = 0; i < lengths.kv_lens.size() && problems.size() < kListed; ++i) {
+    const int64_t pages = ceil_div<int64_t>(lengths.kv_lens[i], page_size);
+    for (int64_t p = 0; p < pages; ++p) {
+      const int64_t entry = lengths.kv_begin[i] + p;
+      const int32_t id = batch.kv_indices[static_cast<size_t>(entry)];
+      if (id < 0 || id >= batch.num_pages) {
+        problems.add(at("kv_indices", static_cast<size_t>(entry)), "is page " + std::to_string(id) + " (request " +
+                                                                       std::to_string(i) + "), must be in 0.." +
+                                                                       std::to_string(batch.num_pages - 1));
+        break;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Result<BatchLengths> read_batch(const AttentionSpec& spec, const AttentionBatch& batch) {
+  Problems problems;
+  if (batch.qo_indptr.empty()) return invalid_argument("qo_indptr", "is empty, must have batch + 1 entries");
+  const size_t size = batch.qo_indptr.size() - 1;
+  if (size > INT32_MAX / 2) return invalid_argument("qo_indptr", "has " + std::to_string(size + 1) + " entries, too many");
+  check_indptr("qo_indptr", batch.qo_indptr, size, problems);
+  if (spec.windowed() && batch.window < 1) problems.add("window", "is " + std::to_string(batch.window) + ", must be >= 1");
+  if (!spec.windowed() && batch.window != 0) {
+    problems.add("window",
+                 "is " + std::to_string(batch.window) + ", but the spec's mask (" + name_of(spec.mask) + ") has no window");
+  }
+
+  BatchLengths out;
+  out.kv_lens.resize(size);
+  out.kv_begin.resize(size);
+  const int64_t page_size = spec.layout.page_size;
+  if (spec.layout.kind == LayoutKind::ragged) {
+    read_ragged(batch, size, out, problems);
+  } else {
+    if (spec.layout.index == PageIndex::csr) {
+      read_csr(batch, page_size, size, out, problems);
+    } else {
+      read_table(batch, page_size, size, out, problems);
+    }
+    if (problems.empty() && !batch.kv_indices.empty()) check_page_ids(batch, page_size, out, problems);
+  }
+  if (!problems.empty()) return problems.status();
+  return out;
+}
+
+}  // namespace lathe

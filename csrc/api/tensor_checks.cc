@@ -1,0 +1,98 @@
+#include "tensor_checks.h"
+
+#include "lathe/base/bytes.h"
+
+namespace lathe {
+namespace {
+
+std::string text(int64_t n) {
+  return std::to_string(n);
+}
+
+bool is_empty(const Tensor& t) {
+  for (int i = 0; i < t.rank; ++i) {
+    if (t.shape[i] == 0) return true;
+  }
+  return false;
+}
+
+bool check_shape(const Tensor& t, const TensorRule& rule, Problems& problems) {
+  const int rank = static_cast<int>(rule.shape.size());
+  if (t.rank != rank) {
+    problems.add(rule.name, "has rank " + text(t.rank) + ", must have rank " + text(rank));
+    return false;
+  }
+  bool good = true;
+  int i = 0;
+  for (int64_t wanted : rule.shape) {
+    if (t.shape[i] < 0 || (wanted != kAnySize && t.shape[i] != wanted)) {
+      problems.add(rule.name, "dimension " + text(i) + " is " + text(t.shape[i]) + ", must be " +
+                                  (wanted == kAnySize ? std::string(">= 0") : text(wanted)));
+      good = false;
+    }
+    ++i;
+  }
+  return good;
+}
+
+// Sees that last element and extent can be expressed, and that rows start where 16-byte accesses may.
+bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) {
+  const int64_t row_step = static_cast<int64_t>(16 / rule.element_bytes);
+  int64_t dense = 1;
+  int64_t last = 0;
+  for (int i = t.rank - 1; i >= 0; --i) {
+    const int64_t stride = t.stride[i];
+    const std::string which = "stride " + text(i) + " is " + text(stride);
+    if (t.shape[i] > 1) {
+      if (i == t.rank - 1 && stride != 1) {
+        problems.add(rule.name, which + ", must be 1");
+        return false;
+      }
+      if (rule.contiguous && stride != dense) {
+        problems.add(rule.name, which + ", must be " + text(dense) + " (contiguous)");
+        return false;
+      }
+      if (!rule.contiguous && i < t.rank - 1 && (stride < 0 || stride % row_step != 0)) {
+        problems.add(rule.name, which + ", must be a multiple of " + text(row_step) + " elements (16 bytes), not negative");
+        return false;
+      }
+    }
+    const auto step = checked_mul(t.shape[i] - 1, stride);
+    const auto sum = step ? checked_add(last, *step) : std::nullopt;
+    const auto bytes = sum ? checked_mul(*sum, static_cast<int64_t>(rule.element_bytes) * 2) : std::nullopt;
+    const auto next = checked_mul(dense, t.shape[i]);
+    if (!bytes || !next) {
+      problems.add(rule.name, which + " with " + text(t.shape[i]) + " elements: the extent leaves 64 bits");
+      return false;
+    }
+    last = *sum;
+    dense = *next;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool check_tensor(const Tensor& t, const TensorRule& rule, Problems& problems) {
+  if (!check_shape(t, rule, problems)) return false;
+  if (is_empty(t)) return true;  // has no memory to speak of
+  if (t.data == nullptr) {
+    problems.add(rule.name, "is null");
+    return false;
+  }
+  if (reinterpret_cast<uintptr_t>(t.data) % 16 != 0) {
+    problems.add(rule.name, "is at an address that is " + text(static_cast<int64_t>(reinterpret_cast<uintptr_t>(t.data) % 16)) +
+                                " past a multiple of 16, must be 16-byte aligned");
+    return false;
+  }
+  return check_strides(t, rule, problems);
+}
+
+size_t extent_bytes(const Tensor& t, size_t element_bytes) {
+  if (t.rank == 0 || is_empty(t)) return 0;
+  size_t last = 0;
+  for (int i = 0; i < t.rank; ++i) last += static_cast<size_t>((t.shape[i] - 1) * t.stride[i]);
+  return (last + 1) * element_bytes;
+}
+
+}  // namespace lathe
