@@ -36,7 +36,8 @@ std::string cell(std::string text) {
 TEST(Readme, KnobsAreTheTable) {
   std::string rows;
   for (const Knob& knob : knobs()) {
-    rows += "| `" + std::string(knob.name) + "` | " + cell(knob.values) + " | " + cell(knob.preset) + " | " + cell(knob.doc) + " |\n";
+    rows +=
+        "| `" + std::string(knob.name) + "` | " + cell(knob.values) + " | " + cell(knob.preset) + " | " + cell(knob.doc) + " |\n";
   }
   EXPECT_EQ(between(read("README.md"), "|---|---|---|---|", ""), rows) << "README.md's list of knobs should be:\n" << rows;
 }
