@@ -30,8 +30,8 @@ struct CompileOutput {
 class Compiler {
  public:
   virtual ~Compiler() = default;
-  /// Everything about the tool that may change its output: name, version, build, options in order. Part of the compile key; holds no
-  /// path and no time. Fails with `unavailable` when the tool is missing, saying where it was looked for.
+  /// Everything about the tool that may change its output: name, version, build, options in order. Part of the compile key; holds
+  /// no path and no time. Fails with `unavailable` when the tool is missing, saying where it was looked for.
   virtual Result<std::string> identity(const std::string& arch) = 0;
   /// `compile_failed` with the log's end; `resource_exhausted` when a limit was hit; `unavailable` when the tool is missing;
   /// `unsupported` when it does not list `job.arch` (the message lists what it does).
@@ -43,12 +43,12 @@ class Compiler {
 };
 
 struct NvrtcOptions {
-  std::string library;         // empty: LATHE_NVRTC, an installed toolkit, then the Python wheels
-  std::string worker;          // empty: LATHE_WORKER, then lathe-compile-worker beside the library or program
-  int workers = 2;             // processes at most, started when needed
-  int timeout_ms = 120'000;    // of one compile
+  std::string library;                      // empty: LATHE_NVRTC, an installed toolkit, then the Python wheels
+  std::string worker;                       // empty: LATHE_WORKER, then lathe-compile-worker beside the library or program
+  int workers = 2;                          // processes at most, started when needed
+  int timeout_ms = 120'000;                 // of one compile
   int64_t memory_bytes = int64_t{4} << 30;  // address space of a worker
-  bool in_process = false;     // LATHE_COMPILE=inprocess: a crash of NVRTC is a crash of this process
+  bool in_process = false;                  // LATHE_COMPILE=inprocess: a crash of NVRTC is a crash of this process
 };
 
 std::shared_ptr<Compiler> nvrtc_compiler(NvrtcOptions options = {});

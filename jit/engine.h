@@ -1,7 +1,7 @@
 // The engine: from a kernel request to verified machine code, each distinct request compiled once.
 //
-// request -> in-memory table -> disk cache -> render -> compile (single flight) -> publish. It knows no kernel family: a family is its
-// spec, its folder of templates and its planner.
+// request -> in-memory table -> disk cache -> render -> compile (single flight) -> publish. It knows no kernel family: a family is
+// its spec, its folder of templates and its planner.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@
 
 namespace lathe {
 
-/// What a kernel family asks of the engine. `canonical` decides identity: two requests with equal (family, canonical, arch) must be equal.
+/// What a kernel family asks of the engine. `canonical` decides identity: two requests with equal (family, canonical, arch) must be
+/// equal.
 struct KernelRequest {
   std::string family;          // folder under templates/kernels; its root is kernels/<family>/kernel.cu
   std::string description;     // for people: the spec's text form
@@ -31,7 +32,7 @@ struct KernelRequest {
 
 /// Machine code and its facts. Immutable; shared between threads and devices.
 struct Artifact {
-  std::string key;  // full key material (binary); equal keys mean equal code
+  std::string key;      // full key material (binary); equal keys mean equal code
   std::string key_hex;  // XXH3-128 of key, for people and file names
   std::string family, description, arch, entry, compiler;
   uint32_t block_threads = 0, shared_bytes = 0;
@@ -44,7 +45,7 @@ using ArtifactPtr = std::shared_ptr<const Artifact>;
 
 struct EngineOptions {
   CacheOptions cache = CacheOptions::from_environment();
-  std::shared_ptr<Compiler> compiler;             // null: default_compiler()
+  std::shared_ptr<Compiler> compiler;              // null: default_compiler()
   std::shared_ptr<const TemplateStore> templates;  // null: TemplateStore::from_environment()
 };
 

@@ -1,9 +1,9 @@
 // Rendering: a kernel folder's template and a spec's values become one self-contained translation unit.
 //
-// Strict Mustache ({{=<% %>=}} delimiters, no escaping): an unknown or an unused key is an error. `#include "x"` lines are expanded in
-// memory, each file once, looked for first in the arch's device folders and then from the root of templates/; any other include is an
-// error. `#line` directives make compiler errors point into the template. What comes out is all the compiler sees: golden files and
-// the compile key cover exactly this text.
+// Strict Mustache ({{=<% %>=}} delimiters, no escaping): an unknown or an unused key is an error. `#include "x"` lines are expanded
+// in memory, each file once, looked for first in the arch's device folders and then from the root of templates/; any other include
+// is an error. `#line` directives make compiler errors point into the template. What comes out is all the compiler sees: golden
+// files and the compile key cover exactly this text.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +25,9 @@ using TemplateData = std::map<std::string, TemplateValue, std::less<>>;
 
 class TemplateValue {
  public:
-  TemplateValue(int64_t number) : value_(number) {}  // NOLINT(google-explicit-constructor)
-  TemplateValue(int number) : value_(int64_t{number}) {}  // NOLINT(google-explicit-constructor)
-  TemplateValue(bool flag) : value_(flag) {}         // NOLINT(google-explicit-constructor)
+  TemplateValue(int64_t number) : value_(number) {}                           // NOLINT(google-explicit-constructor)
+  TemplateValue(int number) : value_(int64_t{number}) {}                      // NOLINT(google-explicit-constructor)
+  TemplateValue(bool flag) : value_(flag) {}                                  // NOLINT(google-explicit-constructor)
   TemplateValue(std::vector<TemplateData> list) : value_(std::move(list)) {}  // NOLINT(google-explicit-constructor)
   /// Refused at render time, with the key, unless `name` is a legal identifier.
   static TemplateValue identifier(std::string name) {

@@ -1,0 +1,22 @@
+// The full key material of a kernel: everything that decides its machine code, and nothing else (no path, no time).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "lathe/jit/engine.h"
+
+namespace lathe {
+
+/// Raised when the engine changes what it makes of the same source, so that artifacts of older versions are not taken for new ones.
+inline constexpr uint32_t kCodegenVersion = 1;
+
+/// Length-prefixed, named fields in a fixed order: domain and version, family, entry, arch, launch facts, canonical bytes, digest
+/// of the rendered source, compiler identity. Different inputs give different keys.
+std::string compile_key(const KernelRequest& request, std::string_view source, std::string_view compiler);
+
+/// A key as lines "name: value" (bytes in hex), to be read and compared; says so when `key` is no key. `key` may be any bytes.
+std::string key_text(std::string_view key);
+
+}  // namespace lathe

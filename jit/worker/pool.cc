@@ -1,0 +1,113 @@
+#include "lathe/jit/worker/pool.h"
+
+#include <algorithm>
+
+#include "lathe/base/log.h"
+
+namespace lathe {
+namespace {
+
+constexpr auto kStartLimit = std::chrono::seconds(30);
+constexpr auto kEndLimit = std::chrono::seconds(2);  // for a worker that closed its end to be reaped
+
+// The verdict on a worker that did not answer.
+Status no_answer(Transfer transfer, Process& process, const std::string& what, int timeout_ms) {
+  if (transfer == Transfer::timed_out) {
+    return {Code::resource_exhausted,
+            "the compile of " + what + " did not finish within " + std::to_string(timeout_ms) + " ms and was ended"};
+  }
+  if (transfer == Transfer::refused)
+    return {Code::compile_failed, "the compiler process sent an answer that is too long, for " + what};
+  auto end = process.wait(Clock::now() + kEndLimit);
+  return {Code::compile_failed, "the compiler process " + end.value_or("closed its connection") + " on " + what, "",
+          "a crash of NVRTC, or its memory limit; the next compile gets a fresh process"};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::start() const {
+  ProcessSpec spec{
+      options_.program,
+      {options_.nvrtc.library, options_.nvrtc.builtins, std::to_string(options_.memory_bytes), std::to_string(getpid())},
+      /*keep_stderr=*/true};
+  auto process = Process::start(spec);
+  LATHE_TRY(process);
+  std::unique_ptr<Worker> worker(new Worker{*std::move(process), {}});
+  Bytes frame;
+  Transfer got = receive_frame(worker->process.socket(), frame, Clock::now() + kStartLimit);
+  if (got != Transfer::done) {
+    auto end = worker->process.wait(Clock::now() + kEndLimit);
+    return Status(Code::unavailable, "the compile worker " + end.value_or("does not answer"), options_.program);
+  }
+  auto hello = decode_hello(frame);
+  if (!hello || hello->protocol != kWorkerProtocol) {
+    return Status(Code::unavailable, "is not a compile worker of this version of Lathe", options_.program);
+  }
+  LATHE_TRY(hello->status);
+  worker->hello = *std::move(hello);
+  log(LogLevel::detail, "started compile worker " + std::to_string(worker->process.pid()) + " (" + options_.nvrtc.library + ")");
+  return worker;
+}
+
+Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::take() {
+  {
+    std::unique_lock lock(mutex_);
+    freed_.wait(lock, [&] { return out_ < std::max(1, options_.most); });
+    ++out_;
+    while (!idle_.empty()) {
+      std::unique_ptr<Worker> worker = std::move(idle_.back());
+      idle_.pop_back();
+      if (worker->process.running()) return worker;
+    }
+  }
+  auto fresh = start();
+  if (!fresh.ok()) give_back(nullptr);
+  return fresh;
+}
+
+void WorkerPool::give_back(std::unique_ptr<Worker> worker) {
+  {
+    std::lock_guard lock(mutex_);
+    --out_;
+    if (worker != nullptr) idle_.push_back(std::move(worker));
+  }
+  freed_.notify_one();
+}
+
+Result<CompileOutput> WorkerPool::ask(WorkerAsk ask, const CompileJob& job) {
+  auto worker = take();
+  LATHE_TRY(worker);
+  Process& process = (*worker)->process;
+  auto deadline = Clock::now() + std::chrono::milliseconds(options_.timeout_ms);
+  Bytes frame;
+  Transfer transfer = send_frame(process.socket(), encode(ask, job), deadline);
+  if (transfer == Transfer::done) transfer = receive_frame(process.socket(), frame, deadline);
+  std::optional<Result<CompileOutput>> outcome;
+  if (transfer == Transfer::done) outcome = decode_outcome(frame);
+  if (outcome) {
+    give_back(*std::move(worker));
+    return *std::move(outcome);
+  }
+  Status status = transfer == Transfer::done
+                      ? Status(Code::compile_failed, "the compiler process sent an answer that makes no sense")
+                      : no_answer(transfer, process, job.name + " for " + job.arch, options_.timeout_ms);
+  worker->reset();
+  give_back(nullptr);
+  return status;
+}
+
+Result<std::string> WorkerPool::version() {
+  auto answer = ask(WorkerAsk::version, {});
+  LATHE_TRY(answer);
+  return answer->log;
+}
+
+Result<std::vector<std::string>> WorkerPool::archs() {
+  auto worker = take();
+  LATHE_TRY(worker);
+  std::vector<std::string> archs = (*worker)->hello.archs;
+  give_back(*std::move(worker));
+  return archs;
+}
+
+}  // namespace lathe
