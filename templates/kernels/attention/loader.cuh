@@ -37,7 +37,7 @@ class KvLoader {
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         const int key = next_key_ + row_of(step);
-        page_[step] = exists(step) ? pages.load(static_cast<i64>(problem_.request.kv_begin) + key / config::kPageSize) : 0;
+        page_[step] = exists(step) ? pages.load(static_cast<i64>(problem_.request.kv_begin) + page_of(key)) : 0;
       }
     }
   }
@@ -57,6 +57,9 @@ class KvLoader {
   static constexpr int kRowsPerStep = GROUP::kThreads / kThreadsPerRow;
   static constexpr int kSteps = (KEYS + kRowsPerStep - 1) / kRowsPerStep;
 
+  // Keys are not negative; saying so spares the corrections of signed division.
+  LATHE_DEVICE static i64 page_of(int key) { return static_cast<u32>(key) / config::kPageSize; }
+  LATHE_DEVICE static i64 token_of(int key) { return static_cast<u32>(key) % config::kPageSize; }
   LATHE_DEVICE int row_of(int step) const { return thread_ / kThreadsPerRow + step * kRowsPerStep; }
   LATHE_DEVICE bool exists(int step) const { return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end; }
 
@@ -69,7 +72,7 @@ class KvLoader {
       const int key = next_key_ + row_of(step);
       i64 offset = problem_.kv_head() * stride_head;
       if constexpr (config::kPaged) {
-        offset += static_cast<i64>(page_[step]) * stride_page + key % config::kPageSize * stride_token;
+        offset += static_cast<i64>(page_[step]) * stride_page + token_of(key) * stride_token;
       } else {
         offset += (static_cast<i64>(problem_.request.kv_begin) + key) * stride_token;
       }

@@ -36,7 +36,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
 
   KvLoader<Group, kKeys> loader(params, problem, group, item.kv_begin + group_keys, C::kKeys);
   const dev::Pipeline<Group, kInFlight> pipeline{group};
-  // The line of loads is K0 V0 K1 V1 ...; past the end it goes on with empty ones, so that every wait counts alike.
+  // The line of loads is (K0 V0) K1 V1 ...; before the first and past the last tile it holds empty ones, so that every wait counts alike.
   const auto load_keys = [&](int t) {
     pipeline.acquire();
     if (t < num_tiles) loader.copy_keys(k_tile(t), group_keys);
@@ -44,52 +44,50 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
   };
   const auto load_values = [&](int t) {
     pipeline.acquire();
-    if (t < num_tiles) loader.copy_values(v_tile(t), group_keys);
+    if (t >= 0 && t < num_tiles) loader.copy_values(v_tile(t), group_keys);
     pipeline.commit();
   };
 
   load_queries(q_tile, params, problem);
-  dev::copy_async_commit();
-  for (int t = 0; t < kStages; ++t) {
-    loader.prefetch(t);
-    load_keys(t);
-    if (t + 1 < kStages) load_values(t);
-  }
-  dev::copy_async_wait<kInFlight>();  // the queries, loaded by the whole block
-  dev::block_barrier();
-
   const float scale = exponent_scale(params);
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo> o;
   dev::clear(o);
+  // Loads run kStages tiles ahead of the products, which begin at tile 0.
 #pragma unroll 1
-  for (int t = 0; t < num_tiles; ++t) {
-    pipeline.wait();  // K t; and V t - 1 is done with
+  for (int t = -kStages; t < num_tiles; ++t) {
+    const bool filling = t < 0;
+    if (!filling) pipeline.wait();     // K t; and V t - 1 is done with
+    if (t == 0) dev::block_barrier();  // the queries, loaded by the whole block before K 0
     load_values(t + kStages - 1);
     loader.prefetch(t + kStages);
 
-    dev::Accumulator<kKeys> scores;
-    dev::clear(scores);
-    dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
-    dev::gemm_commit();
-    dev::gemm_wait<0>();
-    pipeline.release();
-
-    shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
-    dev::Row<float> shrink;
-    softmax.update(scores, shrink, scale);
-    dev::for_each(o, [](float& x, int, int, float a) { x *= a; }, shrink);
     dev::Operand<Element, kKeys> weights;
-    dev::round_to_operand(weights, scores);
+    if (!filling) {
+      dev::Accumulator<kKeys> scores;
+      dev::clear(scores);
+      dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
+      dev::gemm_commit();
+      dev::gemm_wait<0>();
+      pipeline.release();
 
-    pipeline.wait();  // V t; and K t is done with
+      shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
+      dev::Row<float> shrink;
+      softmax.update(scores, shrink, scale);
+      dev::for_each(o, [](float& x, int, int, float a) { x *= a; }, shrink);
+      dev::round_to_operand(weights, scores);
+
+      pipeline.wait();  // V t; and K t is done with
+    }
     load_keys(t + kStages);
+    if (filling) continue;
 
     dev::gemm_nn_issue(o, weights, v_tile(t), group_keys);
     dev::gemm_commit();
     dev::gemm_wait<0>();
     pipeline.release();
   }
+  dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
   finish_item<C, Group::kGroups>(o, softmax, params, plan, problem, group.index(), row_begin);
 }
 
