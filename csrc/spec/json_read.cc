@@ -256,6 +256,9 @@ Result<Spec> read_spec(std::string_view text) {
   if (text.size() > kMaxBytes) {
     return invalid_argument(where, refusal(std::to_string(text.size()) + " bytes of JSON", "at most " + std::to_string(kMaxBytes)));
   }
+  // The parser takes a NUL for the end of the text and would pass over what follows.
+  if (size_t nul = text.find('\0'); nul != text.npos)
+    return invalid_argument(where, "not JSON at byte " + std::to_string(nul + 1) + ": NUL");
   Scanner scanner;
   if (!Json::sax_parse(text.begin(), text.end(), &scanner)) return invalid_argument(where, scanner.problem());
   const Json root = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);

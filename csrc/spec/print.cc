@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "lathe/spec/fields.h"
+#include "lathe/spec/text.h"
 
 namespace lathe {
 namespace {
@@ -44,6 +45,10 @@ std::string text_of_layout(const LayoutSpec& layout) {
   return "paged(" + std::to_string(layout.page_size) + ", " + text_of(layout.order) + ", " + storage + text_of(layout.index) + ")";
 }
 
+std::string text_of_arch_and_label(const std::string& arch, const std::string& label) {
+  return " " + text_of(arch) + (label.empty() ? "" : " label " + in_quotes(label));
+}
+
 }  // namespace
 
 std::string to_string(const AttentionSpec& s) {
@@ -55,13 +60,13 @@ std::string to_string(const AttentionSpec& s) {
   visit_fields(s, ChangedFields<AttentionSpec>(
                       text, {"q_dtype", "o_dtype", "head_dim_qk", "head_dim_vo", "group_size", "layout.kind", "layout.page_size",
                              "layout.order", "layout.storage", "layout.index", "mask", "arch"}));
-  return text + " " + text_of(s.arch);
+  return text + text_of_arch_and_label(s.arch, s.label);
 }
 
 std::string to_string(const MergeSpec& s) {
   std::string text = "merge " + text_of(s.dtype) + " " + text_of(s.head_dim) + " lse " + text_of(s.lse);
-  visit_fields(s, ChangedFields<MergeSpec>(text, {"dtype", "head_dim", "lse", "arch"}));
-  return text + " " + text_of(s.arch);
+  visit_fields(s, ChangedFields<MergeSpec>(text, {"label", "dtype", "head_dim", "lse", "arch"}));
+  return text + text_of_arch_and_label(s.arch, s.label);
 }
 
 }  // namespace lathe

@@ -1,0 +1,139 @@
+#include "lathe/spec_testing/random_spec.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+namespace lathe::testing {
+namespace {
+
+class Draw {
+ public:
+  explicit Draw(std::mt19937_64& rng) : rng_(rng) {}
+
+  int32_t between(int32_t least, int32_t most) { return std::uniform_int_distribution<int32_t>(least, most)(rng_); }
+  bool chance(int percent) { return between(1, 100) <= percent; }
+  template <class T, size_t n>
+  T one_of(const std::array<T, n>& values) {
+    return values[static_cast<size_t>(between(0, static_cast<int32_t>(n) - 1))];
+  }
+  template <class E>
+  E enumerator(E last) {
+    return static_cast<E>(between(0, static_cast<int32_t>(last)));
+  }
+
+ private:
+  std::mt19937_64& rng_;
+};
+
+std::string label(Draw& draw) {
+  if (draw.chance(70)) return {};
+  constexpr std::array<const char*, 6> kPieces{"layer ", "7", "\"quoted\" \\ ", "µ-Bench ", "注意力", "\U0001F600"};
+  std::string text;
+  for (int32_t n = draw.between(1, 8); n > 0; --n) text += draw.one_of(kPieces);
+  return text;
+}
+
+std::string arch(Draw& draw) {
+  constexpr std::array<const char*, 9> kArchs{"host",   "sm_80",   "sm_86",   "sm_89",  "sm_90",
+                                              "sm_90a", "sm_100a", "sm_103a", "sm_120a"};
+  return draw.one_of(kArchs);
+}
+
+int32_t head_dim(Draw& draw) {
+  if (draw.chance(50)) return draw.chance(50) ? 64 : 128;
+  return 16 * draw.between(1, 16);
+}
+
+int32_t group_size(Draw& draw) {
+  if (draw.chance(80)) return draw.one_of(std::array{1, 2, 3, 4, 5, 6, 7, 8, 16});
+  return draw.between(1, 128);
+}
+
+LayoutSpec layout(Draw& draw) {
+  LayoutSpec layout;
+  layout.kind = draw.chance(30) ? LayoutKind::ragged : LayoutKind::paged;
+  if (layout.kind == LayoutKind::ragged) return layout;
+  layout.page_size = draw.one_of(std::array{1, 2, 3, 5, 8, 16, 17, 32, 64, 128});
+  layout.order = draw.enumerator(PageOrder::hnd);
+  layout.storage = draw.enumerator(KvStorage::joint);
+  layout.index = draw.enumerator(PageIndex::table);
+  return layout;
+}
+
+SplitSpec split(Draw& draw) {
+  SplitSpec split;
+  split.mode = draw.enumerator(SplitMode::fixed);
+  if (split.mode == SplitMode::fixed) {
+    split.tokens =
+        draw.chance(90) ? draw.one_of(std::array{16, 32, 48, 64, 96, 128, 192, 256, 512, 2048}) : 16 * draw.between(1, 1 << 20);
+  }
+  return split;
+}
+
+/// The tightest limits of any arch: 99 KiB of shared memory for a block (sm_86, sm_89, sm_120), of which 2 KiB are set aside; and
+/// 160 fp32 accumulators of o and scores in a thread.
+bool fits_every_arch(const AttentionSpec& spec, int32_t warps, int32_t stages, const TileClass& c) {
+  constexpr int32_t kShared = 97 * 1024;
+  constexpr int32_t kAccumulators = 160;
+  auto row_bytes = [](int32_t dim) { return (dim + 63) / 64 * 128; };
+  int32_t qk = row_bytes(spec.head_dim_qk), vo = row_bytes(spec.head_dim_vo);
+  int32_t main_loop = c.q * qk + stages * c.kv * (qk + vo);
+  int32_t epilogue = 16 * warps * (spec.head_dim_vo + 8) * 4;
+  int32_t warps_kv = warps / (c.q / 16);
+  return std::max(main_loop, epilogue) <= kShared && spec.head_dim_vo / 2 + c.kv / warps_kv / 2 <= kAccumulators;
+}
+
+/// A given tile of one to three classes; automatic when the few that are tried do not fit.
+TileSpec given_tile(Draw& draw, const AttentionSpec& spec) {
+  TileSpec tile;
+  tile.automatic = false;
+  tile.warps = draw.chance(50) ? 4 : 8;
+  tile.stages = draw.between(1, 4);
+  size_t wanted = static_cast<size_t>(draw.between(1, 3));
+  for (int32_t warps_q = tile.warps; warps_q >= 1 && tile.classes.size() < wanted; warps_q /= 2) {
+    if (draw.chance(30)) continue;
+    int32_t step = 16 * (tile.warps / warps_q);
+    TileClass c{16 * warps_q, step * draw.between(1, 256 / step)};
+    while (c.kv > step && !fits_every_arch(spec, tile.warps, tile.stages, c)) c.kv -= step;
+    if (fits_every_arch(spec, tile.warps, tile.stages, c)) tile.classes.push_back(c);
+  }
+  return tile.classes.empty() ? TileSpec{} : tile;
+}
+
+}  // namespace
+
+AttentionSpec random_spec(std::mt19937_64& rng) {
+  Draw draw(rng);
+  AttentionSpec spec;
+  spec.label = label(draw);
+  spec.q_dtype = draw.enumerator(DType::bf16);
+  spec.o_dtype = draw.enumerator(DType::bf16);
+  spec.kfmt = spec.vfmt = spec.q_dtype;
+  spec.group_size = group_size(draw);
+  spec.head_dim_qk = head_dim(draw);
+  spec.head_dim_vo = draw.chance(50) ? spec.head_dim_qk : head_dim(draw);
+  spec.gqa_pack = draw.enumerator(GqaPack::off);
+  spec.layout = layout(draw);
+  spec.mask = draw.enumerator(Mask::causal_window);
+  spec.soft_cap = draw.chance(50);
+  spec.lse = draw.enumerator(LseOut::log2);
+  spec.determinism = draw.enumerator(Determinism::batch_invariant);
+  spec.split_kv = split(draw);
+  if (draw.chance(30)) spec.tile = given_tile(draw, spec);
+  spec.arch = arch(draw);
+  return spec;
+}
+
+MergeSpec random_merge_spec(std::mt19937_64& rng) {
+  Draw draw(rng);
+  MergeSpec spec;
+  spec.label = label(draw);
+  spec.dtype = draw.enumerator(DType::bf16);
+  spec.head_dim = draw.chance(50) ? head_dim(draw) : 8 * draw.between(1, 32);
+  spec.lse = draw.chance(50) ? LseOut::ln : LseOut::log2;
+  spec.arch = arch(draw);
+  return spec;
+}
+
+}  // namespace lathe::testing

@@ -1,0 +1,167 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <set>
+
+#include "lathe/spec/fields.h"
+
+namespace lathe {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <class Spec>
+struct BadField {
+  const char* path;
+  std::function<void(Spec&)> spoil;
+  const char* value;    // as the message names it
+  const char* allowed;  // a part of what the message says is allowed
+};
+
+template <class Spec>
+void expect_refused(const std::vector<BadField<Spec>>& cases) {
+  std::set<std::string> paths;
+  for (const auto& bad : cases) {
+    Spec spec;
+    bad.spoil(spec);
+    Status status = validate(spec);
+    SCOPED_TRACE(std::string(bad.path) + " = " + bad.value);
+    EXPECT_EQ(status.code(), Code::invalid_argument);
+    EXPECT_THAT(status.to_string(), HasSubstr(std::string(bad.path) + ": "));
+    EXPECT_THAT(status.message(), HasSubstr(bad.value));
+    EXPECT_THAT(status.message(), HasSubstr(bad.allowed));
+    paths.insert(bad.path);
+  }
+  const Spec preset;
+  fields::visit_fields(preset, [&](const fields::Field& field, const auto&, const auto& rule) {
+    bool cannot_be_wrong = std::is_same_v<std::decay_t<decltype(rule)>, fields::Flag>;
+    EXPECT_TRUE(cannot_be_wrong || paths.count(field.path) == 1) << "no bad value of " << field.path << " is tried";
+  });
+}
+
+TEST(Validate, DefaultsAreValid) {
+  EXPECT_TRUE(validate(AttentionSpec{}).ok());
+  EXPECT_TRUE(validate(MergeSpec{}).ok());
+}
+
+TEST(Validate, EveryAttentionFieldOutOfRange) {
+  using A = AttentionSpec;
+  constexpr int32_t kMin = std::numeric_limits<int32_t>::min(), kMax = std::numeric_limits<int32_t>::max();
+  auto group = [](int32_t n) { return [n](A& s) { s.group_size = n; }; };
+  auto qk = [](int32_t n) { return [n](A& s) { s.head_dim_qk = n; }; };
+  auto vo = [](int32_t n) { return [n](A& s) { s.head_dim_vo = n; }; };
+  auto page = [](int32_t n) { return [n](A& s) { s.layout.page_size = n; }; };
+  auto split = [](SplitSpec v) { return [v](A& s) { s.split_kv = v; }; };
+  auto tile = [](TileSpec v) { return [v](A& s) { s.tile = v; }; };
+  auto label = [](std::string v) { return [v](A& s) { s.label = v; }; };
+  auto arch = [](std::string v) { return [v](A& s) { s.arch = v; }; };
+  const char* dims = "multiples of 16 in 16..256";
+  const char* splits = "multiples of 16 in 16..16777216";
+  expect_refused<A>({
+      {"label", label(std::string(257, 'x')), "257 bytes", "256 bytes of UTF-8"},
+      {"label", label("a\nb"), "\"a?b\"", "without control characters"},
+      {"label", label("\xff"), "\"?\"", "UTF-8"},
+      {"o_dtype", [](A& s) { s.o_dtype = static_cast<DType>(7); }, "7", "f16, bf16"},
+      {"kfmt", [](A& s) { s.kfmt = DType::f16; }, "f16 differs from q_dtype bf16", "the same as q_dtype"},
+      {"vfmt", [](A& s) { s.vfmt = DType::f16; }, "f16 differs from q_dtype bf16", "the same as q_dtype"},
+      {"q_dtype", [](A& s) { s.q_dtype = s.kfmt = s.vfmt = static_cast<DType>(2); }, "2", "f16, bf16"},
+      {"group_size", group(0), "0", "1..128"},
+      {"group_size", group(129), "129", "1..128"},
+      {"group_size", group(kMin), "-2147483648", "1..128"},
+      {"head_dim_qk", qk(0), "0", dims},
+      {"head_dim_qk", qk(24), "24", dims},
+      {"head_dim_qk", qk(272), "272", dims},
+      {"head_dim_qk", qk(-16), "-16", dims},
+      {"head_dim_vo", vo(8), "8", dims},
+      {"head_dim_vo", vo(257), "257", dims},
+      {"head_dim_vo", vo(kMax), "2147483647", dims},
+      {"gqa_pack", [](A& s) { s.gqa_pack = static_cast<GqaPack>(3); }, "3", "auto, on, off"},
+      {"layout.kind", [](A& s) { s.layout.kind = static_cast<LayoutKind>(2); }, "2", "ragged, paged"},
+      {"layout.page_size", page(0), "0", "1..65536"},
+      {"layout.page_size", page(65537), "65537", "1..65536"},
+      {"layout.order", [](A& s) { s.layout.order = static_cast<PageOrder>(2); }, "2", "NHD, HND"},
+      {"layout.storage", [](A& s) { s.layout.storage = static_cast<KvStorage>(2); }, "2", "separate, joint"},
+      {"layout.index", [](A& s) { s.layout.index = static_cast<PageIndex>(2); }, "2", "csr, table"},
+      {"mask", [](A& s) { s.mask = static_cast<Mask>(4); }, "4", "none, causal, window, causal_window"},
+      {"lse", [](A& s) { s.lse = static_cast<LseOut>(3); }, "3", "none, ln, log2"},
+      {"determinism", [](A& s) { s.determinism = static_cast<Determinism>(3); }, "3", "fast, run_to_run, batch_invariant"},
+      {"split_kv", split({static_cast<SplitMode>(3), 0}), "3", "\"off\""},
+      {"split_kv", split({SplitMode::fixed, 0}), "fixed 0", splits},
+      {"split_kv", split({SplitMode::fixed, 24}), "fixed 24", splits},
+      {"split_kv", split({SplitMode::fixed, (1 << 24) + 16}), "fixed 16777232", splits},
+      {"split_kv", split({SplitMode::automatic, 64}), "auto 64", splits},
+      {"split_kv", split({SplitMode::off, 64}), "off 64", splits},
+      {"tile", tile({true, 8, 0, {}}), "auto with 8 warps", "auto"},
+      {"tile", tile({true, 0, 2, {}}), "2 stages", "auto"},
+      {"tile", tile({true, 0, 0, {{16, 64}}}), "classes 16x64", "auto"},
+      {"tile", tile({false, 4, 2, {}}), "classes none", "1..4 classes"},
+      {"tile", tile({false, 4, 2, {{64, 16}, {48, 16}, {32, 16}, {16, 16}, {16, 16}}}), "48x16", "1..4 classes"},
+      {"arch", arch(""), "\"\"", "host, or sm_NN"},
+      {"arch", arch("sm_75"), "\"sm_75\"", "NN at least 80"},
+      {"arch", arch("sm_90b"), "\"sm_90b\"", "sm_NNf"},
+  });
+}
+
+TEST(Validate, EveryMergeFieldOutOfRange) {
+  using M = MergeSpec;
+  expect_refused<M>({
+      {"label", [](M& s) { s.label = "\x01"; }, "\"?\"", "UTF-8"},
+      {"dtype", [](M& s) { s.dtype = static_cast<DType>(2); }, "2", "f16, bf16"},
+      {"head_dim", [](M& s) { s.head_dim = 0; }, "0", "multiples of 8 in 8..256"},
+      {"head_dim", [](M& s) { s.head_dim = 12; }, "12", "multiples of 8 in 8..256"},
+      {"head_dim", [](M& s) { s.head_dim = 264; }, "264", "multiples of 8 in 8..256"},
+      {"lse", [](M& s) { s.lse = LseOut::none; }, "none", "allowed: ln, log2"},
+      {"arch", [](M& s) { s.arch = "cpu"; }, "\"cpu\"", "host, or sm_NN"},
+  });
+}
+
+TEST(Validate, PagesOfARaggedLayout) {
+  AttentionSpec spec;
+  spec.layout.kind = LayoutKind::ragged;
+  EXPECT_TRUE(validate(spec).ok());
+  spec.layout = {LayoutKind::ragged, 32, PageOrder::hnd, KvStorage::joint, PageIndex::table};
+  Status status = validate(spec);
+  for (const char* line :
+       {"4 problems", "layout.page_size: 32 is given, but layout.kind ragged has no pages; allowed: the default, 16",
+        "layout.order: HND is given", "layout.storage: joint is given", "layout.index: table is given"})
+    EXPECT_THAT(status.message(), HasSubstr(line));
+}
+
+TEST(Validate, AllProblemsAtOnce) {
+  AttentionSpec spec;
+  spec.kfmt = DType::f16;
+  spec.group_size = 0;
+  spec.head_dim_qk = 24;
+  spec.layout.page_size = -1;
+  spec.split_kv = {SplitMode::fixed, 5};
+  spec.arch = "sm_10";
+  Status status = validate(spec);
+  EXPECT_EQ(status.code(), Code::invalid_argument);
+  for (const char* line : {"6 problems", "\n  kfmt: ", "\n  group_size: 0 is not allowed; allowed: 1..128", "\n  head_dim_qk: 24 ",
+                           "\n  layout.page_size: -1 ", "\n  split_kv: fixed 5 ", "\n  arch: \"sm_10\" "})
+    EXPECT_THAT(status.message(), HasSubstr(line));
+}
+
+TEST(Validate, BatchInvariantMayLeaveTheSplitToLathe) {
+  AttentionSpec spec;
+  spec.determinism = Determinism::batch_invariant;
+  EXPECT_TRUE(validate(spec).ok());
+}
+
+TEST(Validate, EndsOfEveryRange) {
+  AttentionSpec spec;
+  spec.label = std::string(256, 'x');
+  spec.group_size = 128;
+  spec.head_dim_qk = 16;
+  spec.head_dim_vo = 256;
+  spec.layout.page_size = 65536;
+  spec.split_kv = {SplitMode::fixed, 1 << 24};
+  spec.tile = {false, 8, 4, {{128, 16}, {64, 32}, {32, 64}, {16, 128}}};
+  spec.arch = "sm_100f";
+  EXPECT_TRUE(validate(spec).ok()) << validate(spec).to_string();
+}
+
+}  // namespace
+}  // namespace lathe
