@@ -17,6 +17,7 @@ skip() { echo "SKIP bare: $1"; exit 77; }
 [[ $(id -u) == 0 ]] || skip "needs root"
 command -v debootstrap >/dev/null || skip "debootstrap is not installed"
 command -v git >/dev/null || skip "git is not installed"
+unshare --mount --pid --fork true 2>/dev/null || skip "may not make namespaces"
 
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/lathe-bare-XXXXXX")
 chmod 755 "$WORK"

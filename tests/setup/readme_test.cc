@@ -1,10 +1,13 @@
-// README says what the code says: its list of knobs is the table's, its example is the one that is compiled and run.
+// The pages say what is there: README's list of knobs is the table's, its example is the one that is compiled and run, every page
+// of docs/ is in its index, and no link between pages is dead.
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "lathe/base/knobs.h"
 
@@ -47,6 +50,39 @@ TEST(Readme, ExampleIsTheOneThatIsTested) {
   size_t begin = source.find("int main() {");
   ASSERT_NE(begin, std::string::npos);
   EXPECT_EQ(between(read("README.md"), "```cpp", "```"), source.substr(begin));
+}
+
+std::vector<std::string> pages() {
+  std::vector<std::string> names{"README.md", "SECURITY.md", "CHANGELOG.md"};
+  for (const auto& entry : std::filesystem::directory_iterator(LATHE_SOURCE_DIR "/docs")) {
+    if (entry.path().extension() == ".md") names.push_back("docs/" + entry.path().filename().string());
+  }
+  return names;
+}
+
+TEST(Docs, IndexNamesEveryPage) {
+  std::string index = read("docs/README.md");
+  for (const std::string& page : pages()) {
+    if (page.rfind("docs/", 0) != 0 || page == "docs/README.md") continue;
+    EXPECT_NE(index.find("](" + page.substr(5) + ")"), std::string::npos) << page << " is not in docs/README.md";
+  }
+}
+
+TEST(Docs, LinksLeadSomewhere) {
+  int links = 0;
+  for (const std::string& page : pages()) {
+    std::string text = read(page);
+    for (size_t at = 0; (at = text.find("](", at)) != std::string::npos; ++at) {
+      size_t end = text.find_first_of(")#", at);
+      if (end == std::string::npos) break;
+      std::string link = text.substr(at + 2, end - at - 2);
+      if (link.empty() || link.find("://") != std::string::npos) continue;
+      ++links;
+      EXPECT_TRUE(std::filesystem::exists(std::filesystem::path(LATHE_SOURCE_DIR "/" + page).parent_path() / link))
+          << page << " links to " << link;
+    }
+  }
+  EXPECT_GT(links, 3);
 }
 
 }  // namespace
