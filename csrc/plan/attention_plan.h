@@ -1,4 +1,5 @@
-// The planner of attention: from lengths to work lists. A pure function of integers; no CUDA header, no allocation besides its result.
+// The planner of attention: from lengths to work lists. A pure function of integers; no CUDA header, no allocation besides its
+// result.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,7 @@ struct PlanBatch {
 struct PlanBounds {
   int32_t max_batch = 0;
   int64_t max_qo_tokens = 0;  // summed over the batch
+  int64_t max_kv_len = 0;     // of one request; only split_kv fixed(n) depends on it
 };
 
 /// Bytes of each part of the workspace, in this order, each aligned to 256.
@@ -42,24 +44,29 @@ struct WorkspaceLayout {
 };
 
 struct AttentionPlan {
-  Bytes image;                  // AttentionPlanHeader and its lists, ready to be copied to device memory
-  WorkspaceLayout workspace;    // exactly what this plan uses
+  Bytes image;                // AttentionPlanHeader and its lists, ready to be copied to device memory
+  WorkspaceLayout workspace;  // exactly what this plan uses
   int32_t num_items = 0, num_groups = 0;
   int64_t partial_rows = 0;
-  std::vector<int64_t> cta_load;  // cost units per block, for pictures and tests
+  std::vector<int64_t> cta_load;   // cost units (attention_cost.h) per block, for pictures and tests
+  std::vector<int64_t> item_cost;  // of each item, in the order of the image
   int64_t total_load = 0;
 };
 
-/// Work lists of `batch`: every (packed row, visible key) of every request and head covered exactly once; a row with no visible key is
-/// covered by an item with an empty range. Per request the tile class depends on its own lengths alone. Splits follow spec.split_kv:
-/// `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it shortens the longest block. Under batch_invariant, automatic
-/// means off. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1, naming request and value.
+/// Work lists of `batch`: every (packed row, visible key) of every request and head covered exactly once; a row with no visible key
+/// is covered by an item with an empty range. Per request the tile class depends on its own lengths alone. Splits follow
+/// spec.split_kv: `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it shortens the longest block. Under
+/// batch_invariant, automatic means off. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1, naming
+/// request and value. `shape.spec` has passed validate() and `shape.tile` is what resolve_tile made of it. Thread-safe; the result
+/// depends on the arguments alone.
 Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& batch);
 
-/// A workspace that serves every batch within `bounds` whatever its lengths.
+/// A workspace that serves every batch within `bounds` whatever its lengths. With automatic splitting the partial states take two
+/// tiles for each block of the grid, with fixed(n) what max_kv_len can make of every tile, else none.
 Result<WorkspaceLayout> workspace_bound(const PlanShape& shape, const PlanBounds& bounds);
 
-/// The schedule as a picture in text: load per block as bars, splits, the longest block over the ideal.
+/// The schedule as a picture in text: load per block as bars, splits, the longest block over the mean. No line is wider than
+/// `columns` (at least 40).
 std::string draw(const AttentionPlan& plan, int columns = 72);
 
 }  // namespace lathe

@@ -16,15 +16,16 @@
 
 namespace lathe {
 
-constexpr int32_t kControlBytes = 2048;  // row statistics exchanged between warps, and the merge ticket; keeps tiles 1024-byte aligned
+constexpr int32_t kControlBytes =
+    2048;  // row statistics exchanged between warps, and the merge ticket; keeps tiles 1024-byte aligned
 
 struct AttentionTile {
   int32_t warps = 0;
   int32_t stages = 0;
-  bool packed = false;              // GQA heads share rows (resolved from gqa_pack)
-  std::vector<TileClass> classes;   // tallest first
+  bool packed = false;             // GQA heads share rows (resolved from gqa_pack)
+  std::vector<TileClass> classes;  // tallest first
   int32_t shared_bytes = 0;
-  std::string reason;               // for `lathe explain`: why this one
+  std::string reason;  // for `lathe explain`: why this one
 
   int32_t threads() const { return warps * 32; }
   int32_t warps_q(const TileClass& c) const { return c.q / 16; }
@@ -34,9 +35,10 @@ struct AttentionTile {
 /// Shared memory of `classes` with these stages and warps.
 int32_t attention_shared_bytes(const AttentionSpec& spec, int32_t warps, int32_t stages, const std::vector<TileClass>& classes);
 
-/// Resolves spec.tile on `arch`. A given tile must satisfy: warps 4 or 8; stages 1..4; each q a multiple of 16 with q / 16 dividing warps;
-/// each kv a multiple of 16 * (warps along kv), at most 256; classes strictly falling in q; shared memory within the arch's limit (the message
-/// gives both figures); and no more accumulators than fit registers (see .cc). All problems at once.
+/// Resolves spec.tile on `arch`. A given tile must satisfy: warps 4 or 8; stages 1..4; each q a multiple of 16 with q / 16 dividing
+/// warps; each kv a multiple of 16 * (warps along kv), at most 256; classes strictly falling in q; shared memory within the arch's
+/// limit (the message gives both figures); and no more accumulators than fit registers (see .cc). All problems at once. The rest of
+/// `spec` has passed validate().
 Result<AttentionTile> resolve_tile(const AttentionSpec& spec, const ArchTraits& arch);
 
 }  // namespace lathe

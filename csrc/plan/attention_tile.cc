@@ -1,0 +1,167 @@
+#include "lathe/plan/attention_tile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace lathe {
+namespace {
+
+constexpr int32_t kMaxKvTile = 256;
+constexpr int32_t kMaxClasses = 4;
+constexpr int32_t kMaxStages = 4;
+// A thread has 255 registers. Beyond this many fp32 accumulators (output and scores) the probabilities, fragments and addresses
+// next to them no longer fit, and the compiler spills.
+constexpr int64_t kMaxAccumulators = 192;
+// Shared memory that the driver takes from each block; it counts when two blocks are to share a multiprocessor.
+constexpr int32_t kReservedPerBlock = 1024;
+// Up to this head dim a thread needs at most half of its registers, so that a second block fits beside the first.
+constexpr int32_t kSmallHeadDim = 64;
+
+int64_t row_bytes(int32_t head_dim) {
+  return ceil_div<int64_t>(head_dim, 64) * 128;
+}
+
+int64_t shared_bytes(const AttentionSpec& spec, int64_t warps, int64_t stages, const std::vector<TileClass>& classes) {
+  int64_t most = 16 * warps * (spec.head_dim_vo + 8) * 4;  // epilogue
+  for (const TileClass& c : classes) {
+    int64_t kv_row = row_bytes(spec.head_dim_qk) + row_bytes(spec.head_dim_vo);
+    most = std::max(most, c.q * row_bytes(spec.head_dim_qk) + stages * c.kv * kv_row);
+  }
+  return most + kControlBytes;
+}
+
+// fp32 accumulators a thread holds for its warp's 16 rows: the output, and the scores of the warp's share of the kv tile.
+int64_t accumulators(const AttentionSpec& spec, int32_t warps, const TileClass& c) {
+  int32_t warps_kv = warps / (c.q / 16);
+  return spec.head_dim_vo / 2 + c.kv / warps_kv / 2;
+}
+
+bool packs(const AttentionSpec& spec) {
+  return spec.gqa_pack == GqaPack::on || (spec.gqa_pack == GqaPack::automatic && spec.group_size > 1);
+}
+
+std::string print(const std::vector<TileClass>& classes) {
+  std::string text;
+  for (const TileClass& c : classes) text += fmt::format("{}{}x{}", text.empty() ? "" : " + ", c.q, c.kv);
+  return text;
+}
+
+std::string print_kib(int64_t bytes) {
+  return fmt::format("{:.1f} KiB", static_cast<double>(bytes) / 1024);
+}
+
+AttentionTile make_tile(const AttentionSpec& spec, int32_t warps, int32_t stages, std::vector<TileClass> classes) {
+  AttentionTile tile;
+  tile.warps = warps;
+  tile.stages = stages;
+  tile.packed = packs(spec);
+  tile.shared_bytes = attention_shared_bytes(spec, warps, stages, classes);
+  tile.classes = std::move(classes);
+  return tile;
+}
+
+std::string print(const AttentionSpec& spec, const AttentionTile& tile, const ArchTraits& arch) {
+  int64_t most = 0;
+  for (const TileClass& c : tile.classes) most = std::max(most, accumulators(spec, tile.warps, c));
+  return fmt::format(
+      "{} (q rows x kv tokens), {} warps, {} stage{}, {} of {} shared memory on {}, {} accumulators a thread, rows {}",
+      print(tile.classes), tile.warps, tile.stages, tile.stages == 1 ? "" : "s", print_kib(tile.shared_bytes),
+      print_kib(arch.max_shared_bytes), arch.name, most,
+      tile.packed ? fmt::format("packed over {} heads", spec.group_size) : std::string("of one head"));
+}
+
+// A tall class for prefill, and 16 rows for decode, where every warp has its own 16 tokens of the kv tile. The decode class stays
+// at that minimum: it already has the larger kv tile, and the largest class sets the shared memory of both.
+std::vector<TileClass> automatic_classes(const AttentionSpec& spec, int32_t warps) {
+  int32_t head_dim = std::max(spec.head_dim_qk, spec.head_dim_vo);
+  return {{16 * warps, head_dim <= 128 ? 64 : 32}, {16, 16 * warps}};
+}
+
+Result<AttentionTile> automatic_tile(const AttentionSpec& spec, const ArchTraits& arch) {
+  bool small = std::max(spec.head_dim_qk, spec.head_dim_vo) <= kSmallHeadDim;
+  int32_t most_stages = small ? 3 : 2;
+  // For small head dims, two blocks on a multiprocessor are worth more than another stage.
+  int32_t half = (arch.max_shared_bytes + kReservedPerBlock) / 2 - kReservedPerBlock;
+  std::string passed_over;
+  for (int32_t warps : std::array{8, 4}) {
+    std::vector<TileClass> classes = automatic_classes(spec, warps);
+    for (int32_t limit : std::array{small ? half : arch.max_shared_bytes, arch.max_shared_bytes}) {
+      for (int32_t stages = most_stages; stages >= 1; --stages) {
+        int32_t bytes = attention_shared_bytes(spec, warps, stages, classes);
+        if (bytes <= limit) {
+          AttentionTile tile = make_tile(spec, warps, stages, std::move(classes));
+          tile.reason = fmt::format("automatic: {}{}{}", print(spec, tile, arch),
+                                    limit < arch.max_shared_bytes ? ", two blocks on a multiprocessor" : "", passed_over);
+          return tile;
+        }
+        passed_over += fmt::format("; {} with {} warps and {} stages needs {} of {}", print(classes), warps, stages,
+                                   print_kib(bytes), print_kib(limit));
+      }
+      if (limit == arch.max_shared_bytes) break;
+    }
+  }
+  return Status(Code::unsupported,
+                fmt::format("no tile fits the {} bytes of shared memory of {}{}", arch.max_shared_bytes, arch.name, passed_over),
+                "tile");
+}
+
+// Checks one class of a given tile. What depends on a value that is itself refused is left out.
+void check_class(const AttentionSpec& spec, bool warps_valid, size_t index, Problems& problems) {
+  const TileClass& c = spec.tile.classes[index];
+  std::string where = fmt::format("tile.classes[{}]", index);
+  bool q_valid = c.q >= 16 && c.q % 16 == 0;
+  if (!q_valid) problems.add(where + ".q", fmt::format("is {}; must be a positive multiple of 16", c.q));
+  if (q_valid && warps_valid && spec.tile.warps % (c.q / 16) != 0) {
+    problems.add(where + ".q", fmt::format("is {}; q / 16 = {} must divide tile.warps = {}", c.q, c.q / 16, spec.tile.warps));
+    q_valid = false;
+  }
+  int32_t step = q_valid && warps_valid ? 16 * (spec.tile.warps / (c.q / 16)) : 16;
+  bool kv_valid = c.kv >= step && c.kv % step == 0 && c.kv <= kMaxKvTile;
+  if (!kv_valid)
+    problems.add(where + ".kv",
+                 fmt::format("is {}; must be a multiple of {} (16 for each warp along kv), at most {}", c.kv, step, kMaxKvTile));
+  if (q_valid && kv_valid && warps_valid) {
+    int64_t count = accumulators(spec, spec.tile.warps, c);
+    if (count > kMaxAccumulators)
+      problems.add(where, fmt::format("{}x{} with head_dim_vo {} needs {} accumulators a thread; at most {} fit the registers", c.q,
+                                      c.kv, spec.head_dim_vo, count, kMaxAccumulators));
+  }
+  if (index > 0 && c.q >= spec.tile.classes[index - 1].q)
+    problems.add(where + ".q", fmt::format("is {} after {}; classes must fall strictly in q", c.q, spec.tile.classes[index - 1].q));
+}
+
+Result<AttentionTile> given_tile(const AttentionSpec& spec, const ArchTraits& arch) {
+  const TileSpec& given = spec.tile;
+  Problems problems;
+  bool warps_valid = given.warps == 4 || given.warps == 8;
+  if (!warps_valid) problems.add("tile.warps", fmt::format("is {}; must be 4 or 8", given.warps));
+  if (given.stages < 1 || given.stages > kMaxStages)
+    problems.add("tile.stages", fmt::format("is {}; must be 1..{}", given.stages, kMaxStages));
+  if (given.classes.empty() || given.classes.size() > kMaxClasses)
+    problems.add("tile.classes", fmt::format("has {} classes; must have 1..{}", given.classes.size(), kMaxClasses));
+  for (size_t i = 0; i < std::min<size_t>(given.classes.size(), kMaxClasses); ++i) check_class(spec, warps_valid, i, problems);
+  if (!problems.empty()) return problems.status();
+
+  int64_t bytes = shared_bytes(spec, given.warps, given.stages, given.classes);
+  if (bytes > arch.max_shared_bytes)
+    return invalid_argument(
+        "tile", fmt::format("{} with {} warps and {} stages needs {} bytes of shared memory; {} has {}", print(given.classes),
+                            given.warps, given.stages, bytes, arch.name, arch.max_shared_bytes));
+  AttentionTile tile = make_tile(spec, given.warps, given.stages, given.classes);
+  tile.reason = "given: " + print(spec, tile, arch);
+  return tile;
+}
+
+}  // namespace
+
+int32_t attention_shared_bytes(const AttentionSpec& spec, int32_t warps, int32_t stages, const std::vector<TileClass>& classes) {
+  return static_cast<int32_t>(shared_bytes(spec, warps, stages, classes));
+}
+
+Result<AttentionTile> resolve_tile(const AttentionSpec& spec, const ArchTraits& arch) {
+  return spec.tile.automatic ? automatic_tile(spec, arch) : given_tile(spec, arch);
+}
+
+}  // namespace lathe
