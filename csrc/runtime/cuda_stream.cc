@@ -15,6 +15,7 @@ constexpr int kThreadLocalCapture = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: 
 template <class T>
 std::shared_ptr<void> owned(std::shared_ptr<cuda::Context> context, T* handle, int (*const cuda::Driver::*destroy)(T*)) {
   return std::shared_ptr<void>(handle, [context = std::move(context), destroy](void* h) {
+    if (h == nullptr) return;
     ScopedContext scope(*context);
     if (scope.status().ok()) (context->driver().*destroy)(static_cast<T*>(h));
   });
@@ -48,20 +49,18 @@ Result<CudaStream> CudaStream::create(Device& device) {
   return result;
 }
 
-Status CudaStream::begin_capture() {
-  ScopedContext scope(*context_);
-  LATHE_TRY(scope.status());
-  return context_->check(context_->driver().cuStreamBeginCapture_v2(static_cast<CUstream_st*>(handle()), kThreadLocalCapture),
-                         "cuStreamBeginCapture");
-}
-
-Result<CudaGraph> CudaStream::end_capture() {
+Result<CudaGraph> CudaStream::capture(const std::function<Status()>& body) {
   ScopedContext scope(*context_);
   LATHE_TRY(scope.status());
   const cuda::Driver& d = context_->driver();
+  auto* stream = static_cast<CUstream_st*>(handle());
+  LATHE_TRY(context_->check(d.cuStreamBeginCapture_v2(stream, kThreadLocalCapture), "cuStreamBeginCapture"));
+  Status recorded = body();
   CUgraph_st* graph = nullptr;
-  LATHE_TRY(context_->check(d.cuStreamEndCapture(static_cast<CUstream_st*>(handle()), &graph), "cuStreamEndCapture"));
-  auto recorded = owned(context_, graph, &cuda::Driver::cuGraphDestroy);
+  int error = d.cuStreamEndCapture(stream, &graph);
+  auto owner = owned(context_, graph, &cuda::Driver::cuGraphDestroy);
+  LATHE_TRY(recorded);  // the first thing that went wrong
+  LATHE_TRY(context_->check(error, "cuStreamEndCapture"));
   CUgraphExec_st* executable = nullptr;
   LATHE_TRY(context_->check(d.cuGraphInstantiateWithFlags(&executable, graph, 0), "cuGraphInstantiate"));
   CudaGraph result;

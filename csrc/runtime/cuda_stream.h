@@ -2,6 +2,7 @@
 // a Stream is a CUstream.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "lathe/base/status.h"
@@ -16,7 +17,7 @@ std::shared_ptr<Context> context_of(Device& device);
 
 }  // namespace cuda
 
-/// What a stream recorded between begin_capture() and end_capture(), ready to be replayed. One thread at a time may launch it.
+/// What CudaStream::capture() recorded, ready to be replayed. One thread at a time may launch it.
 class CudaGraph {
  public:
   /// Queues one replay on `stream`.
@@ -36,9 +37,9 @@ class CudaStream {
   static Result<CudaStream> create(Device& device);
 
   Stream handle() const { return stream_.get(); }
-  /// From here on, launches on the stream are recorded, not run; anything that allocates or waits fails until the capture ends.
-  Status begin_capture();
-  Result<CudaGraph> end_capture();
+  /// Records what `body` queues on the stream instead of running it. Anything in `body` that allocates or waits fails. The capture
+  /// has ended when this returns, whatever it returns.
+  Result<CudaGraph> capture(const std::function<Status()>& body);
 
  private:
   CudaStream() = default;

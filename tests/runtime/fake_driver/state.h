@@ -1,0 +1,119 @@
+// What the fake driver keeps: devices, handles, the script of failures and the record of launches.
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "lathe/fake_driver/cubin.h"
+#include "lathe/fake_driver/fake_driver.h"
+#include "lathe/runtime/driver.h"
+
+// The driver's opaque types, as this driver has them.
+struct CUctx_st {
+  int device = 0;
+  int references = 0;
+  int lost = 0;  // the error that every call returns once the device is lost
+  double clock_us = 0;
+};
+struct CUfunc_st {
+  std::string name;
+  lathe::testing::CubinKernel info;
+  int dynamic_shared = 48 * 1024;
+  bool loaded = false;
+};
+struct CUkern_st {
+  CUfunc_st function;
+};
+struct CUlib_st {
+  CUctx_st* context = nullptr;
+  std::map<std::string, std::unique_ptr<CUkern_st>> kernels;
+};
+struct CUgraph_st {
+  std::vector<lathe::testing::fake::LaunchRecord> nodes;
+};
+struct CUgraphExec_st {
+  std::vector<lathe::testing::fake::LaunchRecord> nodes;
+};
+struct CUstream_st {
+  CUctx_st* context = nullptr;
+  std::unique_ptr<CUgraph_st> capture;  // while capturing
+  std::thread::id capturing_thread;
+  bool capture_broken = false;
+};
+struct CUevent_st {
+  CUctx_st* context = nullptr;
+  double clock_us = -1;  // not recorded
+  int pending = 0;
+};
+
+namespace lathe::testing::fake {
+
+/// What a call may do to others; decides where it is allowed.
+enum class Kind {
+  query,    // looks at the driver or the device: always allowed
+  current,  // reads or sets the current context: always allowed
+  launch,   // queues work: needs a context that is not lost
+  heavy,    // allocates, frees, loads, copies or waits: as launch, and neither during a capture nor between only_launches()
+};
+
+struct Failure {
+  std::string name;
+  int error = 0, nth = 1, times = 1;
+};
+
+struct State {
+  std::mutex mutex;
+  Config config;
+  bool initialised = false;
+  pid_t process = 0;
+  std::map<int, std::unique_ptr<CUctx_st>> contexts;
+  std::map<std::string, uint64_t> calls;
+  std::vector<Failure> failures;
+  int launches_left = -1, lost_error = 0;
+  bool only_launches = false;
+  std::vector<std::string> forbidden;
+  std::vector<LaunchRecord> launches;
+  std::map<cuda::DevicePtr, size_t> allocations;
+  std::set<std::unique_ptr<CUlib_st>> libraries;
+  std::set<std::unique_ptr<CUstream_st>> streams;
+  std::set<std::unique_ptr<CUevent_st>> events;
+  int graphs = 0;
+
+  State();
+  void configure(const Config& c);
+  void read_environment();
+
+  /// What the script and the rules say about call `name`: the error to return before doing anything, or kSuccess.
+  int admit(const char* name, Kind kind);
+  int scripted(const std::string& name);
+  bool capturing_here() const;
+  /// The allocation that holds [address, address + bytes), or null.
+  bool in_bounds(cuda::DevicePtr address, size_t bytes) const;
+  int run(LaunchRecord record, CUctx_st* context);
+};
+
+/// Poisoned memory, never more aligned than promised, so that nobody relies on luck; 0 when there is none.
+cuda::DevicePtr allocate_block(size_t bytes);
+void free_block(cuda::DevicePtr address);
+
+State& state();
+/// The calling thread's stack of current contexts.
+std::vector<CUctx_st*>& current();
+
+template <class T>
+T* adopt(std::set<std::unique_ptr<T>>& set, std::unique_ptr<T> value) {
+  return set.insert(std::move(value)).first->get();
+}
+
+/// Removes `handle` from its set; false when it is not there (freed twice, or of another process image).
+template <class T>
+bool drop(std::set<std::unique_ptr<T>>& set, T* handle) {
+  return std::erase_if(set, [&](const auto& owned) { return owned.get() == handle; }) == 1;
+}
+
+}  // namespace lathe::testing::fake
