@@ -72,7 +72,8 @@ void visit_fields(Spec& s, Visitor&& v) {
   v(Field{"label", 0, "A name for people; two specs that differ in it alone share a kernel."}, s.label, kLabel);
   v(Field{"dtype", 1, "Element type of the states and of the result."}, s.dtype, OneOf<DType>{});
   v(Field{"head_dim", 2, "Head dimension of o."}, s.head_dim, IntRange{8, 256, 8});
-  v(Field{"lse", 3, "Base of the log-sum-exp of the states and of the result."}, s.lse, OneOf<LseOut>{.except = LseOut::none});
+  v(Field{"lse", 3, "Base of the log-sum-exp of the states and of the result."}, s.lse,
+    OneOf<LseOut>{.except = static_cast<int>(LseOut::none)});
   v(Field{"arch", 4, "Where the kernel runs: the host executor, or a GPU's compute capability."}, s.arch, ArchName{});
 }
 

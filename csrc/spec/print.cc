@@ -58,8 +58,8 @@ std::string to_string(const AttentionSpec& s) {
           text_of_layout(s.layout);
   if (s.mask != Mask::none) text += " " + text_of(s.mask);
   visit_fields(s, ChangedFields<AttentionSpec>(
-                      text, {"q_dtype", "o_dtype", "head_dim_qk", "head_dim_vo", "group_size", "layout.kind", "layout.page_size",
-                             "layout.order", "layout.storage", "layout.index", "mask", "arch"}));
+                      text, {"label", "q_dtype", "o_dtype", "head_dim_qk", "head_dim_vo", "group_size", "layout.kind",
+                             "layout.page_size", "layout.order", "layout.storage", "layout.index", "mask", "arch"}));
   return text + text_of_arch_and_label(s.arch, s.label);
 }
 

@@ -9,9 +9,9 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "lathe/spec/attention_spec.h"
 
@@ -72,11 +72,11 @@ constexpr const char* enum_name(E value) {
 /// A value of the enum, by its name.
 template <class E>
 struct OneOf {
-  std::optional<E> except = {};        // a value of the enum that this field may not have
+  int except = -1;                     // the number of an enum value that this field may not have; -1: of none
   const E* follows = nullptr;          // left out, the field has the value of this one, which is listed before it
   const char* follows_path = nullptr;  // the path of that field
 
-  bool allows(E value) const { return enum_name(value) != nullptr && value != except; }
+  bool allows(E value) const { return enum_name(value) != nullptr && static_cast<int>(value) != except; }
 };
 
 struct IntRange {

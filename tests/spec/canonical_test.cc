@@ -196,7 +196,9 @@ TEST(CanonicalBytes, TakeAtMostFiveMicroseconds) {
     best_us = std::min(best_us, std::chrono::duration<double, std::micro>(Clock::now() - start).count() / 200);
   }
   std::printf("canonical_bytes: %.3f us, %zu bytes\n", best_us, bytes / (50 * 200));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   EXPECT_LE(best_us, 5.0);
+#endif
 }
 
 }  // namespace
