@@ -16,18 +16,18 @@ struct AttentionRequest {
 // Packed row r of a request is query r / G of head `head * G + r % G` (G = group_size when packed, else 1).
 struct AttentionWorkItem {
   int request;
-  int head;           // kv head when packed, else qo head
-  int row_begin;      // first packed row of the tile
-  int kv_begin;       // keys [kv_begin, kv_end) of the request; empty when no key is visible
+  int head;       // kv head when packed, else qo head
+  int row_begin;  // first packed row of the tile
+  int kv_begin;   // keys [kv_begin, kv_end) of the request; empty when no key is visible
   int kv_end;
-  int partial_row;    // first row of this item's partial state, or -1: the item writes the result itself
-  int merge_group;    // index of its merge group, or -1
+  int partial_row;  // first row of this item's partial state, or -1: the item writes the result itself
+  int merge_group;  // index of its merge group, or -1
   short tile_class;
-  short level;        // 0 until shared prefixes exist
+  short level;  // 0 until shared prefixes exist
 };
 
-// The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile class).
-// Whoever arrives last merges all parts in index order.
+// The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile
+// class). Whoever arrives last merges all parts in index order.
 struct AttentionMergeGroup {
   int first_row;
   int num_parts;
@@ -38,25 +38,25 @@ struct AttentionPlanHeader {
   int num_requests;
   int num_items;
   int num_groups;
-  int num_ctas;              // blocks that have work lists
-  int requests_offset;       // AttentionRequest[num_requests]
-  int item_indptr_offset;    // int[num_ctas + 1]: items of block c are [item_indptr[c], item_indptr[c + 1])
-  int items_offset;          // AttentionWorkItem[num_items]
-  int groups_offset;         // AttentionMergeGroup[num_groups]
+  int num_ctas;            // blocks that have work lists
+  int requests_offset;     // AttentionRequest[num_requests]
+  int item_indptr_offset;  // int[num_ctas + 1]: items of block c are [item_indptr[c], item_indptr[c + 1])
+  int items_offset;        // AttentionWorkItem[num_items]
+  int groups_offset;       // AttentionMergeGroup[num_groups]
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
 struct alignas(64) AttentionParams {
   const void* q;
   const void* k;
-  const void* v;              // may alias k
+  const void* v;  // may alias k
   void* o;
-  float* lse;                 // null unless the spec asks for it
-  const int* kv_indices;      // page ids; null when ragged
-  const void* plan;           // AttentionPlanHeader
-  float* partial_o;           // [partial rows, head_dim_vo], normalised
-  float* partial_lse;         // [partial rows], base 2
-  unsigned* merge_counters;   // [groups], zero before the launch and after it
+  float* lse;                // null unless the spec asks for it
+  const int* kv_indices;     // page ids; null when ragged
+  const void* plan;          // AttentionPlanHeader
+  float* partial_o;          // [partial rows, head_dim_vo], normalised
+  float* partial_lse;        // [partial rows], base 2
+  unsigned* merge_counters;  // [groups], zero before the launch and after it
   long long q_stride_token, q_stride_head;
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused

@@ -1,6 +1,7 @@
 // Fragments: matrices spread over the registers of a warp. Kernel code never sees lanes; it visits elements and rows.
 //
-// Fragments are not copied and stay where they are from issue to wait: on arches whose matrix unit writes late, the hardware holds on to them.
+// Fragments are not copied and stay where they are from issue to wait: on arches whose matrix unit writes late, the hardware holds
+// on to them.
 #pragma once
 
 #include "device/primitives.cuh"
@@ -68,7 +69,9 @@ LATHE_DEVICE void for_each_row(F&& f, Row<R>&... rows) {
 }
 
 // True in exactly one of the lanes that share a row.
-LATHE_DEVICE bool leads_row() { return lane_index() % 4 == 0; }
+LATHE_DEVICE bool leads_row() {
+  return lane_index() % 4 == 0;
+}
 
 template <int N>
 LATHE_DEVICE void clear(Accumulator<N>& a) {
@@ -77,6 +80,13 @@ LATHE_DEVICE void clear(Accumulator<N>& a) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) a.v[j][i] = 0.0f;
   }
+}
+
+// Multiplies each row by its value.
+template <int N>
+LATHE_DEVICE void scale_rows(Accumulator<N>& a, Row<float>& factor) {
+  for_each(
+      a, [](float& x, int, int, float f) { x *= f; }, factor);
 }
 
 // m = max(m, largest element of the row), the same in all lanes that share it.

@@ -1,5 +1,5 @@
-// Matrix products of one warp, as issue / commit / wait. With mma.sync a product is finished when it is issued; arches with an asynchronous
-// matrix unit put their own gemm.cuh before this one, and kernels written to the protocol need no change.
+// Matrix products of one warp, as issue / commit / wait. With mma.sync a product is finished when it is issued; arches with an
+// asynchronous matrix unit put their own gemm.cuh before this one, and kernels written to the protocol need no change.
 #pragma once
 
 #include "device/fragment.cuh"
@@ -11,7 +11,8 @@ namespace dev {
 template <class T, int N, int ROWS_A, int ROWS_B, int K>
 LATHE_DEVICE void gemm_nt_issue(Accumulator<N>& acc, SharedTile<T, ROWS_A, K> a, int row_a, SharedTile<T, ROWS_B, K> b, int row_b) {
   const int lane = static_cast<int>(lane_index());
-  // ldmatrix order of A: rows 0-7 and 8-15 of the left 8 columns, then of the right 8; of B: columns left and right of rows 0-7, then of 8-15.
+  // ldmatrix order of A: rows 0-7 and 8-15 of the left 8 columns, then of the right 8; of B: columns left and right of rows 0-7,
+  // then of 8-15.
   const TileRow<SharedTile<T, ROWS_A, K>> a_row(a, row_a + lane % 16, lane / 16);
   const TileRow<SharedTile<T, ROWS_B, K>> b_row(b, row_b + lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll

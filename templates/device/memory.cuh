@@ -1,14 +1,19 @@
-// Views of memory: the only way kernel code reaches it. A view is an address plus arithmetic; every access ends in a primitive, so that the
-// host executor sees it.
+// Views of memory: the only way kernel code reaches it. A view is an address plus arithmetic; every access ends in a primitive, so
+// that the host executor sees it.
 #pragma once
 
 #include "device/primitives.cuh"
 
 namespace dev {
 
-// ---- Global memory -------------------------------------------------------------------------------------------------------------------
-LATHE_DEVICE const void* at(const void* base, i64 bytes) { return static_cast<const char*>(base) + bytes; }
-LATHE_DEVICE void* at(void* base, i64 bytes) { return static_cast<char*>(base) + bytes; }
+// ---- Global memory
+// -------------------------------------------------------------------------------------------------------------------
+LATHE_DEVICE const void* at(const void* base, i64 bytes) {
+  return static_cast<const char*>(base) + bytes;
+}
+LATHE_DEVICE void* at(void* base, i64 bytes) {
+  return static_cast<char*>(base) + bytes;
+}
 
 // A list of plain values of a multiple of 4 bytes, aligned to 16 bytes where the size is a multiple of 16.
 template <class T>
@@ -98,14 +103,16 @@ LATHE_DEVICE void global_store8(void* address, const float (&x)[8]) {
   global_store_vec16(address, v);
 }
 
-// ---- Shared memory -------------------------------------------------------------------------------------------------------------------
+// ---- Shared memory
+// -------------------------------------------------------------------------------------------------------------------
 struct SharedFloats {
   u32 offset;  // bytes
   LATHE_DEVICE float load(u32 index) const { return float_from_bits(shared_load_u32(offset + 4 * index)); }
   LATHE_DEVICE void store(u32 index, float x) const { shared_store_u32(offset + 4 * index, float_bits(x)); }
 };
 
-// ROWS x STRIDE fp32 values of which the first columns are used. A stride of 8 modulo 16 spreads the rows of a fragment over all banks.
+// ROWS x STRIDE fp32 values of which the first columns are used. A stride of 8 modulo 16 spreads the rows of a fragment over all
+// banks.
 template <int STRIDE>
 struct SharedRows {
   static_assert(STRIDE % 16 == 8, "rows of a fragment would meet in the same banks");
@@ -120,9 +127,9 @@ struct SharedRows {
   }
 };
 
-// ROWS x COLS 16-bit elements in panels of 64 columns: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at chunk
-// c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and matrix
-// instructions find the same bytes. `offset` is a multiple of 1024.
+// ROWS x COLS 16-bit elements in panels of 64 columns: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at
+// chunk c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and
+// matrix instructions find the same bytes. `offset` is a multiple of 1024.
 template <class T, int ROWS, int COLS>
 struct SharedTile {
   static_assert(ROWS % 8 == 0 && COLS % 16 == 0, "a tile is made of 8-row swizzle atoms and 16-column matrix steps");
@@ -139,8 +146,8 @@ struct SharedTile {
   }
 };
 
-// What one lane needs to address pairs of 16-byte chunks along one row of a tile: the swizzle of a row repeats every panel, so four terms
-// cover all its columns and every address is one addition (and an immediate) away.
+// What one lane needs to address pairs of 16-byte chunks along one row of a tile: the swizzle of a row repeats every panel, so four
+// terms cover all its columns and every address is one addition (and an immediate) away.
 template <class Tile>
 struct TileRow {
   u32 base;

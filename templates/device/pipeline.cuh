@@ -27,13 +27,14 @@ struct Group {
   }
 };
 
-// A first-in first-out line of asynchronous loads into stages of shared memory, loaded and used by the same group. IN_FLIGHT loads are
-// under way when a wait begins. Every thread makes the same calls in the same order:
+// A first-in first-out line of asynchronous loads into stages of shared memory, loaded and used by the same group. IN_FLIGHT loads
+// are under way when a wait begins. Every thread makes the same calls in the same order:
 //   acquire, copies, commit   - a load joins the line
 //   wait                      - the oldest load has landed and all threads of the group see it
 //   release                   - the group is done with the oldest stage it waited for
-// With cp.async the producers are the consumers, so two calls cost nothing here: the barrier inside wait() proves that every thread has
-// released the stages of earlier waits, and acquire() of such a stage needs no more. Arches with separate producers count phases instead.
+// With cp.async the producers are the consumers, so two calls cost nothing here: the barrier inside wait() proves that every thread
+// has released the stages of earlier waits, and acquire() of such a stage needs no more. Arches with separate producers count
+// phases instead.
 template <class GROUP, int IN_FLIGHT>
 struct Pipeline {
   GROUP group;

@@ -1,5 +1,5 @@
-// From the warps' accumulators to memory: warps that split the keys are merged, the result is normalised and written, either as the final
-// output or as a partial state; the last block to finish a split tile merges its parts.
+// From the warps' accumulators to memory: warps that split the keys are merged, the result is normalised and written, either as the
+// final output or as a partial state; the last block to finish a split tile merges its parts.
 #pragma once
 
 #include "kernels/attention/problem.cuh"
@@ -11,7 +11,7 @@ namespace attention {
 // The control block at the start of shared memory.
 struct Control {
   static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps
-  dev::SharedFloats max{0};          // [kRows], raw score units
+  dev::SharedFloats max{0};                                          // [kRows], raw score units
   dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
   u32 ticket = kRows * 8;
   static_assert(kRows * 8 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
@@ -50,8 +50,9 @@ LATHE_DEVICE void for_each_chunk(const Problem& problem, F&& f) {
   }
 }
 
-// Merges the parts of a split tile if this block is the last to arrive at its merge group. The counter is acquired and released by one thread;
-// the barriers around it carry the other threads' writes and reads (PTX ISA, "Memory Consistency Model", causality order).
+// Merges the parts of a split tile if this block is the last to arrive at its merge group. The counter is acquired and released by
+// one thread; the barriers around it carry the other threads' writes and reads (PTX ISA, "Memory Consistency Model", causality
+// order).
 template <int ROWS>
 LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, const Problem& problem) {
   const Control control;
@@ -71,7 +72,7 @@ LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& 
     float o[8];
     const float lse = merge::merge_states(
         group.num_parts, [&](int part) { return partial_lse.load(first + static_cast<i64>(part) * ROWS); },
-        [&](int part, float (&x)[8]) {
+        [&](int part, float(&x)[8]) {
           const i64 at = (first + static_cast<i64>(part) * ROWS) * config::kHeadDimVo + chunk * 8;
           dev::load8(partial_o, at, x);
         },
@@ -80,11 +81,11 @@ LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& 
   });
 }
 
-// Finishes the item. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different groups hold the same rows
-// for different keys. `group` is this warp's group, `row_begin` its first row.
+// Finishes the item. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different groups hold the
+// same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params, const Plan& plan,
-                              const Problem& problem, int group, int row_begin) {
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params,
+                              const Plan& plan, const Problem& problem, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
   const dev::SharedRows<kStride> staging{config::kEpilogueOffset};
@@ -92,7 +93,11 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
 
   softmax.finish();
-  dev::for_each_row([&](int row, float& m) { if (dev::leads_row()) control.max.store(slot + row, m); }, softmax.max);
+  dev::for_each_row(
+      [&](int row, float& m) {
+        if (dev::leads_row()) control.max.store(slot + row, m);
+      },
+      softmax.max);
   dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
 
   const auto row_top = [&](int row) {
@@ -108,7 +113,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
         if (dev::leads_row()) control.sum.store(slot + row, l * f);
       },
       softmax.max, softmax.sum, factor);
-  dev::for_each(o, [](float& x, int, int, float f) { x *= f; }, factor);
+  dev::scale_rows(o, factor);
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 

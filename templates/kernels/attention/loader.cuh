@@ -1,5 +1,5 @@
-// Moves queries, keys and values from global to shared memory, 16 bytes at a time. Rows that do not exist are written as zeros: a zero
-// value times a zero weight is zero, while whatever an unused slot holds might be a NaN.
+// Moves queries, keys and values from global to shared memory, 16 bytes at a time. Rows that do not exist are written as zeros: a
+// zero value times a zero weight is zero, while whatever an unused slot holds might be a NaN.
 #pragma once
 
 #include "kernels/attention/problem.cuh"
@@ -15,13 +15,14 @@ LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk
     const int row = i / tile.kChunks;
     const int chunk = i % tile.kChunks;
     const QueryRow at = problem.query_row(row);
-    const i64 offset = (static_cast<i64>(problem.request.qo_begin) + at.query) * params.q_stride_token + at.head * params.q_stride_head;
+    const i64 offset =
+        (static_cast<i64>(problem.request.qo_begin) + at.query) * params.q_stride_token + at.head * params.q_stride_head;
     dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset + chunk * 16), problem.row_exists(row));
   }
 }
 
-// Loads one group's KEYS rows of the key and value tiles, tile after tile. Eight threads share a row; each thread keeps the page ids of its
-// rows one tile ahead, so that no copy waits for the page list.
+// Loads one group's KEYS rows of the key and value tiles, tile after tile. Eight threads share a row; each thread keeps the page
+// ids of its rows one tile ahead, so that no copy waits for the page list.
 template <class GROUP, int KEYS>
 class KvLoader {
  public:
@@ -58,14 +59,22 @@ class KvLoader {
   static constexpr int kSteps = (KEYS + kRowsPerStep - 1) / kRowsPerStep;
 
   // Keys are not negative; saying so spares the corrections of signed division.
-  LATHE_DEVICE static i64 page_of(int key) { return static_cast<u32>(key) / config::kPageSize; }
-  LATHE_DEVICE static i64 token_of(int key) { return static_cast<u32>(key) % config::kPageSize; }
-  LATHE_DEVICE int row_of(int step) const { return thread_ / kThreadsPerRow + step * kRowsPerStep; }
-  LATHE_DEVICE bool exists(int step) const { return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end; }
+  LATHE_DEVICE static i64 page_of(int key) {
+    return static_cast<u32>(key) / config::kPageSize;
+  }
+  LATHE_DEVICE static i64 token_of(int key) {
+    return static_cast<u32>(key) % config::kPageSize;
+  }
+  LATHE_DEVICE int row_of(int step) const {
+    return thread_ / kThreadsPerRow + step * kRowsPerStep;
+  }
+  LATHE_DEVICE bool exists(int step) const {
+    return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end;
+  }
 
   template <int ROWS, int COLS>
-  LATHE_DEVICE void copy(dev::SharedTile<Element, ROWS, COLS> tile, int row_begin, const void* base, i64 stride_page, i64 stride_token,
-                         i64 stride_head) const {
+  LATHE_DEVICE void copy(dev::SharedTile<Element, ROWS, COLS> tile, int row_begin, const void* base, i64 stride_page,
+                         i64 stride_token, i64 stride_head) const {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       if (KEYS % kRowsPerStep != 0 && row_of(step) >= KEYS) break;

@@ -3,17 +3,16 @@
 
 namespace attention {
 
+using config::Element;
 using dev::i64;
 using dev::u32;
-using config::Element;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch.
 struct Plan {
   const void* base;
   abi::AttentionPlanHeader header;
 
-  LATHE_DEVICE explicit Plan(const void* plan)
-      : base(plan), header(dev::GlobalList<abi::AttentionPlanHeader>{plan}.load(0)) {}
+  LATHE_DEVICE explicit Plan(const void* plan) : base(plan), header(dev::GlobalList<abi::AttentionPlanHeader>{plan}.load(0)) {}
   LATHE_DEVICE int item_begin(int cta) const { return indptr().load(cta); }
   LATHE_DEVICE int item_end(int cta) const { return indptr().load(cta + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {

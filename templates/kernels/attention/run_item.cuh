@@ -1,8 +1,9 @@
-// One work item: a tile of packed query rows against a range of keys (FlashAttention-2, arXiv 2307.08691, with cp.async and mma.sync).
+// One work item: a tile of packed query rows against a range of keys (FlashAttention-2, arXiv 2307.08691, with cp.async and
+// mma.sync).
 //
-// Warps are a grid of kRows / 16 along the rows times groups along the keys: every group walks its own slice of each key tile, and the
-// groups' states are merged once at the end. Tall tiles have one group, the 16-row tile of decoding has a group per warp, and between two
-// tiles a group waits for nobody else.
+// Warps are a grid of kRows / 16 along the rows times groups along the keys: every group walks its own slice of each key tile, and
+// the groups' states are merged once at the end. Tall tiles have one group, the 16-row tile of decoding has a group per warp, and
+// between two tiles a group waits for nobody else.
 #pragma once
 
 #include "kernels/attention/epilogue.cuh"
@@ -27,7 +28,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
 
   const Problem problem{item, plan.request(item.request)};
   const Group group;
-  const int group_keys = group.index() * kKeys;         // first of the group's rows in a key tile
+  const int group_keys = group.index() * kKeys;             // first of the group's rows in a key tile
   const int row_begin = group.warp() * dev::kFragmentRows;  // first of the warp's rows in the query tile
   const int num_tiles = (item.kv_end - item.kv_begin + C::kKeys - 1) / C::kKeys;
   const QTile q_tile{config::kEpilogueOffset};
@@ -36,7 +37,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
 
   KvLoader<Group, kKeys> loader(params, problem, group, item.kv_begin + group_keys, C::kKeys);
   const dev::Pipeline<Group, kInFlight> pipeline{group};
-  // The line of loads is (K0 V0) K1 V1 ...; before the first and past the last tile it holds empty ones, so that every wait counts alike.
+  // The line of loads is (K0 V0) K1 V1 ...; before the first and past the last tile it holds empty ones, so that every wait counts
+  // alike.
   const auto load_keys = [&](int t) {
     pipeline.acquire();
     if (t < num_tiles) loader.copy_keys(k_tile(t), group_keys);
@@ -74,7 +76,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
       shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
       dev::Row<float> shrink;
       softmax.update(scores, shrink, scale);
-      dev::for_each(o, [](float& x, int, int, float a) { x *= a; }, shrink);
+      dev::scale_rows(o, shrink);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with

@@ -1,6 +1,7 @@
 // Online softmax over tiles of scores (Milakov and Gimelshein, arXiv 1805.02867), in base 2.
 //
-// The running maximum m stays in raw score units; weights are 2^(scale * (s - m)) with scale = sm_scale * log2(e), one fma and one ex2 each.
+// The running maximum m stays in raw score units; weights are 2^(scale * (s - m)) with scale = sm_scale * log2(e), one fma and one
+// ex2 each.
 #pragma once
 
 #include "kernels/attention/problem.cuh"
@@ -18,11 +19,11 @@ LATHE_DEVICE float soft_cap(float x, float inverse_cap, float cap) {
   return dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap);
 }
 
-// Scores of the keys [first_key, first_key + N) for the warp's 16 rows, the first of which is row `row_begin` of the tile: applies the
-// soft-cap, and gives keys that a row must not see the score -inf.
+// Scores of the keys [first_key, first_key + N) for the warp's 16 rows, the first of which is row `row_begin` of the tile: applies
+// the soft-cap, and gives keys that a row must not see the score -inf.
 template <int N>
-LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem, int row_begin,
-                               int first_key) {
+LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
+                               int row_begin, int first_key) {
   if constexpr (config::kSoftCap) {
     const float inverse_cap = params.sm_scale / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });

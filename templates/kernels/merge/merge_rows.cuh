@@ -13,8 +13,8 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
   const int num_rows = dev::GlobalList<int>{params.num_rows}.load(0);
   const int num_states = dev::GlobalList<int>{params.num_states}.load(0);
   const i64 step = static_cast<i64>(dev::grid_size()) * config::kThreads;
-  for (i64 i = static_cast<i64>(dev::block_index()) * config::kThreads + dev::thread_index(); i < static_cast<i64>(num_rows) * kChunks;
-       i += step) {
+  for (i64 i = static_cast<i64>(dev::block_index()) * config::kThreads + dev::thread_index();
+       i < static_cast<i64>(num_rows) * kChunks; i += step) {
     const i64 row = i / kChunks;
     const i64 column_bytes = i % kChunks * 16;
     const i64 row_bytes = row * config::kHeadDim * 2 + column_bytes;
@@ -22,7 +22,9 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
     const float lse = merge_states(
         num_states,
         [&](int state) { return dev::GlobalList<float>{dev::at(params.lse, state * params.state_stride_lse)}.load(row) * kToLog2; },
-        [&](int state, float(&x)[8]) { dev::global_load8<config::Element>(dev::at(params.o, state * params.state_stride_o + row_bytes), x); },
+        [&](int state, float(&x)[8]) {
+          dev::global_load8<config::Element>(dev::at(params.o, state * params.state_stride_o + row_bytes), x);
+        },
         o);
     dev::global_store8<config::Element>(dev::at(params.merged_o, row_bytes), o);
     if (column_bytes == 0 && params.merged_lse != nullptr) dev::GlobalFloats{params.merged_lse}.store(row, lse * kFromLog2);

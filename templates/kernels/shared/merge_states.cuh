@@ -1,11 +1,11 @@
-// Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order, so that
-// equal parts give equal bits.
+// Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
+// so that equal parts give equal bits.
 #pragma once
 
 namespace merge {
 
-// Merges 8 columns of one row of `num` states. lse_of(i) is the base-2 lse of state i; values_of(i, x) reads its 8 columns. Writes the merged
-// columns to `o` and returns the merged lse; without any key o = 0 and lse = -inf.
+// Merges 8 columns of one row of `num` states. lse_of(i) is the base-2 lse of state i; values_of(i, x) reads its 8 columns. Writes
+// the merged columns to `o` and returns the merged lse; without any key o = 0 and lse = -inf.
 template <class LSE, class VALUES>
 LATHE_DEVICE float merge_states(int num, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
   float top = -dev::kInfinity;
