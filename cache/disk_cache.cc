@@ -50,7 +50,6 @@ class TempFile {
   TempFile(const TempFile&) = delete;
   ~TempFile() {
     int error = errno;
-    fd_.close();
     if (ours_) fs_.unlinkat(dir_, name_.c_str());
     errno = error;
   }

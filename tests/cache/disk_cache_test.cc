@@ -208,7 +208,7 @@ TEST_P(DamagedEntry, IsAMissWithOneWarningUntilStoredAgain) {
 
 INSTANTIATE_TEST_SUITE_P(, DamagedEntry, ::testing::ValuesIn(damages()), [](const auto& test) { return test.param.name; });
 
-TEST(DiskCache, PlantedSymlinksLeaveTheirTargetAlone) {
+TEST(DiskCache, PlantedLinksLeaveTheirTargetAlone) {
   TempDir dir;
   testing::write_file(dir / "canary", "canary");
   testing::FaultyFs zeros;
@@ -225,19 +225,24 @@ TEST(DiskCache, PlantedSymlinksLeaveTheirTargetAlone) {
   EXPECT_FALSE(fs::is_symlink(file));
   EXPECT_TRUE(cache.find("k"));
 
-  // At the temporary name that the next store will draw: to a file, and to a name that O_CREAT would make.
+  // At the temporary name that the next store will draw: a link to a file, a link to a name that O_CREAT would make, a hard link.
   Warnings warnings;
-  for (const char* target : {"canary", "absent"}) {
-    const fs::path temp = file.parent_path() / "0000000000000000.tmp";
-    fs::create_symlink(dir / target, temp);
+  const fs::path temp = file.parent_path() / "0000000000000000.tmp";
+  auto store_over = [&] {
     EXPECT_FALSE(cache.store(entry_for("k", 2, 100)));
-    EXPECT_TRUE(fs::is_symlink(temp)) << "what others made is not ours to remove";
+    EXPECT_TRUE(fs::exists(fs::symlink_status(temp))) << "what others made is not ours to remove";
     fs::remove(temp);
-  }
+  };
+  fs::create_symlink(dir / "canary", temp);
+  store_over();
+  fs::create_symlink(dir / "absent", temp);
+  store_over();
+  fs::create_hard_link(dir / "canary", temp);
+  store_over();
   EXPECT_TRUE(testing::equal(*cache.find("k"), entry));
   EXPECT_EQ(testing::file_bytes(dir / "canary").size(), 6u);
   EXPECT_FALSE(fs::exists(dir / "absent"));
-  EXPECT_EQ(cache.stats().errors, 2u);
+  EXPECT_EQ(cache.stats().errors, 3u);
 }
 
 TEST(DiskCache, ReadOnlyModeReadsAndWritesNothing) {
@@ -312,6 +317,8 @@ TEST(DiskCache, ListsEntriesAndNothingElse) {
   const fs::path shard = fs::path(cache.path_of("key 0")).parent_path();
   testing::write_file(shard / "0123456789abcdef.tmp", "half");
   testing::write_file(shard / "notes.txt", "x");
+  const std::string other_shard = shard.filename() == "00" ? "01" : "00";
+  testing::write_file(shard / (other_shard + std::string(30, '0') + ".lathe"), "an entry's name, in another's shard");
   testing::write_file(shard / (std::string(32, 'Z') + ".lathe"), "x");
   fs::create_symlink("/dev/null", shard / (shard.filename().string() + std::string(30, '0') + ".lathe"));
   testing::write_file(dir / "root" / "v1" / "README", "x");

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -230,6 +231,22 @@ TEST(Root, OfTheSuperuserIsReadOnlyForOthers) {
       kOtherUser));
 }
 
+// A process may hold the capability to write anywhere without being the superuser.
+TEST(Root, OfTheSuperuserIsReadOnlyEvenWhereWeCouldWrite) {
+  if (!superuser()) GTEST_SKIP() << "needs the superuser, to own a root as the superuser";
+  struct : testing::FaultyFs {
+    uid_t getuid() override { return kOtherUser; }
+    uid_t geteuid() override { return kOtherUser; }
+  } capable;
+  TempDir dir;
+  make_directory(dir / "root", 0755);
+  Warnings warnings;
+  DiskCache cache({dir / "root", CacheMode::read_write, false}, {capable});
+  EXPECT_TRUE(cache.on_disk());
+  EXPECT_FALSE(cache.writable());
+  EXPECT_EQ(warnings.all().size(), 1u);
+}
+
 TEST(Root, ThatWeMayNotWriteIsForReading) {
   TempDir dir;
   ASSERT_EQ(chmod(dir.path().c_str(), 0755), 0);
@@ -294,9 +311,12 @@ TEST(DefaultRoot, PassesOverEmptyAndRelativeValues) {
 }
 
 TEST(DefaultRoot, FallsBackToTheUserDatabase) {
-  if (!superuser()) GTEST_SKIP() << "needs the superuser, whose home is known";
-  expect_root("/root/.cache/lathe", {});
-  expect_root("/root/.cache/lathe", {{"HOME", ""}});
+  const passwd* us = getpwuid(geteuid());
+  if (us == nullptr || us->pw_dir[0] != '/') GTEST_SKIP() << "this user has no home directory in the user database";
+  const std::string expected = std::string(us->pw_dir) + "/.cache/lathe";
+  expect_root(expected, {});
+  expect_root(expected, {{"HOME", ""}});
+  expect_root(expected, {{"HOME", "relative"}});
 }
 
 TEST(DefaultRoot, IsNoneForAUserWithoutHome) {

@@ -1,5 +1,8 @@
 #include "support.h"
 
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +106,7 @@ std::vector<std::string> Warnings::all() const {
 bool FaultyFs::fails() {
   calls_++;
   if (fail_at == 0 || calls_ < fail_at || (calls_ > fail_at && !persistent)) return false;
+  if (kills) raise(SIGKILL);
   errno = error;
   return true;
 }
@@ -115,6 +119,7 @@ bool FaultyFs::interrupted() {
 }
 
 int FaultyFs::openat(int dir, const char* name, int flags, mode_t mode) {
+  EXPECT_EQ(flags & (O_CLOEXEC | O_NOFOLLOW), O_CLOEXEC | O_NOFOLLOW) << name;
   if (fails() || interrupted()) return -1;
   int fd = real_fs().openat(dir, name, flags, mode);
   if (fd >= 0) open_++;

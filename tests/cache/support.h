@@ -42,13 +42,14 @@ class Warnings {
   std::vector<std::string> texts_;
 };
 
-/// The real file system, with faults. Calls are counted from 1. A close that fails has closed all the same, as on Linux. For one
-/// thread.
-class FaultyFs final : public Fs {
+/// The real file system, with faults. Calls are counted from 1. A close that fails has closed all the same, as on Linux. Expects of
+/// every open that it neither follows a symlink nor outlives an exec. For one thread.
+class FaultyFs : public Fs {
  public:
   int fail_at = 0;            // number of the call that fails; 0: none
   int error = 0;              // the errno it fails with
   bool persistent = false;    // so do all calls after it
+  bool kills = false;         // it kills the process instead
   size_t most = SIZE_MAX;     // bytes that one read or write moves at most
   bool interrupts = false;    // every other openat, read and write is interrupted by a signal
   bool fixed_random = false;  // getrandom gives zeros
