@@ -34,16 +34,21 @@ std::string at(std::string_view path, int line) {
   return "templates/" + std::string(path) + ":" + std::to_string(line);
 }
 
+// Mustache prints no booleans, so what a variable prints has a name of its own beside the one that sections ask.
+constexpr std::string_view kPrinted = " printed";
+
 mustache::data to_mustache(const TemplateData& data) {
   mustache::data out;
   for (const auto& [key, value] : data) {
     const auto& v = value.get();
+    const std::string printed = key + std::string(kPrinted);
     if (auto* flag = std::get_if<bool>(&v)) {
       out.set(key, mustache::data(*flag));
+      out.set(printed, *flag ? "true" : "false");
     } else if (auto* number = std::get_if<int64_t>(&v)) {
-      out.set(key, std::to_string(*number));
+      out.set(printed, std::to_string(*number));
     } else if (auto* name = std::get_if<std::string>(&v)) {
-      out.set(key, *name);
+      out.set(printed, *name);
     } else {
       mustache::list list;
       for (const TemplateData& item : std::get<std::vector<TemplateData>>(v)) list.push_back(to_mustache(item));
@@ -51,6 +56,21 @@ mustache::data to_mustache(const TemplateData& data) {
     }
   }
   return out;
+}
+
+// A line with kPrinted added to the name in each of its variable tags. Its tags are well-formed: parse_tags has seen them.
+std::string with_printed_names(std::string_view line) {
+  std::string out;
+  for (size_t tag = line.find("<%"); tag != std::string_view::npos; tag = line.find("<%")) {
+    size_t close = line.find("%>", tag);
+    std::string_view before_close = line.substr(0, line.find_last_not_of(" \t", close - 1) + 1);
+    bool variable = std::string_view("#^/!").find(line[line.find_first_not_of(" \t", tag + 2)]) == std::string_view::npos;
+    out += before_close;
+    if (variable) out += kPrinted;
+    out += "%>";
+    line.remove_prefix(close + 2);
+  }
+  return out += line;
 }
 
 // Marks around a line's number, put before each line so that its origin survives repetition and omission; parse_tags refuses
@@ -61,7 +81,8 @@ constexpr char kMarkOpen = '\x01', kMarkClose = '\x02';
 Result<std::vector<Line>> fill_in(std::string_view path, std::string_view text, const TemplateData& data) {
   std::string marked = "{{=<% %>=}}";
   std::vector<Line> source = split_lines(text);
-  for (const Line& line : source) marked += kMarkOpen + std::to_string(line.number) + kMarkClose + line.text + "\n";
+  for (const Line& line : source)
+    marked += kMarkOpen + std::to_string(line.number) + kMarkClose + with_printed_names(line.text) + "\n";
   mustache::mustache tmpl(marked);
   tmpl.set_custom_escape([](const std::string& s) { return s; });
   std::string filled = tmpl.is_valid() ? tmpl.render(to_mustache(data)) : std::string();

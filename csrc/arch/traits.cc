@@ -47,7 +47,7 @@ Result<ArchTraits> arch_traits(std::string_view name) {
   }
   int cc = 0;
   auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), cc);
-  bool number = error == std::errc() && stop == digits.data() + digits.size() && digits.size() <= 3;
+  bool number = error == std::errc() && stop == digits.data() + digits.size() && digits.size() <= 3 && digits[0] != '0';
   if (!number || cc < kFirstCapability) return refused(name);
   if ((suffix == 'a' && cc < kFirstWithA) || (suffix == 'f' && cc < kFirstWithF)) return refused(name);
 

@@ -12,8 +12,12 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "messages are written as they lie in memory");
 
+// Each message begins with its kind, so that one is never read as another.
+enum class Kind : uint8_t { hello = 1, job, outcome };
+
 class Writer {
  public:
+  explicit Writer(Kind kind) { number(kind); }
   template <class T>
   requires std::is_trivially_copyable_v<T>
   void number(T value) {
@@ -40,7 +44,7 @@ class Writer {
 // Reads in the writer's order; after the first lack of bytes, everything reads as empty and whole() is false.
 class Reader {
  public:
-  explicit Reader(BytesView bytes) : left_(bytes) {}
+  Reader(Kind kind, BytesView bytes) : left_(bytes) { broken_ = number<Kind>() != kind; }
   template <class T>
   requires std::is_trivially_copyable_v<T> T number() {
     T value{};
@@ -117,7 +121,7 @@ Transfer receive_all(int socket, std::span<std::byte> into, Clock::time_point de
 }  // namespace
 
 Bytes encode(const WorkerHello& hello) {
-  Writer w;
+  Writer w(Kind::hello);
   w.number(hello.protocol);
   w.status(hello.status);
   w.number(static_cast<uint32_t>(hello.archs.size()));
@@ -126,7 +130,7 @@ Bytes encode(const WorkerHello& hello) {
 }
 
 std::optional<WorkerHello> decode_hello(BytesView bytes) {
-  Reader r(bytes);
+  Reader r(Kind::hello, bytes);
   WorkerHello hello;
   hello.protocol = r.number<uint32_t>();
   hello.status = r.status();
@@ -137,7 +141,7 @@ std::optional<WorkerHello> decode_hello(BytesView bytes) {
 }
 
 Bytes encode(WorkerAsk ask, const CompileJob& job) {
-  Writer w;
+  Writer w(Kind::job);
   w.number(static_cast<uint8_t>(ask));
   w.string(job.source);
   w.string(job.name);
@@ -146,7 +150,7 @@ Bytes encode(WorkerAsk ask, const CompileJob& job) {
 }
 
 std::optional<std::pair<WorkerAsk, CompileJob>> decode_job(BytesView bytes) {
-  Reader r(bytes);
+  Reader r(Kind::job, bytes);
   auto ask = r.number<uint8_t>();
   CompileJob job;
   job.source = r.string();
@@ -157,7 +161,7 @@ std::optional<std::pair<WorkerAsk, CompileJob>> decode_job(BytesView bytes) {
 }
 
 Bytes encode(const Result<CompileOutput>& outcome) {
-  Writer w;
+  Writer w(Kind::outcome);
   w.status(outcome.status());
   if (outcome.ok()) {
     w.string(outcome->binary);
@@ -171,7 +175,7 @@ Bytes encode(const Result<CompileOutput>& outcome) {
 }
 
 std::optional<Result<CompileOutput>> decode_outcome(BytesView bytes) {
-  Reader r(bytes);
+  Reader r(Kind::outcome, bytes);
   Status status = r.status();
   if (!status.ok()) {
     if (!r.whole()) return std::nullopt;

@@ -34,7 +34,9 @@ Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::start() const {
   LATHE_TRY(process);
   std::unique_ptr<Worker> worker(new Worker{*std::move(process), {}});
   Bytes frame;
-  Transfer got = receive_frame(worker->process.socket(), frame, Clock::now() + kStartLimit);
+  Transfer got =
+      receive_frame(worker->process.socket(), frame,
+                    Clock::now() + std::min<Clock::duration>(kStartLimit, std::chrono::milliseconds(options_.timeout_ms)));
   if (got != Transfer::done) {
     auto end = worker->process.wait(Clock::now() + kEndLimit);
     return Status(Code::unavailable, "the compile worker " + end.value_or("does not answer"), options_.program);
