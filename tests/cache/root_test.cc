@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <ostream>
 #include <string>
 
 #include "lathe/testing/temp_dir.h"
@@ -122,6 +123,11 @@ std::vector<Hostile> hostile_roots() {
   };
 }
 
+// Names the case in ctest's list.
+void PrintTo(const Hostile& hostile, std::ostream* out) {
+  *out << hostile.name;
+}
+
 class HostileRoot : public ::testing::TestWithParam<Hostile> {};
 
 TEST_P(HostileRoot, IsMemoryOnlyWithOneWarningAndUntouched) {
@@ -150,7 +156,7 @@ TEST_P(HostileRoot, IsMemoryOnlyWithOneWarningAndUntouched) {
   EXPECT_EQ(picture_of(dir.path()), before);
 }
 
-INSTANTIATE_TEST_SUITE_P(, HostileRoot, ::testing::ValuesIn(hostile_roots()), [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(, HostileRoot, ::testing::ValuesIn(hostile_roots()));
 
 TEST(Root, IsMadeWithItsParentsForUsAlone) {
   TempDir dir;
