@@ -15,6 +15,13 @@ target_link_libraries(lathe_spdlog INTERFACE fmt::fmt-header-only)
 add_library(lathe_boost_context INTERFACE)
 target_link_libraries(lathe_boost_context INTERFACE /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/libboost_context.a)
 
+# The CUDA headers, which only tests read: the toolkit's, else the Python wheels'. LATHE_CUDA_INCLUDE is false where there are none.
+file(GLOB cuda_headers ${CMAKE_CURRENT_LIST_DIR}/../.venv/lib/python3*/site-packages/nvidia/cu13/include)
+if(NOT "$ENV{LATHE_IGNORE_TOOLKIT}")
+  list(PREPEND cuda_headers /usr/local/cuda/include)
+endif()
+find_path(LATHE_CUDA_INCLUDE cuda.h PATHS ${cuda_headers} NO_DEFAULT_PATH)
+
 if(LATHE_TESTS)
   find_package(GTest REQUIRED)
 endif()

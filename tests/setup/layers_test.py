@@ -15,11 +15,11 @@ RULE = {
     "csrc/base": [],
     "csrc/spec": ["base"],
     "csrc/arch": ["base", "spec"],
-    "csrc/plan": ["base", "spec", "arch"],
+    "csrc/plan": ["base", "spec", "arch", "abi"],
     "cache": ["base"],
     "jit": ["base", "spec", "arch", "cache"],
-    "csrc/runtime": ["base", "spec", "arch", "cache", "jit", "plan"],
-    "csrc/api": ["base", "spec", "arch", "cache", "jit", "plan", "runtime"],
+    "csrc/runtime": ["base", "spec", "arch", "cache", "jit", "plan", "abi"],
+    "csrc/api": ["base", "spec", "arch", "cache", "jit", "plan", "abi", "runtime"],
 }
 
 
