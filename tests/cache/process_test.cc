@@ -5,8 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cerrno>
+#include <cstdio>
 #include <random>
 #include <string>
 #include <thread>
@@ -21,7 +20,9 @@ namespace lathe {
 namespace {
 
 using testing::entry_for;
+using testing::start;
 using testing::TempDir;
+using testing::wait_for;
 
 constexpr int kKeys = 6;
 
@@ -58,24 +59,6 @@ TEST(Threads, ShareOneCache) {
   CacheStats stats = cache.stats();
   EXPECT_EQ(stats.hits + stats.misses + stats.stores, 4u * 150u);
   EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
-}
-
-pid_t start(const std::function<std::string()>& body) {
-  std::fflush(nullptr);
-  pid_t child = fork();
-  if (child == 0) {
-    std::string complaint = body();
-    if (!complaint.empty()) std::fprintf(stderr, "child: %s\n", complaint.c_str());
-    _exit(complaint.empty() ? 0 : 1);
-  }
-  return child;
-}
-
-int wait_for(pid_t child) {
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  return status;
 }
 
 // Half of them open the root themselves, at once, while it is being made; half go on with the cache that they were forked with.

@@ -68,23 +68,29 @@ std::vector<std::string> temporaries_in(const std::filesystem::path& folder) {
   return out;
 }
 
-bool in_child(const std::function<std::string()>& body, int uid) {
+pid_t start(const std::function<std::string()>& body, int uid) {
   std::fflush(nullptr);
   pid_t child = fork();
   if (child < 0) throw std::runtime_error("cannot fork");
-  if (child == 0) {
-    if (uid >= 0 && (setgid(static_cast<gid_t>(uid)) != 0 || setuid(static_cast<uid_t>(uid)) != 0)) {
-      std::fprintf(stderr, "child: cannot become user %d\n", uid);
-      _exit(2);
-    }
-    std::string complaint = body();
-    if (!complaint.empty()) std::fprintf(stderr, "child: %s\n", complaint.c_str());
-    _exit(complaint.empty() ? 0 : 1);
+  if (child > 0) return child;
+  if (uid >= 0 && (setgid(static_cast<gid_t>(uid)) != 0 || setuid(static_cast<uid_t>(uid)) != 0)) {
+    std::fprintf(stderr, "child: cannot become user %d\n", uid);
+    _exit(2);
   }
+  std::string complaint = body();
+  if (!complaint.empty()) std::fprintf(stderr, "child: %s\n", complaint.c_str());
+  _exit(complaint.empty() ? 0 : 1);
+}
+
+int wait_for(pid_t child) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  return status;
+}
+
+bool in_child(const std::function<std::string()>& body, int uid) {
+  return wait_for(start(body, uid)) == 0;
 }
 
 Warnings::Warnings() {

@@ -24,8 +24,12 @@ void write_file(const std::filesystem::path& path, const std::string& text);
 /// All files below `folder` whose name ends in ".tmp".
 std::vector<std::string> temporaries_in(const std::filesystem::path& folder);
 
-/// Runs `body` in a forked child, as the user `uid` when it is not negative (needs the superuser). `body` returns its complaint,
-/// which the child prints; true when it has none.
+/// Forks a child that runs `body`, as the user `uid` when it is not negative (needs the superuser). `body` returns its complaint,
+/// which the child prints; the child ends with 0 when it has none.
+pid_t start(const std::function<std::string()>& body, int uid = -1);
+/// The status of the ended child, as waitpid gives it.
+int wait_for(pid_t child);
+/// Both: whether the child had no complaint.
 bool in_child(const std::function<std::string()>& body, int uid = -1);
 
 constexpr int kOtherUser = 54321;  // a user id with no entry in the user database
