@@ -36,24 +36,16 @@ int64_t padded_rows(const AttentionTile& tile, int64_t rows) {
   return round_up<int64_t>(rows, tile.classes[class_of_rows(tile, rows)].q);
 }
 
-// Most rows, rounded up to tiles, of any `requests` requests that share `tokens` tokens and have one at least. A request of t
-// tokens has at most f(1) + s (t - 1), where f is the step function of padded rows and s its steepest chord from 1; f steps where
-// one more token no longer fits a class, and behind the tallest class later steps are flatter.
-int64_t max_padded_rows(const PlanShape& shape, int64_t requests, int64_t tokens) {
+// Most rows, rounded up to tiles, that `tokens` query tokens can make in requests of whatever lengths: tokens times the worst ratio
+// of padded rows to tokens of one request. A request of t tokens pads to at most group * t + q, so behind t = 2q the ratio is below
+// group + 1.
+int64_t max_padded_rows(const PlanShape& shape, int64_t tokens) {
   const int64_t group = rows_per_token(shape);
-  const int64_t first = padded_rows(shape.tile, group);
-  int64_t steepest = 0;
-  int64_t extra = 0;
-  auto chord = [&](int64_t t) {
-    if (t < 2) return;
-    int64_t rise = padded_rows(shape.tile, t * group) - first;
-    steepest = std::max(steepest, ceil_div<int64_t>(rise, t - 1));
-  };
-  chord(2);
-  for (const TileClass& c : shape.tile.classes) chord(c.q / group + 1);
-  if (group > shape.tile.classes[0].q) steepest = first;  // f(a + b) <= f(a) + f(b): no chord is steeper than f(1)
-  extra = std::max<int64_t>(tokens - requests, 0);
-  return requests * first + extra * steepest;
+  int64_t most = tokens * (group + 1);
+  for (int64_t t = 1; t <= 2 * shape.tile.classes[0].q; ++t) {
+    most = std::max(most, ceil_div(tokens * padded_rows(shape.tile, t * group), t));
+  }
+  return most;
 }
 
 PlanCounts most_counts(const PlanShape& shape, const PlanBounds& bounds) {
@@ -70,7 +62,7 @@ PlanCounts most_counts(const PlanShape& shape, const PlanBounds& bounds) {
   if (split.mode == SplitMode::fixed) {
     int64_t parts = ceil_div<int64_t>(bounds.max_kv_len, split.tokens);
     if (parts > 1 && blocks > 0) {
-      int64_t padded = std::min(blocks * tallest, max_padded_rows(shape, requests, bounds.max_qo_tokens));
+      int64_t padded = std::min(blocks * tallest, max_padded_rows(shape, bounds.max_qo_tokens));
       counts.groups = counts.items;
       // A product that overflows is past every limit that workspace_layout checks.
       counts.items = checked_mul(counts.items, parts).value_or(std::numeric_limits<int64_t>::max());
