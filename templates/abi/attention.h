@@ -2,7 +2,7 @@
 // sources and by the library. All offsets and strides are bytes and 64-bit; counts and lengths are 32-bit.
 #pragma once
 
-namespace abi {
+namespace lathe::abi {
 
 // One request of the batch.
 struct AttentionRequest {
@@ -68,4 +68,4 @@ struct alignas(64) AttentionParams {
   int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
 };
 
-}  // namespace abi
+}  // namespace lathe::abi

@@ -1,7 +1,7 @@
 // What host and device agree on for the merge kernel (csrc/spec/merge_spec.h).
 #pragma once
 
-namespace abi {
+namespace lathe::abi {
 
 struct alignas(64) MergeParams {
   const void* o;               // [num_states, rows, head_dim], rows = tokens * heads
@@ -14,4 +14,4 @@ struct alignas(64) MergeParams {
   long long state_stride_lse;  // bytes between states
 };
 
-}  // namespace abi
+}  // namespace lathe::abi

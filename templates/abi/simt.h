@@ -5,7 +5,7 @@
 // refused by `size`. Changing what exists takes a new kSimtVersion.
 #pragma once
 
-namespace abi {
+namespace lathe::abi {
 
 constexpr unsigned kSimtVersion = 1;
 
@@ -53,4 +53,4 @@ struct SimtApi {
   void (*trap)();
 };
 
-}  // namespace abi
+}  // namespace lathe::abi
