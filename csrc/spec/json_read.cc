@@ -1,13 +1,13 @@
-// Reading specs from JSON text, which is hostile input: the text is bounded, scanned for what the parser would let pass (duplicate
-// keys, depth), parsed without exceptions, and every node is checked before it is read.
+// Reading specs from JSON text, which is hostile input: the text is bounded, scanned for what the parser would let pass
+// (json_scan.h), parsed without exceptions, and every node is checked before it is read.
 #include <algorithm>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "lathe/spec/fields.h"
+#include "lathe/spec/json_scan.h"
 #include "lathe/spec/text.h"
 
 namespace lathe {
@@ -17,50 +17,7 @@ using namespace fields;
 using Json = nlohmann::json;
 
 constexpr size_t kMaxBytes = 64 * 1024;
-constexpr size_t kMaxDepth = 16;
 constexpr int kMaxUnknownKeys = 16;  // named in one object; the rest is counted
-
-/// The first thing wrong with a text as JSON: its form, a duplicate key, or nesting beyond kMaxDepth.
-class Scanner : public nlohmann::json_sax<Json> {
- public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(size_t) override { return open(); }
-  bool start_array(size_t) override { return open(); }
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
-  bool key(string_t& name) override {
-    if (keys_.back().insert(name).second) return true;
-    problem_ = "the key " + in_quotes(name) + " is given twice; allowed: once in its object";
-    return false;
-  }
-  bool parse_error(size_t position, const std::string& token, const nlohmann::detail::exception&) override {
-    problem_ = "not JSON at byte " + std::to_string(position) + ", near " + in_quotes(token);
-    return false;
-  }
-
-  const std::string& problem() const { return problem_; }
-
- private:
-  bool open() {
-    keys_.emplace_back();
-    if (keys_.size() <= kMaxDepth) return true;
-    problem_ = "objects and arrays lie deeper than " + std::to_string(kMaxDepth) + " levels";
-    return false;
-  }
-  bool close() {
-    keys_.pop_back();
-    return true;
-  }
-
-  std::vector<std::set<std::string>> keys_;  // of the open objects and arrays
-  std::string problem_;
-};
 
 std::string text_of_json(const Json& node) {
   return shown(node.dump(-1, ' ', false, Json::error_handler_t::replace));
@@ -257,11 +214,7 @@ Result<Spec> read_spec(std::string_view text) {
   if (text.size() > kMaxBytes) {
     return invalid_argument(where, refusal(std::to_string(text.size()) + " bytes of JSON", "at most " + std::to_string(kMaxBytes)));
   }
-  // The parser takes a NUL for the end of the text and would pass over what follows.
-  if (size_t nul = text.find('\0'); nul != text.npos)
-    return invalid_argument(where, "not JSON at byte " + std::to_string(nul + 1) + ": NUL");
-  Scanner scanner;
-  if (!Json::sax_parse(text.begin(), text.end(), &scanner)) return invalid_argument(where, scanner.problem());
+  if (auto problem = json_problem(text)) return invalid_argument(where, *problem);
   const Json root = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return invalid_argument(where, refusal(text_of_json(root), "a JSON object"));
 
