@@ -356,23 +356,19 @@ int cuStreamEndCapture(CUstream_st* stream, CUgraph_st** graph) {
   std::unique_ptr<CUgraph_st> captured = std::move(stream->capture);  // has ended even where the call fails
   if (error != cuda::kSuccess) return error;
   if (stream->capture_broken) return kCaptureInvalidated;
-  *graph = captured.release();
-  ++s.graphs;
+  *graph = fake::adopt(s.graphs, std::move(captured));
   return cuda::kSuccess;
 }
 
 int cuGraphInstantiateWithFlags(CUgraphExec_st** executable, CUgraph_st* graph, unsigned long long) {
   FAKE_BEGIN(cuGraphInstantiateWithFlags, Kind::heavy)
-  *executable = new CUgraphExec_st{graph->nodes};
-  ++s.graphs;
+  *executable = fake::adopt(s.executables, std::make_unique<CUgraphExec_st>(CUgraphExec_st{graph->nodes}));
   return cuda::kSuccess;
 }
 
 int cuGraphDestroy(CUgraph_st* graph) {
   FAKE_BEGIN(cuGraphDestroy, Kind::heavy)
-  delete graph;
-  --s.graphs;
-  return cuda::kSuccess;
+  return fake::drop(s.graphs, graph) ? cuda::kSuccess : kInvalidHandle;
 }
 
 int cuGraphLaunch(CUgraphExec_st* executable, CUstream_st* stream) {
@@ -388,9 +384,7 @@ int cuGraphLaunch(CUgraphExec_st* executable, CUstream_st* stream) {
 
 int cuGraphExecDestroy(CUgraphExec_st* executable) {
   FAKE_BEGIN(cuGraphExecDestroy, Kind::heavy)
-  delete executable;
-  --s.graphs;
-  return cuda::kSuccess;
+  return fake::drop(s.executables, executable) ? cuda::kSuccess : kInvalidHandle;
 }
 
 int cuEventCreate(CUevent_st** event, unsigned) {

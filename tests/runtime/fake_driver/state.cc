@@ -159,7 +159,8 @@ void reset(const Config& config) {
   s.libraries.clear();
   s.streams.clear();
   s.events.clear();
-  s.graphs = 0;
+  s.graphs.clear();
+  s.executables.clear();
   current().clear();
   s.configure(config);
 }
@@ -213,7 +214,7 @@ Live live() {
   l.allocations = static_cast<int>(s.allocations.size());
   l.streams = static_cast<int>(s.streams.size());
   l.events = static_cast<int>(s.events.size());
-  l.graphs = s.graphs;
+  l.graphs = static_cast<int>(s.graphs.size() + s.executables.size());
   return l;
 }
 

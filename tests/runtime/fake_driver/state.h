@@ -82,7 +82,8 @@ struct State {
   std::set<std::unique_ptr<CUlib_st>> libraries;
   std::set<std::unique_ptr<CUstream_st>> streams;
   std::set<std::unique_ptr<CUevent_st>> events;
-  int graphs = 0;
+  std::set<std::unique_ptr<CUgraph_st>> graphs;
+  std::set<std::unique_ptr<CUgraphExec_st>> executables;
 
   State();
   void configure(const Config& c);
