@@ -191,8 +191,11 @@ class Expander {
     size_t after = tail.find_first_not_of(" \t");
     if (after != std::string_view::npos && !tail.substr(after).starts_with("//")) return refused("text follows the #include");
     std::string name(rest.substr(open + 1, close - open - 1));
+    // "device/x.cuh" means the arch's own device/<arch>/x.cuh where there is one.
+    std::string_view below = name;
+    if (below.starts_with("device/")) below.remove_prefix(std::string_view("device/").size());
     for (const std::string& folder : folders_) {
-      std::string candidate = folder + "/" + name;
+      std::string candidate = folder + "/" + std::string(below);
       if (store_.find(candidate) != nullptr) return add(candidate, name.ends_with(".mustache"));
     }
     if (store_.find(name) != nullptr) return add(name, name.ends_with(".mustache"));

@@ -1,9 +1,9 @@
 // Rendering: a kernel folder's template and a spec's values become one self-contained translation unit.
 //
 // Strict Mustache ({{=<% %>=}} delimiters, no escaping): an unknown or an unused key is an error. `#include "x"` lines are expanded
-// in memory, each file once, looked for first in the arch's device folders and then from the root of templates/; any other include
-// is an error. `#line` directives make compiler errors point into the template. What comes out is all the compiler sees: golden
-// files and the compile key cover exactly this text.
+// in memory, each file once, looked for first in the arch's device folders ("device/x" as x) and then from the root of templates/;
+// any other include is an error. `#line` directives make compiler errors point into the template. What comes out is all the
+// compiler sees: golden files and the compile key cover exactly this text.
 #pragma once
 
 #include <cstdint>

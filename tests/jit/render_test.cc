@@ -165,6 +165,15 @@ TEST(Include, DeviceFolderFirstThenRootEachOnce) {
   EXPECT_EQ(code(render(store, "k.cu", {}, {})), "root a\nb\nend\n");
 }
 
+TEST(Include, DeviceMeansTheArchsOwnFile) {
+  auto store = store_of({{"k.cu", "#include \"device/p.h\"\n#include \"p.h\"\n#include \"device/common.h\"\n"},
+                         {"device/common.h", "common\n"},
+                         {"device/here/p.h", "here\n"},
+                         {"device/there/p.h", "there\n"}});
+  EXPECT_EQ(code(render(store, "k.cu", {}, {"device/here"})), "here\ncommon\n");
+  EXPECT_EQ(code(render(store, "k.cu", {}, {"device/there", "device/here"})), "there\ncommon\n");
+}
+
 TEST(Include, CyclesEnd) {
   auto store = store_of(
       {{"k.cu", "#include \"a.h\"\nk\n"}, {"a.h", "#include \"b.h\"\na\n"}, {"b.h", "#include \"a.h\"\n#include \"k.cu\"\nb\n"}});
