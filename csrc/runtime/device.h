@@ -24,8 +24,9 @@ struct Dim3 {
 struct BufferArg {
   enum class Use : uint8_t {
     input,      // only read
-    output,     // written; may be read back by the block that wrote it
-    workspace,  // shared between blocks: races across blocks are looked for
+    output,     // written; what this launch has written may be read back
+    workspace,  // shared between blocks, with contents from before the launch (counters)
+    scratch,    // shared between blocks, without: reading what this launch has not written is a fault
   };
   const char* name = "";  // a literal: "q", "kv_indices", ...
   const void* address = nullptr;
@@ -118,6 +119,7 @@ struct SimtOptions {
   bool check = false;      // races, uninitialised reads, bounds, divergent barriers
   int threads = 0;         // operating-system threads; 0: LATHE_SIMT_THREADS or the cores; 1 when checking
   int32_t num_sms = 8;     // what info() claims
+  int64_t step_limit = 20'000'000'000;  // memory accesses, collectives and waits of one OS thread in one launch; more is a fault
   static SimtOptions from_environment();
 };
 
