@@ -12,16 +12,19 @@ namespace {
 constexpr int kMinColumns = 40;
 constexpr int kMaxLines = 32;   // blocks beyond this many share lines
 constexpr int kMaxSplits = 6;   // split requests named one by one
-constexpr int kLabelWidth = 9;  // "  12-15  "
-constexpr int kLoadWidth = 11;  // " 1234.5 us"
+constexpr int kTimeWidth = 10;  // "  123.4 us"
 
-double microseconds(int64_t cost) {
-  return static_cast<double>(cost) / 1e6;
+// Costs are picoseconds.
+std::string time_text(int64_t cost) {
+  double us = static_cast<double>(cost) / 1e6;
+  if (us < 1e5) return fmt::format("{:7.1f} us", us);
+  return us < 1e8 ? fmt::format("{:7.1f} ms", us / 1e3) : fmt::format("{:8.1f} s", us / 1e6);
 }
 
 // What one line shows: of blocks [first, last], the one with the greatest load.
 struct Line {
   int32_t first = 0, last = 0, shown = 0;
+  std::string label() const { return first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last); }
 };
 
 std::vector<Line> lines_of(const std::vector<int64_t>& load) {
@@ -57,9 +60,10 @@ std::string bar(const AttentionPlan& plan, const PlanView& view, int32_t cta, in
 }
 
 std::string summary(const AttentionPlan& plan, int64_t longest, int64_t mean) {
-  return fmt::format("{} items on {} blocks, {} tiles split\n", plan.num_items, plan.cta_load.size(), plan.num_groups) +
-         fmt::format("longest block {:.1f} us (nominal), {:.3f} x mean\n", microseconds(longest),
-                     mean > 0 ? static_cast<double>(longest) / static_cast<double>(mean) : 1.0);
+  double ratio = mean > 0 ? static_cast<double>(longest) / static_cast<double>(mean) : 1.0;
+  std::string time = time_text(longest);
+  return fmt::format("{} items on {} blocks\n{} tiles split\nlongest block {} (nominal)\n{:.3f} x mean\n", plan.num_items,
+                     plan.cta_load.size(), plan.num_groups, time.substr(time.find_first_not_of(' ')), ratio);
 }
 
 std::string splits(const PlanView& view) {
@@ -94,10 +98,12 @@ std::string draw(const AttentionPlan& plan, int columns) {
   int64_t mean = plan.cta_load.empty() ? 0 : plan.total_load / static_cast<int64_t>(plan.cta_load.size());
   std::string text = summary(plan, longest, mean);
   if (longest == 0) return text;
-  int width = columns - kLabelWidth - kLoadWidth;
-  for (const Line& line : lines_of(plan.cta_load)) {
-    std::string label = line.first == line.last ? fmt::format("{}", line.first) : fmt::format("{}-{}", line.first, line.last);
-    text += fmt::format("{:>{}} {:8.1f} us {}\n", label, kLabelWidth - 1, microseconds(plan.cta_load[line.shown]),
+  std::vector<Line> lines = lines_of(plan.cta_load);
+  size_t label_width = 0;
+  for (const Line& line : lines) label_width = std::max(label_width, line.label().size());
+  int width = columns - static_cast<int>(label_width) - kTimeWidth - 2;
+  for (const Line& line : lines) {
+    text += fmt::format("{:>{}} {} {}\n", line.label(), label_width, time_text(plan.cta_load[line.shown]),
                         bar(plan, view, line.shown, longest, width));
   }
   return text + splits(view);

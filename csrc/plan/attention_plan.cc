@@ -1,9 +1,5 @@
 #include "lathe/plan/attention_plan.h"
 
-#include <fmt/format.h>
-
-#include <limits>
-
 #include "lathe/plan/attention_image.h"
 #include "lathe/plan/attention_split.h"
 #include "lathe/plan/attention_work.h"
@@ -21,7 +17,7 @@ struct SplitPlaces {
   int64_t rows = 0;
 };
 
-Result<SplitPlaces> place_splits(const PlanShape& shape, std::span<const RowBlock> blocks, const Schedule& schedule) {
+SplitPlaces place_splits(const PlanShape& shape, std::span<const RowBlock> blocks, const Schedule& schedule) {
   const int64_t heads = num_item_heads(shape);
   SplitPlaces places;
   places.row_base.resize(blocks.size());
@@ -32,10 +28,6 @@ Result<SplitPlaces> place_splits(const PlanShape& shape, std::span<const RowBloc
     int64_t rows = parts * shape.tile.classes[blocks[i].tile_class].q;
     places.row_base[i] = places.rows;
     places.group_base[i] = static_cast<int32_t>(places.groups.size());
-    if (places.rows + heads * rows > std::numeric_limits<int32_t>::max())
-      return invalid_argument("split_kv",
-                              fmt::format("makes more than 2^31 - 1 rows of partial states, at request {}: {} parts x {} heads",
-                                          blocks[i].request, parts, heads));
     for (int64_t h = 0; h < heads; ++h) {
       places.groups.push_back({static_cast<int>(places.rows), static_cast<int>(parts)});
       places.rows += rows;
@@ -111,21 +103,20 @@ Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& ba
   LATHE_TRY(blocks);
   Result<Schedule> schedule = make_schedule(shape, *blocks);
   LATHE_TRY(schedule);
-  Result<SplitPlaces> places = place_splits(shape, *blocks, *schedule);
-  LATHE_TRY(places);
+  SplitPlaces places = place_splits(shape, *blocks, *schedule);
   Result<WorkspaceLayout> workspace =
       workspace_layout({static_cast<int64_t>(batch.kv_lens.size()), static_cast<int64_t>(schedule->balance.machine_of.size()),
-                        static_cast<int64_t>(places->groups.size()), places->rows},
+                        static_cast<int64_t>(places.groups.size()), places.rows},
                        shape);
   LATHE_TRY(workspace);
 
-  Lists lists = make_lists(shape, *blocks, *schedule, *places);
+  Lists lists = make_lists(shape, *blocks, *schedule, places);
   AttentionPlan plan;
-  plan.image = write_plan_image(make_requests(batch), lists.indptr, lists.items, places->groups);
+  plan.image = write_plan_image(make_requests(batch), lists.indptr, lists.items, places.groups);
   plan.workspace = *workspace;
   plan.num_items = static_cast<int32_t>(lists.items.size());
-  plan.num_groups = static_cast<int32_t>(places->groups.size());
-  plan.partial_rows = places->rows;
+  plan.num_groups = static_cast<int32_t>(places.groups.size());
+  plan.partial_rows = places.rows;
   plan.item_cost = std::move(lists.cost);
   plan.cta_load = std::move(schedule->balance.load);
   for (int64_t load : plan.cta_load) plan.total_load += load;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <limits>
+#include <numeric>
 
 #include "lathe/plan/attention_image.h"
 
@@ -27,17 +29,21 @@ Cuts even_cuts(const RowBlock& block, int32_t kv_tile, int64_t target) {
   return {block.kv_begin, static_cast<int32_t>(chunk)};
 }
 
-Status count_parts(std::span<const RowBlock> blocks, int64_t heads, Schedule& schedule) {
-  int64_t items = 0;
-  schedule.split_parts = 0;
+Status check_counts(const PlanShape& shape, std::span<const RowBlock> blocks, std::span<const Cuts> cuts) {
+  const int64_t heads = num_item_heads(shape);
+  int64_t items = 0, partial_rows = 0;
   for (size_t i = 0; i < blocks.size(); ++i) {
-    int64_t parts = num_parts(blocks[i], schedule.cuts[i]) * heads;
-    items += parts;
-    if (parts > heads) schedule.split_parts += parts;
+    int64_t parts = num_parts(blocks[i], cuts[i]);
+    items += parts * heads;
+    if (parts > 1) partial_rows += parts * heads * shape.tile.classes[blocks[i].tile_class].q;
     if (items > kMaxPlanItems)
       return invalid_argument(
-          "split_kv", fmt::format("makes more than the {} work items of a plan, at request {} with {} parts x heads", kMaxPlanItems,
-                                  blocks[i].request, parts));
+          "split_kv", fmt::format("makes more than the {} work items of a plan, at request {}: {} parts x {} heads", kMaxPlanItems,
+                                  blocks[i].request, parts, heads));
+    if (partial_rows > std::numeric_limits<int32_t>::max())
+      return invalid_argument("split_kv",
+                              fmt::format("makes more than 2^31 - 1 rows of partial states, at request {}: {} parts x {} heads",
+                                          blocks[i].request, parts, heads));
   }
   return {};
 }
@@ -59,8 +65,43 @@ void assign(std::span<const RowBlock> blocks, int64_t heads, int32_t num_ctas, S
   schedule.balance = balance(schedule.runs, num_ctas);
 }
 
-// With target >= an even share s of the work, each split tile of cost c has fewer than c / s + 1 < 2 c / s parts, so all of them
-// together have fewer than 2 * num_ctas. Smaller targets are taken only where they keep to that.
+// Row blocks, costliest first. Those of one cost stand together, so that a cut-off between costs treats equal blocks alike.
+std::vector<int32_t> by_cost(std::span<const RowBlock> blocks) {
+  const AttentionCosts costs;
+  std::vector<int32_t> order(blocks.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return whole_cost(costs, blocks[a]) > whole_cost(costs, blocks[b]); });
+  return order;
+}
+
+// Cuts for items of at most `target`. Where they would make more parts than a plan may have, only the costliest blocks are cut:
+// small parts of some even out the rest. With target at an even share s of the work, none is left out: a split tile of cost c has
+// fewer than c / s + 1 < 2 c / s parts, so all of them together have fewer than 2 * num_ctas.
+std::vector<Cuts> cuts_within_budget(const PlanShape& shape, std::span<const RowBlock> blocks, std::span<const int32_t> order,
+                                     int64_t target) {
+  const AttentionCosts costs;
+  const int64_t heads = num_item_heads(shape);
+  int64_t budget = max_automatic_parts(shape.num_ctas);
+  std::vector<Cuts> cuts(blocks.size());
+  for (size_t begin = 0; begin < order.size();) {
+    int64_t cost = whole_cost(costs, blocks[order[begin]]);
+    size_t end = begin;
+    for (; end < order.size() && whole_cost(costs, blocks[order[end]]) == cost; ++end) {
+      const RowBlock& block = blocks[order[end]];
+      cuts[order[end]] = even_cuts(block, shape.tile.classes[block.tile_class].kv, target);
+      int64_t parts = num_parts(block, cuts[order[end]]);
+      budget -= parts > 1 ? parts * heads : 0;
+    }
+    if (budget < 0) {
+      for (size_t i = begin; i < end; ++i) cuts[order[i]] = {};
+      return cuts;
+    }
+    begin = end;
+  }
+  return cuts;
+}
+
 Schedule automatic_schedule(const PlanShape& shape, std::span<const RowBlock> blocks) {
   const AttentionCosts costs;
   const int64_t heads = num_item_heads(shape);
@@ -70,13 +111,11 @@ Schedule automatic_schedule(const PlanShape& shape, std::span<const RowBlock> bl
   int64_t total = 0;
   for (const RowBlock& block : blocks) total += whole_cost(costs, block) * heads;
   const int64_t share = ceil_div<int64_t>(total, shape.num_ctas);
+  const std::vector<int32_t> order = by_cost(blocks);
   for (Fraction f : kTargets) {
     if (best.balance.longest <= share + share / kGoodEnough) break;
-    int64_t target = std::max<int64_t>(share / f.den * f.num, 1);
-    if (f.num == f.den) target = share;
     Schedule next;
-    for (const RowBlock& block : blocks) next.cuts.push_back(even_cuts(block, shape.tile.classes[block.tile_class].kv, target));
-    if (!count_parts(blocks, heads, next).ok() || next.split_parts > max_automatic_parts(shape.num_ctas)) break;
+    next.cuts = cuts_within_budget(shape, blocks, order, ceil_div<int64_t>(share, f.den) * f.num);
     assign(blocks, heads, shape.num_ctas, next);
     if (next.balance.longest < best.balance.longest) best = std::move(next);
   }
@@ -91,7 +130,7 @@ Result<Schedule> make_schedule(const PlanShape& shape, std::span<const RowBlock>
     return automatic_schedule(shape, blocks);
   Schedule schedule;
   schedule.cuts.assign(blocks.size(), Cuts{0, split.mode == SplitMode::fixed ? split.tokens : 0});
-  LATHE_TRY(count_parts(blocks, num_item_heads(shape), schedule));
+  LATHE_TRY(check_counts(shape, blocks, schedule.cuts));
   assign(blocks, num_item_heads(shape), shape.num_ctas, schedule);
   return schedule;
 }

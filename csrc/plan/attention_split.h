@@ -55,11 +55,11 @@ struct Schedule {
   std::vector<PartRef> refs;  // per run of `balance`
   std::vector<JobRun> runs;
   Balance balance;
-  int64_t split_parts = 0;  // over all heads, parts of blocks that are split
 };
 
 /// Chooses cuts by spec.split_kv and assigns all parts. Cuts of a row block depend on its own keys and, when automatic, on the
-/// batch as a multiset of lengths, never on its order. Refuses more parts than a plan can list.
+/// batch as a multiset of lengths, never on its order.
+/// Refuses more parts, or more rows of partial states, than a plan can list.
 Result<Schedule> make_schedule(const PlanShape& shape, std::span<const RowBlock> blocks);
 
 }  // namespace lathe

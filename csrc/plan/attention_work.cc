@@ -30,7 +30,12 @@ KeyRange visible_keys(const AttentionSpec& spec, int64_t window, int64_t qo_len,
   if (spec.causal()) range.end = std::min(range.end, last + shift + 1);
   if (spec.windowed()) range.begin = std::max(range.begin, first + shift - window + 1);
   if (range.begin >= range.end) return {};
-  range.begin = range.begin / 16 * 16;  // whole pages and whole fragments; the mask hides what lies before
+  // Whole pages and fragments; the mask hides what lies before. Never past a fixed cut, which would make a part of hidden keys
+  // alone.
+  int64_t aligned = range.begin / 16 * 16;
+  if (spec.split_kv.mode == SplitMode::fixed)
+    aligned = std::max(aligned, range.begin / spec.split_kv.tokens * spec.split_kv.tokens);
+  range.begin = aligned;
   return range;
 }
 

@@ -15,7 +15,7 @@ struct RowBlock {
   int32_t request = 0;
   int32_t tile_class = 0;
   int32_t row_begin = 0;
-  int32_t kv_begin = 0, kv_end = 0;  // kv_begin is a multiple of 16; both 0 when no row sees a key
+  int32_t kv_begin = 0, kv_end = 0;  // both 0 when no row sees a key
   int64_t key_cost = 0;              // of one key
 
   int64_t keys() const { return int64_t{kv_end} - kv_begin; }

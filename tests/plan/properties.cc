@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "lathe/plan/attention_image.h"
 #include "plan_cases.h"
 #include "plan_check.h"
 
@@ -67,7 +68,24 @@ void expect_invariant(const PlanShape& shape, const RandomBatch& lengths, const 
   }
 }
 
-void expect_properties(uint64_t seed) {
+// What the cases had in them: a property that nothing exercises proves nothing.
+struct Tally {
+  int64_t split = 0, several_classes = 0, no_keys = 0;
+};
+
+void count(const AttentionPlan& plan, Tally& tally) {
+  PlanView view = view_plan(plan.image);
+  bool no_keys = false, several_classes = false;
+  for (const abi::AttentionWorkItem& item : view.items) {
+    no_keys |= item.kv_begin == item.kv_end;
+    several_classes |= item.tile_class != view.items[0].tile_class;
+  }
+  tally.split += plan.num_groups > 0;
+  tally.several_classes += several_classes;
+  tally.no_keys += no_keys;
+}
+
+void expect_properties(uint64_t seed, Tally& tally) {
   std::mt19937_64 rng(seed);
   PlanShape shape = random_shape(rng);
   OwnedBatch owned(random_batch(rng, limits_for(shape, rng)));
@@ -75,6 +93,7 @@ void expect_properties(uint64_t seed) {
   Result<AttentionPlan> plan = plan_attention(shape, owned.view());
   ASSERT_TRUE(plan.ok()) << plan.status().to_string();
   ASSERT_EQ(check_plan(shape, owned.view(), *plan), "");
+  count(*plan, tally);
   expect_within_bound(shape, owned.lengths, *plan, rng);
   switch (draw_int(rng, 0, 15)) {  // each costs as much as all above
     case 0: {
@@ -97,7 +116,12 @@ void expect_properties(uint64_t seed) {
 }  // namespace
 
 void expect_plan_properties(uint64_t seed, int64_t count) {
-  for (int64_t i = 0; i < count && !::testing::Test::HasFailure(); ++i) expect_properties(seed + static_cast<uint64_t>(i));
+  Tally tally;
+  for (int64_t i = 0; i < count && !::testing::Test::HasFailure(); ++i) expect_properties(seed + static_cast<uint64_t>(i), tally);
+  if (::testing::Test::HasFailure()) return;
+  EXPECT_GE(tally.split, count / 8);
+  EXPECT_GE(tally.several_classes, count / 50);
+  EXPECT_GE(tally.no_keys, count / 50);
 }
 
 }  // namespace lathe::testing
