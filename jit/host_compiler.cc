@@ -33,6 +33,7 @@ constexpr off_t kMaxBinaryBytes = off_t{256} << 20;
 std::vector<std::string> options() {
   std::vector<std::string> list{"-std=c++17",
                                 "-O1",
+                                "-g1",  // a fault names the template's line
                                 "-fno-strict-aliasing",
                                 "-ffp-contract=off",
                                 "-fno-exceptions",
