@@ -1,8 +1,7 @@
 #include "lathe/proof/harness.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -10,7 +9,6 @@
 #include <optional>
 
 #include "lathe/oracle/float16.h"
-#include "lathe/testing/seed.h"
 
 namespace lathe::testing {
 namespace {
@@ -56,6 +54,7 @@ Result<Buffers> make_buffers(const std::shared_ptr<Device>& device, const BatchI
 
 struct Raw {
   std::vector<uint16_t> o, lse;
+  double milliseconds = 0;
 };
 
 // Poisons o and lse, launches once, reads them back.
@@ -63,12 +62,14 @@ Result<Raw> launch(const std::shared_ptr<Device>& device, const Attention& atten
                    const AttentionArgs& args, const PlannedAttention& plan, const Buffers& buffers) {
   LATHE_TRY(buffers.o.write(bytes_of(image.o)));
   LATHE_TRY(buffers.lse.write(bytes_of(image.lse)));
+  const auto start = std::chrono::steady_clock::now();
   LATHE_TRY(attention.run(args, plan, buffers.workspace.data(), nullptr));
   LATHE_TRY(device->synchronize(nullptr));
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
   Result<Bytes> o = buffers.o.read(), lse = buffers.lse.read();
   LATHE_TRY(o);
   LATHE_TRY(lse);
-  return Raw{values_of<uint16_t>(*o), values_of<uint16_t>(*lse)};
+  return Raw{values_of<uint16_t>(*o), values_of<uint16_t>(*lse), took.count()};
 }
 
 // lse without the rows past the end, which nobody may have written.
@@ -105,6 +106,7 @@ Status run_or_fail(const std::shared_ptr<Device>& device, const Attention& atten
   out.counters = device->counters();
   Result<Raw> second = launch(device, attention, image, args, *plan, *buffers);
   LATHE_TRY(second);
+  out.launch_ms = std::min(first->milliseconds, second->milliseconds);
   if (first->o != second->o || first->lse != second->lse)
     out.problems.push_back("a second launch of the same plan gave other bits");
   out.o = image.gather_o(first->o, out.problems);
@@ -205,6 +207,9 @@ Accuracy measure(const AttentionSpec& spec, const oracle::AttentionOutput& expec
   size_t token = worst / heads, request = 0;
   const std::vector<int32_t> begin = indptr(shape.qo_lens);
   while (static_cast<size_t>(begin[request + 1]) <= token) ++request;
+  out.worst_token = static_cast<int64_t>(token);
+  out.worst_request = static_cast<int64_t>(request);
+  out.worst_head = static_cast<int64_t>(worst % heads);
   out.worst = "token " + std::to_string(token) + " (request " + std::to_string(request) + ", query " +
               std::to_string(token - static_cast<size_t>(begin[request])) + " of " + std::to_string(shape.qo_lens[request]) +
               " against " + std::to_string(shape.kv_lens[request]) + " keys), head " + std::to_string(worst % heads) + ":";
@@ -247,12 +252,6 @@ std::string prove(const std::shared_ptr<Device>& device, const Attention& attent
   const Outcome ran = run(device, attention, image, shape.num_kv_heads);
   if (outcome != nullptr) *outcome = ran;
   return judge(spec, shape, image, ran, repeat);
-}
-
-std::string repeat_command() {
-  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
-  return "LATHE_TEST_SEED=" + std::to_string(seed()) + " <this program> --gtest_filter=" + test->test_suite_name() + "." +
-         test->name();
 }
 
 std::string to_string(const BatchShape& shape) {

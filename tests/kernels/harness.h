@@ -24,6 +24,7 @@ struct Outcome {
   std::vector<float> lse;   // [tokens, num_qo_heads]; empty when the spec has none
   PlannedAttention plan;
   LaunchCounters counters;
+  double launch_ms = 0;  // the faster launch, until the device is done
   /// What went wrong besides the numbers: refusals, faults, guards or inputs written, counters left, a replay that differs.
   std::vector<std::string> problems;
 };
@@ -44,6 +45,7 @@ struct Accuracy {
   double worst_row = 0;  // |o - ref| / max(|ref|, spread / 2) of one (token, head) row; 0 / 0 is 0
   double worst_lse = 0;  // absolute
   std::string worst;     // the worst row in words; empty without rows
+  int64_t worst_token = -1, worst_request = -1, worst_head = -1;  // which one that is
 };
 Accuracy measure(const AttentionSpec& spec, const oracle::AttentionOutput& expected, const std::vector<uint16_t>& o,
                  const std::vector<float>& lse, const BatchShape& shape);
@@ -55,9 +57,6 @@ std::string judge(const AttentionSpec& spec, const BatchShape& shape, const Batc
 /// All of the above for one batch whose numbers come from `seed`; returns judge()'s text. `outcome`, when given, receives the run.
 std::string prove(const std::shared_ptr<Device>& device, const Attention& attention, const BatchShape& shape, uint64_t seed,
                   const std::string& repeat, Outcome* outcome = nullptr);
-
-/// The command that runs the current test again with this program's seed.
-std::string repeat_command();
 
 /// "2 kv heads, qo 1 1 128, kv 300 17 512, window 7"
 std::string to_string(const BatchShape& shape);

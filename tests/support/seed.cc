@@ -1,5 +1,7 @@
 #include "lathe/testing/seed.h"
 
+#include <gtest/gtest.h>
+
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +18,12 @@ uint64_t seed() {
     return number;
   }();
   return value;
+}
+
+std::string repeat_command() {
+  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  return "LATHE_TEST_SEED=" + std::to_string(seed()) + " <this program> --gtest_filter=" + test->test_suite_name() + "." +
+         test->name();
 }
 
 }  // namespace lathe::testing
