@@ -1,9 +1,10 @@
 #include "tensor_checks.h"
 
-#include "lathe/base/bytes.h"
-
 namespace lathe {
 namespace {
+
+__extension__ using Wide = __int128;
+constexpr Wide kExtentLimit = Wide{1} << 62;  // bytes
 
 std::string text(int64_t n) {
   return std::to_string(n);
@@ -38,8 +39,8 @@ bool check_shape(const Tensor& t, const TensorRule& rule, Problems& problems) {
 // Sees that last element and extent can be expressed, and that rows start where 16-byte accesses may.
 bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) {
   const int64_t row_step = static_cast<int64_t>(16 / rule.element_bytes);
-  int64_t dense = 1;
-  int64_t last = 0;
+  Wide dense = 1;
+  Wide last = 0;
   for (int i = t.rank - 1; i >= 0; --i) {
     const int64_t stride = t.stride[i];
     const std::string which = "stride " + text(i) + " is " + text(stride);
@@ -49,7 +50,7 @@ bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) 
         return false;
       }
       if (rule.contiguous && stride != dense) {
-        problems.add(rule.name, which + ", must be " + text(dense) + " (contiguous)");
+        problems.add(rule.name, which + ", must be " + text(static_cast<int64_t>(dense)) + " (contiguous)");
         return false;
       }
       if (!rule.contiguous && i < t.rank - 1 && (stride < 0 || stride % row_step != 0)) {
@@ -57,16 +58,13 @@ bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) 
         return false;
       }
     }
-    const auto step = checked_mul(t.shape[i] - 1, stride);
-    const auto sum = step ? checked_add(last, *step) : std::nullopt;
-    const auto bytes = sum ? checked_mul(*sum, static_cast<int64_t>(rule.element_bytes) * 2) : std::nullopt;
-    const auto next = checked_mul(dense, t.shape[i]);
-    if (!bytes || !next) {
+    // Neither factor pair can leave 128 bits, and both sums are held below 2^62 from one round to the next.
+    last += static_cast<Wide>(t.shape[i] - 1) * stride;
+    dense *= t.shape[i];
+    if (last * static_cast<Wide>(rule.element_bytes) >= kExtentLimit || dense >= kExtentLimit) {
       problems.add(rule.name, which + " with " + text(t.shape[i]) + " elements: the extent leaves 64 bits");
       return false;
     }
-    last = *sum;
-    dense = *next;
   }
   return true;
 }

@@ -1,0 +1,131 @@
+#include "mutants.h"
+
+namespace lathe::testing {
+namespace {
+
+#define KERNEL "kernels/attention/"
+
+constexpr Mutant kMutants[] = {
+    // The pipeline.
+    {"keys_not_waited_for", KERNEL "run_item.cuh", "if (!filling) pipeline.wait();", "if (!filling) group.sync();"},
+    {"values_not_waited_for", KERNEL "run_item.cuh", "pipeline.wait();  // V t; and K t is done with", "group.sync();"},
+    {"wait_covers_one_load_less", "device/pipeline.cuh", "copy_async_wait<IN_FLIGHT - 1>", "copy_async_wait<IN_FLIGHT>"},
+    {"wait_without_barrier", "device/pipeline.cuh", "    group.sync();\n  }\n  LATHE_DEVICE void release",
+     "  }\n  LATHE_DEVICE void release"},
+    {"key_stage_off_by_one", KERNEL "run_item.cuh", "row_begin, k_tile(t), group_keys", "row_begin, k_tile(t + 1), group_keys"},
+    {"value_stage_off_by_one", KERNEL "run_item.cuh", "weights, v_tile(t), group_keys", "weights, v_tile(t + 1), group_keys"},
+    {"values_loaded_into_live_stage", KERNEL "run_item.cuh", "load_values(t + kStages - 1);", "load_values(t + kStages);"},
+    {"keys_reloaded_before_barrier", KERNEL "run_item.cuh", "    dev::Operand<Element, kKeys> weights;\n    if (!filling) {",
+     "    dev::Operand<Element, kKeys> weights;\n    if (t >= 0) load_keys(t + kStages);\n    if (!filling) {"},
+    {"group_not_committed", KERNEL "run_item.cuh", "loader.copy_keys(k_tile(t), group_keys);\n    pipeline.commit();",
+     "loader.copy_keys(k_tile(t), group_keys);"},
+    {"queries_not_shared", KERNEL "run_item.cuh", "if (t == 0) dev::block_barrier();", ""},
+    {"tiles_reused_by_next_item", KERNEL "kernel.cu", "dev::block_barrier();  // the next item", "// the next item"},
+    {"page_ids_one_tile_late", KERNEL "run_item.cuh", "loader.prefetch(t + kStages);", "loader.prefetch(t + kStages - 1);"},
+
+    // Layouts of shared memory and fragments.
+    {"one_sided_swizzle", "device/memory.cuh", "((chunk ^ row) & 7) * 16", "(chunk & 7) * 16"},
+    {"swizzle_of_next_row", "device/memory.cuh", "((2 * i + half) ^ row) & 7", "((2 * i + half) ^ (row + 1)) & 7"},
+    {"wrong_panel", "device/memory.cuh", "static_cast<u32>(step / 4) * Tile::kPanelBytes",
+     "static_cast<u32>(step / 8) * Tile::kPanelBytes"},
+    {"wrong_fragment_lane_a", "device/gemm.cuh", "row_a + lane % 16, lane / 16", "row_a + lane % 16, lane / 8 % 2"},
+    {"wrong_fragment_lane_b", "device/gemm.cuh", "lane % 8 + lane / 16 * 8, lane / 8 % 2", "lane % 16, lane / 16"},
+    {"values_not_transposed", "device/gemm.cuh", "load_matrix_x4_transposed(bf", "load_matrix_x4(bf"},
+    {"wrong_element_column", "device/fragment.cuh", "f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2",
+     "f(a.v[j][i], row + 8 * (i / 2), 8 * j + column"},
+    {"weights_packed_in_wrong_order", "device/fragment.cuh", "p.v[k][1] = pack2<T>(a.v[2 * k][2], a.v[2 * k][3]);",
+     "p.v[k][1] = pack2<T>(a.v[2 * k + 1][0], a.v[2 * k + 1][1]);"},
+    {"wrong_shuffle_mask_max", "device/fragment.cuh", "m.v[i] = max(x, float_from_bits(shuffle_xor(float_bits(x), 2)));",
+     "m.v[i] = max(x, float_from_bits(shuffle_xor(float_bits(x), 4)));"},
+    {"wrong_shuffle_mask_sum", "device/fragment.cuh", "s.v[i] += float_from_bits(shuffle_xor(float_bits(s.v[i]), 2));",
+     "s.v[i] += float_from_bits(shuffle_xor(float_bits(s.v[i]), 1));"},
+
+    // Loading.
+    {"tail_not_zeroed", KERNEL "loader.cuh", "dev::at(base, offset + chunk * 16), exists(step));",
+     "dev::at(base, offset + chunk * 16), true);"},
+    {"last_key_dropped", KERNEL "loader.cuh", "row_of(step) < problem_.item.kv_end;", "row_of(step) < problem_.item.kv_end - 1;"},
+    {"wrong_page_stride", KERNEL "loader.cuh", "static_cast<i64>(page_[step]) * stride_page",
+     "static_cast<i64>(page_[step]) * (stride_page - stride_token)"},
+    {"page_offset_in_32_bits", KERNEL "loader.cuh", "static_cast<i64>(page_[step]) * stride_page",
+     "static_cast<int>(page_[step] * stride_page)"},
+    {"token_in_page_wrong", KERNEL "loader.cuh", "static_cast<u32>(key) % config::kPageSize",
+     "static_cast<u32>(key + 1) % config::kPageSize"},
+    {"chunks_past_the_row", KERNEL "loader.cuh", "if (tile.kChunks % 8 != 0 && chunk >= tile.kChunks) break;", ""},
+    {"query_of_wrong_head", KERNEL "problem.cuh", "packed % kHeadsPerRow", "(packed + 1) % kHeadsPerRow"},
+    {"kv_head_of_query_head", KERNEL "problem.cuh", "item.head / config::kGroupSize", "item.head"},
+
+    // Masks.
+    {"causal_one_more", KERNEL "problem.cuh", "const int end = q_position(row) + 1;", "const int end = q_position(row) + 2;"},
+    {"causal_one_less", KERNEL "problem.cuh", "const int end = q_position(row) + 1;", "const int end = q_position(row);"},
+    {"causal_top_left_aligned", KERNEL "problem.cuh", "query_row(row).query + request.kv_len - request.qo_len",
+     "query_row(row).query"},
+    {"window_one_more", KERNEL "problem.cuh", "- window + 1;", "- window;"},
+    {"window_one_less", KERNEL "problem.cuh", "- window + 1;", "- window + 2;"},
+    {"uniform_branch_asks_wrong_row", KERNEL "softmax.cuh", "problem.end_key(row_begin);", "problem.end_key(last_row);"},
+    {"uniform_branch_asks_wrong_window_row", KERNEL "softmax.cuh", "problem.first_key(last_row, params.window)",
+     "problem.first_key(row_begin, params.window)"},
+
+    // Softmax.
+    {"o_not_rescaled", KERNEL "run_item.cuh", "dev::scale_rows(o, shrink);", ""},
+    {"sum_not_rescaled", KERNEL "softmax.cuh", "          l *= a;\n", ""},
+    {"maximum_of_invisible_rows", KERNEL "softmax.cuh", "m == -dev::kInfinity ? 0.0f : m;", "m;"},
+    {"soft_cap_without_cap", KERNEL "softmax.cuh", "dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap)",
+     "dev::fma(-2.0f, dev::rcp(1.0f + e), 1.0f)"},
+    {"lse_in_wrong_base", KERNEL "epilogue.cuh", "config::kLseLog2 ? lse : lse * dev::kLn2", "lse"},
+
+    // Warps and blocks that share a tile.
+    {"warps_merged_without_factor", KERNEL "epilogue.cuh", "dev::scale_rows(o, factor);", ""},
+    {"one_warp_left_out_of_the_maximum", KERNEL "epilogue.cuh", "for (int g = 1; g < GROUPS; ++g)",
+     "for (int g = 1; g < GROUPS - 1; ++g)"},
+    {"staging_before_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp", "// no warp"},
+    {"divergent_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp",
+     "if (row_begin == 0 && group == 0) dev::block_barrier();  // no warp"},
+    {"output_before_barrier", KERNEL "epilogue.cuh",
+     "  dev::block_barrier();\n\n  const OutputWriter writer(params, problem);\n  for_each_chunk<C::kRows>",
+     "\n  const OutputWriter writer(params, problem);\n  for_each_chunk<C::kRows>"},
+    {"rows_that_do_not_exist_written", KERNEL "epilogue.cuh", "if (problem.row_exists(i / kChunks)) f(", "f("},
+    {"wrong_merge_weight", "kernels/shared/merge_states.cuh", "dev::ex2(lse_of(i) - base)", "dev::ex2(0.5f * (lse_of(i) - base))"},
+    {"last_part_not_merged", "kernels/shared/merge_states.cuh", "#pragma unroll 1\n  for (int i = 0; i < num; ++i) {",
+     "#pragma unroll 1\n  for (int i = 0; i + 1 < num; ++i) {"},
+    {"merge_before_the_last_part", KERNEL "epilogue.cuh", "static_cast<u32>(group.num_parts) - 1) return;",
+     "static_cast<u32>(group.num_parts) / 2) return;"},
+    {"partial_read_without_acquire", "device/memory.cuh", "return atomic_add_acq_rel(address(), x);",
+     "return atomic_add_relaxed(address(), x);"},
+    {"partial_published_without_barrier", KERNEL "epilogue.cuh",
+     "  dev::block_barrier();\n  if (dev::thread_index() == 0) dev::shared_store_u32",
+     "  if (dev::thread_index() == 0) dev::shared_store_u32"},
+    {"merge_counter_not_reset", KERNEL "epilogue.cuh",
+     "if (dev::thread_index() == 0) counter.store_relaxed(0);  // for the next launch", ""},
+    {"partial_state_in_wrong_row", KERNEL "epilogue.cuh", "const i64 at = static_cast<i64>(problem.item.partial_row) + row;",
+     "const i64 at = static_cast<i64>(problem.item.partial_row) + row / 2;"},
+
+    // The merge kernel.
+    {"merge_reads_one_state", "kernels/merge/merge_rows.cuh", "state * params.state_stride_o + row_bytes",
+     "0 * params.state_stride_o + row_bytes"},
+    {"merge_lse_not_converted", "kernels/merge/merge_rows.cuh", "store(row, lse * kFromLog2)", "store(row, lse)"},
+    {"merge_of_empty_state", "kernels/shared/merge_states.cuh", "if (weight != 0.0f) {", "{"},
+};
+
+#undef KERNEL
+
+}  // namespace
+
+std::span<const Mutant> mutants() {
+  return kMutants;
+}
+
+Result<TemplateStore> plant(const Mutant& mutant) {
+  const TemplateStore& shipped = TemplateStore::embedded();
+  const std::string* text = shipped.find(mutant.file);
+  if (text == nullptr) return invalid_argument(mutant.name, std::string("there is no template ") + mutant.file);
+  const std::string find = mutant.find;
+  const size_t at = text->find(find);
+  if (at == std::string::npos || text->find(find, at + 1) != std::string::npos) {
+    return invalid_argument(mutant.name, std::string("its text must occur exactly once in ") + mutant.file + ": " + find);
+  }
+  std::string changed = *text;
+  changed.replace(at, find.size(), mutant.replace);
+  return shipped.with(mutant.file, std::move(changed));
+}
+
+}  // namespace lathe::testing
