@@ -26,7 +26,13 @@ TEST(TemplateStore, EmbeddedEqualsTheFolder) {
   auto files = folder->files();
   std::erase_if(files, [](const auto& file) { return file.first.ends_with(".md"); });  // words for people stay outside the library
   EXPECT_FALSE(files.empty());
-  EXPECT_EQ(TemplateStore::embedded().files(), files);
+  const auto& embedded = TemplateStore::embedded().files();
+  EXPECT_EQ(embedded.size(), files.size());
+  for (const auto& [path, text] : files) {
+    const std::string* inside = TemplateStore::embedded().find(path);
+    ASSERT_NE(inside, nullptr) << path;
+    EXPECT_TRUE(*inside == text) << path << " differs from the file: was it changed since the build?";
+  }
 }
 
 TEST(TemplateStore, ReadsEveryRegularFile) {
