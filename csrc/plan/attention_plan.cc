@@ -18,17 +18,15 @@ struct SplitPlaces {
 };
 
 SplitPlaces place_splits(const PlanShape& shape, std::span<const RowBlock> blocks, const Schedule& schedule) {
-  const int64_t heads = num_item_heads(shape);
   SplitPlaces places;
   places.row_base.resize(blocks.size());
   places.group_base.resize(blocks.size());
   for (size_t i = 0; i < blocks.size(); ++i) {
     int64_t parts = num_parts(blocks[i], schedule.cuts[i]);
-    if (parts == 1) continue;
     int64_t rows = parts * shape.tile.classes[blocks[i].tile_class].q;
     places.row_base[i] = places.rows;
     places.group_base[i] = static_cast<int32_t>(places.groups.size());
-    for (int64_t h = 0; h < heads; ++h) {
+    for (int32_t h = 0; h < split_heads(blocks[i], schedule.cuts[i]); ++h) {
       places.groups.push_back({static_cast<int>(places.rows), static_cast<int>(parts)});
       places.rows += rows;
     }
@@ -38,7 +36,7 @@ SplitPlaces place_splits(const PlanShape& shape, std::span<const RowBlock> block
 
 abi::AttentionWorkItem make_item(const PlanShape& shape, const RowBlock& block, const Cuts& cuts, PartRef ref, int32_t head,
                                  const SplitPlaces& places) {
-  Part keys = part_of(block, cuts, ref.part);
+  Part keys = ref.part == kWhole ? Part{block.kv_begin, block.kv_end} : part_of(block, cuts, ref.part);
   abi::AttentionWorkItem item{};
   item.request = block.request;
   item.head = head;
@@ -48,10 +46,9 @@ abi::AttentionWorkItem make_item(const PlanShape& shape, const RowBlock& block, 
   item.partial_row = -1;
   item.merge_group = -1;
   item.tile_class = static_cast<short>(block.tile_class);
-  int32_t parts = num_parts(block, cuts);
-  if (parts > 1) {
-    int64_t row = places.row_base[ref.block] + (int64_t{head} * parts + ref.part) * shape.tile.classes[block.tile_class].q;
-    item.partial_row = static_cast<int32_t>(row);
+  if (ref.part != kWhole) {
+    int64_t part = int64_t{head} * num_parts(block, cuts) + ref.part;
+    item.partial_row = static_cast<int32_t>(places.row_base[ref.block] + part * shape.tile.classes[block.tile_class].q);
     item.merge_group = places.group_base[ref.block] + head;
   }
   return item;
@@ -77,9 +74,9 @@ Lists make_lists(const PlanShape& shape, std::span<const RowBlock> blocks, const
   for (int32_t r : schedule.balance.order) {
     PartRef ref = schedule.refs[r];
     const JobRun& run = schedule.runs[r];
-    for (int32_t head = 0; head < run.count; ++head, ++job) {
+    for (int32_t i = 0; i < run.count; ++i, ++job) {
       int slot = next[cta_of[job]]++;
-      lists.items[slot] = make_item(shape, blocks[ref.block], schedule.cuts[ref.block], ref, head, places);
+      lists.items[slot] = make_item(shape, blocks[ref.block], schedule.cuts[ref.block], ref, ref.head_begin + i, places);
       lists.cost[slot] = run.cost;
     }
   }

@@ -11,31 +11,35 @@
 namespace lathe {
 namespace {
 
-// How long an item's keys may take, as fractions of an even share of the batch's work: from few parts to many. Smaller ones are
-// tried only when what came before leaves the longest block too far from even.
-struct Fraction {
+// What is tried: how long an item's keys may take, as a fraction of an even share of the batch's work, and whether the parts of a
+// tile are equal or as long as may be with one shorter rest (which fits beside others where equal parts would not). From few parts
+// to many; later trials are made only when those before leave the longest block too far from even.
+struct Trial {
   int32_t num, den;
+  bool equal;
 };
-constexpr std::array kTargets{Fraction{1, 1}, Fraction{3, 4}, Fraction{1, 2}, Fraction{3, 8}, Fraction{1, 4}, Fraction{1, 8}};
+constexpr std::array kTrials{Trial{1, 1, true},  Trial{1, 1, false}, Trial{3, 4, true}, Trial{3, 5, true}, Trial{1, 2, true},
+                             Trial{1, 2, false}, Trial{3, 8, true},  Trial{1, 4, true}, Trial{1, 8, true}};
 // A schedule whose longest block is within 1/32 of an even share is good enough to stop at.
 constexpr int64_t kGoodEnough = 32;
 
-// Equal parts of at most `target` each, in whole kv tiles; at least one tile, since less keeps warps idle.
-Cuts even_cuts(const RowBlock& block, int32_t kv_tile, int64_t target) {
+// Parts of at most `target` each, in whole kv tiles; at least one tile, since less keeps warps idle.
+Cuts cuts_of(const RowBlock& block, int32_t kv_tile, int64_t target, bool equal) {
   int64_t parts = ceil_div<int64_t>(block.keys() * block.key_cost, target);
   if (parts <= 1) return {};
-  int64_t chunk = round_up<int64_t>(ceil_div<int64_t>(block.keys(), parts), kv_tile);
+  int64_t keys = equal ? ceil_div<int64_t>(block.keys(), parts) : ceil_div<int64_t>(target, block.key_cost);
+  int64_t chunk = round_up<int64_t>(keys, kv_tile);
   if (chunk >= block.keys()) return {};
-  return {block.kv_begin, static_cast<int32_t>(chunk)};
+  return {block.kv_begin, static_cast<int32_t>(chunk), 0};
 }
 
 Status check_counts(const PlanShape& shape, std::span<const RowBlock> blocks, std::span<const Cuts> cuts) {
   const int64_t heads = num_item_heads(shape);
   int64_t items = 0, partial_rows = 0;
   for (size_t i = 0; i < blocks.size(); ++i) {
-    int64_t parts = num_parts(blocks[i], cuts[i]);
-    items += parts * heads;
-    if (parts > 1) partial_rows += parts * heads * shape.tile.classes[blocks[i].tile_class].q;
+    int64_t parts = num_parts(blocks[i], cuts[i]), split = split_heads(blocks[i], cuts[i]);
+    items += heads - split + parts * split;
+    partial_rows += parts * split * shape.tile.classes[blocks[i].tile_class].q;
     if (items > kMaxPlanItems)
       return invalid_argument(
           "split_kv", fmt::format("makes more than the {} work items of a plan, at request {}: {} parts x {} heads", kMaxPlanItems,
@@ -53,13 +57,18 @@ void assign(std::span<const RowBlock> blocks, int64_t heads, int32_t num_ctas, S
   const AttentionCosts costs;
   schedule.refs.clear();
   schedule.runs.clear();
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    int32_t parts = num_parts(blocks[i], schedule.cuts[i]);
-    for (int32_t p = 0; p < parts; ++p) {
-      Part part = part_of(blocks[i], schedule.cuts[i], p);
-      int64_t cost = costs.item + (parts > 1 ? costs.partial : 0) + (int64_t{part.kv_end} - part.kv_begin) * blocks[i].key_cost;
-      schedule.refs.push_back({static_cast<int32_t>(i), p});
-      schedule.runs.push_back({cost, heads});
+  for (int32_t i = 0; i < static_cast<int32_t>(blocks.size()); ++i) {
+    const RowBlock& block = blocks[i];
+    const int32_t split = split_heads(block, schedule.cuts[i]);
+    if (split < heads) {
+      schedule.refs.push_back({i, kWhole, split});
+      schedule.runs.push_back({whole_cost(costs, block), heads - split});
+    }
+    if (split == 0) continue;
+    for (int32_t p = 0; p < num_parts(block, schedule.cuts[i]); ++p) {
+      Part part = part_of(block, schedule.cuts[i], p);
+      schedule.refs.push_back({i, p, 0});
+      schedule.runs.push_back({costs.item + costs.partial + (int64_t{part.kv_end} - part.kv_begin) * block.key_cost, split});
     }
   }
   schedule.balance = balance(schedule.runs, num_ctas);
@@ -75,28 +84,29 @@ std::vector<int32_t> by_cost(std::span<const RowBlock> blocks) {
   return order;
 }
 
-// Cuts for items of at most `target`. Where they would make more parts than a plan may have, only the costliest blocks are cut:
-// small parts of some even out the rest. With target at an even share s of the work, none is left out: a split tile of cost c has
-// fewer than c / s + 1 < 2 c / s parts, so all of them together have fewer than 2 * num_ctas.
+// Cuts for items of at most `target`. Where they would make more parts than a plan may have, the costliest blocks are cut, and of
+// the first cost that does not fit entirely only as many heads as do: small parts of some tiles even out the rest, and equal blocks
+// are still treated alike. With target at an even share s of the work, none is left out: a split tile of cost c has fewer than c /
+// s + 1 < 2 c / s parts, so all of them together have fewer than 2 * num_ctas.
 std::vector<Cuts> cuts_within_budget(const PlanShape& shape, std::span<const RowBlock> blocks, std::span<const int32_t> order,
-                                     int64_t target) {
+                                     int64_t target, bool equal) {
   const AttentionCosts costs;
   const int64_t heads = num_item_heads(shape);
   int64_t budget = max_automatic_parts(shape.num_ctas);
   std::vector<Cuts> cuts(blocks.size());
-  for (size_t begin = 0; begin < order.size();) {
-    int64_t cost = whole_cost(costs, blocks[order[begin]]);
+  for (size_t begin = 0; begin < order.size() && budget > 0;) {
+    const int64_t cost = whole_cost(costs, blocks[order[begin]]);
     size_t end = begin;
+    int64_t parts_per_head = 0;
     for (; end < order.size() && whole_cost(costs, blocks[order[end]]) == cost; ++end) {
       const RowBlock& block = blocks[order[end]];
-      cuts[order[end]] = even_cuts(block, shape.tile.classes[block.tile_class].kv, target);
+      cuts[order[end]] = cuts_of(block, shape.tile.classes[block.tile_class].kv, target, equal);
       int64_t parts = num_parts(block, cuts[order[end]]);
-      budget -= parts > 1 ? parts * heads : 0;
+      parts_per_head += parts > 1 ? parts : 0;
     }
-    if (budget < 0) {
-      for (size_t i = begin; i < end; ++i) cuts[order[i]] = {};
-      return cuts;
-    }
+    const int64_t fit = parts_per_head > 0 ? std::min(heads, budget / parts_per_head) : 0;
+    for (size_t i = begin; i < end; ++i) cuts[order[i]].heads = static_cast<int32_t>(fit);
+    budget = fit < heads && parts_per_head > 0 ? 0 : budget - fit * parts_per_head;
     begin = end;
   }
   return cuts;
@@ -112,10 +122,10 @@ Schedule automatic_schedule(const PlanShape& shape, std::span<const RowBlock> bl
   for (const RowBlock& block : blocks) total += whole_cost(costs, block) * heads;
   const int64_t share = ceil_div<int64_t>(total, shape.num_ctas);
   const std::vector<int32_t> order = by_cost(blocks);
-  for (Fraction f : kTargets) {
+  for (Trial t : kTrials) {
     if (best.balance.longest <= share + share / kGoodEnough) break;
     Schedule next;
-    next.cuts = cuts_within_budget(shape, blocks, order, ceil_div<int64_t>(share, f.den) * f.num);
+    next.cuts = cuts_within_budget(shape, blocks, order, ceil_div<int64_t>(share, t.den) * t.num, t.equal);
     assign(blocks, heads, shape.num_ctas, next);
     if (next.balance.longest < best.balance.longest) best = std::move(next);
   }
@@ -129,7 +139,8 @@ Result<Schedule> make_schedule(const PlanShape& shape, std::span<const RowBlock>
   if (split.mode == SplitMode::automatic && shape.spec.determinism != Determinism::batch_invariant)
     return automatic_schedule(shape, blocks);
   Schedule schedule;
-  schedule.cuts.assign(blocks.size(), Cuts{0, split.mode == SplitMode::fixed ? split.tokens : 0});
+  const int32_t heads = static_cast<int32_t>(num_item_heads(shape));
+  schedule.cuts.assign(blocks.size(), split.mode == SplitMode::fixed ? Cuts{0, split.tokens, heads} : Cuts{});
   LATHE_TRY(check_counts(shape, blocks, schedule.cuts));
   assign(blocks, num_item_heads(shape), shape.num_ctas, schedule);
   return schedule;

@@ -12,10 +12,11 @@
 
 namespace lathe {
 
-/// Cuts of one row block, the same for all its heads: at origin + i * chunk. chunk 0: none.
+/// Cuts of one row block, at origin + i * chunk (chunk 0: none), for its first `heads` heads; the others stay whole.
 struct Cuts {
   int32_t origin = 0;
   int32_t chunk = 0;
+  int32_t heads = 0;
 };
 
 /// A part of a row block: its keys.
@@ -23,12 +24,17 @@ struct Part {
   int32_t kv_begin = 0, kv_end = 0;
 };
 
-/// How many parts `cuts` make of `block`; at least 1, also when the block has no key.
+/// How many parts `cuts` make of `block` for a head that is cut; at least 1, also when the block has no key.
 inline int32_t num_parts(const RowBlock& block, const Cuts& cuts) {
   if (cuts.chunk == 0 || block.keys() == 0) return 1;
   int64_t first = (int64_t{block.kv_begin} - cuts.origin) / cuts.chunk;
   int64_t end = ceil_div<int64_t>(int64_t{block.kv_end} - cuts.origin, cuts.chunk);
   return static_cast<int32_t>(end - first);
+}
+
+/// Heads of `block` that have more than one part.
+inline int32_t split_heads(const RowBlock& block, const Cuts& cuts) {
+  return num_parts(block, cuts) > 1 ? cuts.heads : 0;
 }
 
 /// Part `index` of them.
@@ -45,10 +51,12 @@ constexpr int64_t max_automatic_parts(int32_t num_ctas) {
   return 2 * int64_t{num_ctas};
 }
 
-/// One run of jobs in Schedule::balance: part `part` of block `block`, once per head.
+/// What a run of jobs in Schedule::balance stands for: part `part` of row block `block` for heads from head_begin on. For a whole
+/// tile `part` is kWhole.
 struct PartRef {
-  int32_t block = 0, part = 0;
+  int32_t block = 0, part = 0, head_begin = 0;
 };
+constexpr int32_t kWhole = -1;
 
 struct Schedule {
   std::vector<Cuts> cuts;     // per row block

@@ -158,6 +158,17 @@ TEST(WorkspaceBound, IsTwoTilesForEachBlockWhateverTheLengths) {
   EXPECT_EQ(workspace_bound(shape, {256, 4096, 0})->partial_o, 0u);
 }
 
+TEST(WorkspaceBound, HoldsAMergeGroupForEachTileCutInTwo) {
+  PlanShape shape = llama_shape();
+  shape.num_kv_heads = 1;
+  shape.num_ctas = 400;
+  RandomBatch batch;
+  for (int32_t b = 0; b < 300; ++b) batch.add(1, 20'000);
+  AttentionPlan plan = planned(shape, batch);
+  ASSERT_EQ(plan.num_groups, 300);
+  EXPECT_GE(workspace_bound(shape, {300, 300, 0})->counters, plan.workspace.counters);
+}
+
 TEST(WorkspaceBound, RefusesBoundsThatCannotBe) {
   PlanShape shape = llama_shape();
   EXPECT_THAT(workspace_bound(shape, {-1, -2, -3}).status().to_string(),

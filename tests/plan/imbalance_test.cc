@@ -71,6 +71,15 @@ TEST(Imbalance, OneLongRestShort) {
   for (int32_t size : {16, 64, 128}) expect_even("one 65536, rest 1024", one_long(size));
 }
 
+// Equal decodes are the hardest to even out when there are hardly more tiles than blocks.
+TEST(Imbalance, Equal) {
+  for (int32_t size : {3, 4, 8, 12, 16, 17, 20, 24, 33, 34, 64}) {
+    RandomBatch batch;
+    for (int32_t b = 0; b < size; ++b) batch.add(1, 8192);
+    expect_even("all 8192", batch);
+  }
+}
+
 TEST(Imbalance, ChunkedPrefill) {
   std::mt19937_64 rng(seed());
   for (int32_t size : {16, 64, 256}) expect_even("prefill chunks, decodes", chunked(rng, size));
