@@ -34,7 +34,7 @@ struct LayoutSpec {
   LayoutKind kind = LayoutKind::paged;
   int32_t page_size = 16;                   // tokens; paged only
   PageOrder order = PageOrder::nhd;         // paged only
-  KvStorage storage = KvStorage::separate;  // paged only
+  KvStorage storage = KvStorage::separate;  // paged only; joint needs equal head dims
   PageIndex index = PageIndex::csr;         // paged only
   bool operator==(const LayoutSpec&) const = default;
 };

@@ -69,6 +69,14 @@ void check_ragged(const LayoutSpec& layout, Problems& problems) {
   check("layout.index", layout.index, unset.index);
 }
 
+/// In one tensor, keys and values have one shape.
+void check_joint(const AttentionSpec& spec, Problems& problems) {
+  if (spec.layout.storage != KvStorage::joint || spec.head_dim_qk == spec.head_dim_vo) return;
+  problems.add("layout.storage", "joint holds keys and values in one tensor, but head_dim_qk " + text_of(spec.head_dim_qk) +
+                                     " differs from head_dim_vo " + text_of(spec.head_dim_vo) +
+                                     "; allowed: equal head dims, or separate");
+}
+
 }  // namespace
 
 Status validate(const AttentionSpec& spec) {
@@ -76,6 +84,7 @@ Status validate(const AttentionSpec& spec) {
   visit_fields(spec, Checker{problems});
   check_kv_formats(spec, problems);
   check_ragged(spec.layout, problems);
+  check_joint(spec, problems);
   return problems.status();
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <optional>
+#include <ostream>
 
 #include "lathe/api/merge.h"
 #include "lathe/proof/harness.h"
@@ -35,6 +36,10 @@ struct BadSpec {
   std::function<void(AttentionSpec&)> spoil;
   std::vector<const char*> words;  // of the refusal
 };
+
+void PrintTo(const BadSpec& bad, std::ostream* out) {
+  *out << bad.name;
+}
 
 std::vector<BadSpec> bad_specs() {
   return {
@@ -240,7 +245,7 @@ TEST_F(BadCall, TableLengths) {
   AttentionBatch batch{.qo_indptr = qo_indptr_, .seq_lens = seq_lens, .block_table_stride = 3};
   expect_plan_refused(batch, {"seq_lens[1]", "-1"});
   seq_lens[1] = 49;  // 4 pages, 3 entries
-  expect_plan_refused(batch, {"49", "3"});
+  expect_plan_refused(batch, {"seq_lens[1]", "49", "0..48"});
   seq_lens[1] = 48;
   batch.block_table_stride = -3;
   expect_plan_refused(batch, {"block_table_stride", "-3"});
@@ -304,7 +309,8 @@ TEST_F(BadCall, ProductsPast32Bits) {
   std::vector<int32_t> two{0, 1}, many{0, INT32_MAX};
   batch_.qo_indptr = two, batch_.kv_indptr = many;
   expect_plan_refused(batch_, {"kv"});
-  expect_plan_refused(batch_, {"num_kv_heads"}, INT32_MAX);
+  batch_.kv_indptr = kv_indptr_;
+  expect_plan_refused(batch_, {"num_kv_heads", "2147483647"}, INT32_MAX);
 }
 
 TEST_F(BadCall, Pointers) {

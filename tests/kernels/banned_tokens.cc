@@ -17,6 +17,11 @@ struct Token {
   bool literal = false;  // number, string or character
 };
 
+// Device code, and the interface by which its host form calls the executor.
+bool is_device_file(std::string_view file) {
+  return file.starts_with("device/") || file == "abi/simt.h";
+}
+
 bool name_char(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
 }
@@ -70,6 +75,7 @@ class Lexer {
       const size_t quote = text.find('"');
       line_ = std::stoi(text.substr(6)) - 1;  // of the line that follows; its line break is still to come
       if (quote != std::string::npos) file_ = text.substr(quote + 1, text.rfind('"') - quote - 1);
+      if (file_.starts_with("templates/")) file_.erase(0, std::string_view("templates/").size());
     } else {
       directives.push_back({text, file_, line, false, false});
     }
@@ -108,8 +114,7 @@ class Lexer {
 const std::set<std::string, std::less<>> kBuiltinTypes{"void",  "bool",   "char",   "short",    "int", "long",
                                                        "float", "double", "signed", "unsigned", "auto"};
 // Names after which an expression begins.
-const std::set<std::string, std::less<>> kBeforeExpression{"return",    "case",   "else", "do",   "throw",
-                                                           "co_return", "sizeof", "if",   "while"};
+const std::set<std::string, std::less<>> kBeforeExpression{"return", "case", "else", "do", "throw", "co_return", "if", "while"};
 const std::set<std::string, std::less<>> kBanned{
     "asm",      "threadIdx", "blockIdx",  "blockDim",  "gridDim",    "warpSize",  "thread_local",
     "volatile", "std",       "atomicAdd", "atomicCAS", "atomicExch", "atomicMax", "reinterpret_cast",
@@ -125,7 +130,7 @@ class Checker {
 
   void run() {
     for (size_t i = 0; i < t_.size(); ++i) {
-      if (t_[i].file.starts_with("device/")) continue;
+      if (is_device_file(t_[i].file)) continue;
       if (t_[i].name) check_name(i);
       if (t_[i].text == "->") add(i, "dereferences with ->");
       if (t_[i].text == "*") check_star(i);
@@ -207,12 +212,11 @@ class Checker {
     const std::string& before = text(i - 1);
     // `T* name`, `a * b`, `T*>`, `T* const`: a declaration or a product.
     if (operand(i - 1) || before == "]" || before == ">") return;
-    if (before == "*") return;  // the second star of a declaration; as a dereference, the first one is reported
     if (before == ")") {
       const size_t open = opening(i - 1);
       const std::string& head = open > 0 ? text(open - 1) : text(i);
       const bool statement = head == "if" || head == "while" || head == "for" || head == "switch";
-      bool cast = open > 0 && !t_[open - 1].name && head != ")" && head != "]" && head != ">";
+      bool cast = open > 0 && !operand(open - 1) && head != ")" && head != "]" && head != ">";
       for (size_t j = open + 1; j + 1 < i && cast; ++j)
         cast = t_[j].name || text(j) == "::" || text(j) == "*" || text(j) == "const";
       if (!statement && !cast) return;
@@ -259,7 +263,7 @@ std::vector<Violation> banned_tokens(std::string_view source) {
   lexer.run();
   Checker checker(std::move(lexer.tokens));
   for (const Token& d : lexer.directives) {
-    if (d.file.starts_with("device/") || d.text == "#pragma once" || d.text.starts_with("#pragma unroll")) continue;
+    if (is_device_file(d.file) || d.text == "#pragma once" || d.text.starts_with("#pragma unroll")) continue;
     checker.violations.push_back({d.file, d.line, "has the directive " + d.text});
   }
   checker.run();

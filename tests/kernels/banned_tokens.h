@@ -9,7 +9,7 @@
 namespace lathe::testing {
 
 struct Violation {
-  std::string file;  // template path, as #line directives name it
+  std::string file;  // template path below templates/, as #line directives name it
   int line = 0;
   std::string what;
 };
@@ -20,7 +20,8 @@ struct Violation {
 ///  delete, goto, std;
 ///  - preprocessor directives other than #line and #pragma once, #pragma unroll;
 ///  - dereferences: ->, unary *, and [] on anything that is not declared as an array. A name counts as an array in the file that
-///    declares it so and nowhere as a pointer; after a dot, in any file. A cast in parentheses before * counts as a dereference.
+///    declares it so and nowhere as a pointer; after a dot, in any file. A cast in parentheses before * counts as a dereference,
+///    and so does a second star.
 /// Text before the first #line counts as kernel code.
 std::vector<Violation> banned_tokens(std::string_view source);
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <ostream>
 
 #include "lathe/abi/attention.h"
 #include "lathe/proof/harness.h"
@@ -32,6 +33,10 @@ struct CountCase {
   AttentionSpec spec;
   BatchShape shape;
 };
+
+void PrintTo(const CountCase& c, std::ostream* out) {
+  *out << c.name;
+}
 
 std::vector<CountCase> count_cases() {
   AttentionSpec spec;

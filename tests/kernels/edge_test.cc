@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <ostream>
 
 #include "lathe/oracle/float16.h"
 #include "lathe/proof/harness.h"
@@ -17,6 +18,10 @@ struct EdgeCase {
   AttentionSpec spec;
   std::vector<BatchShape> shapes;
 };
+
+void PrintTo(const EdgeCase& edge, std::ostream* out) {
+  *out << edge.name;
+}
 
 AttentionSpec make_spec(int32_t head_dim_qk, int32_t head_dim_vo, int32_t group_size, Mask mask) {
   AttentionSpec spec;

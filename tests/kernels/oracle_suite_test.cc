@@ -16,11 +16,26 @@ uint64_t shard_seed(int shard) {
   return mix(seed(), static_cast<uint64_t>(shard));
 }
 
-// The batches of spec `i` of a shard. Most are shaped to be split.
+// The schedule that the executor's device would be given, made without compiling.
+Result<AttentionPlan> plan_of(const AttentionSpec& spec, const AttentionTile& tile, const BatchShape& shape) {
+  const std::vector<int32_t> qo_indptr = indptr(shape.qo_lens), kv_begin(shape.batch(), 0);
+  return plan_attention({spec, tile, shape.num_kv_heads, SimtOptions{}.num_sms},
+                        {qo_indptr, shape.kv_lens, kv_begin, shape.window});
+}
+
+// The batches of spec `i` of a shard. Most are drawn until the planner splits them.
 std::vector<BatchShape> batches_of(const AttentionSpec& spec, const AttentionTile& tile, int shard, size_t i) {
   std::mt19937_64 rng(mix(shard_seed(shard), i));
   std::vector<BatchShape> out;
-  for (int n = 0; n < kBatchesPerSpec; ++n) out.push_back(draw_batch(spec, tile, rng() % 8 != 0, rng));
+  for (int n = 0; n < kBatchesPerSpec; ++n) {
+    const bool want_split = rng() % 12 != 0;
+    BatchShape shape = draw_batch(spec, tile, want_split, rng);
+    for (int attempt = 0; attempt < 6 && want_split; ++attempt) {
+      if (const Result<AttentionPlan> plan = plan_of(spec, tile, shape); !plan.ok() || plan->num_groups > 0) break;
+      shape = draw_batch(spec, tile, want_split, rng);
+    }
+    out.push_back(std::move(shape));
+  }
   return out;
 }
 
@@ -59,9 +74,7 @@ TEST(KernelCases, Coverage) {
       Result<AttentionTile> tile = resolve_tile(specs[i], *arch_traits("host"));
       ASSERT_TRUE(tile.ok()) << tile.status().to_string() << "\n" << to_json(specs[i]);
       for (const BatchShape& shape : batches_of(specs[i], *tile, shard, i)) {
-        const std::vector<int32_t> qo_indptr = indptr(shape.qo_lens), kv_begin(shape.batch(), 0);
-        Result<AttentionPlan> plan = plan_attention({specs[i], *tile, shape.num_kv_heads, SimtOptions{}.num_sms},
-                                                    {qo_indptr, shape.kv_lens, kv_begin, shape.window});
+        Result<AttentionPlan> plan = plan_of(specs[i], *tile, shape);
         ASSERT_TRUE(plan.ok()) << plan.status().to_string() << "\n" << to_json(specs[i]) << "\n" << to_string(shape);
         coverage.add(specs[i], *tile, shape, plan->num_groups);
       }

@@ -115,6 +115,7 @@ AttentionSpec random_spec(std::mt19937_64& rng) {
   spec.head_dim_vo = draw.chance(50) ? spec.head_dim_qk : head_dim(draw);
   spec.gqa_pack = draw.enumerator(GqaPack::off);
   spec.layout = layout(draw);
+  if (spec.layout.storage == KvStorage::joint) spec.head_dim_vo = spec.head_dim_qk;
   spec.mask = draw.enumerator(Mask::causal_window);
   spec.soft_cap = draw.chance(50);
   spec.lse = draw.enumerator(LseOut::log2);

@@ -129,6 +129,15 @@ TEST(Validate, PagesOfARaggedLayout) {
     EXPECT_THAT(status.message(), HasSubstr(line));
 }
 
+TEST(Validate, JointStorageOfTwoHeadDims) {
+  AttentionSpec spec;
+  spec.layout.storage = KvStorage::joint;
+  EXPECT_TRUE(validate(spec).ok());
+  spec.head_dim_qk = 64;
+  EXPECT_THAT(validate(spec).to_string(), HasSubstr("layout.storage: joint holds keys and values in one tensor, but head_dim_qk 64 "
+                                                    "differs from head_dim_vo 128; allowed: equal head dims, or separate"));
+}
+
 TEST(Validate, AllProblemsAtOnce) {
   AttentionSpec spec;
   spec.kfmt = DType::f16;

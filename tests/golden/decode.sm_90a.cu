@@ -1,0 +1,1417 @@
+#line 1 "templates/abi/attention.h"
+// What host and device agree on for the attention kernel: the parameter block and the plan. Plain types only; included by rendered
+// sources and by the library. All offsets and strides are bytes and 64-bit; counts and lengths are 32-bit.
+
+
+namespace lathe::abi {
+
+// One request of the batch.
+struct AttentionRequest {
+  int qo_begin;  // its first row in q, o and lse
+  int qo_len;
+  int kv_len;
+  int kv_begin;  // ragged: its first row in k and v; paged: its first entry in kv_indices (the flat csr indices or block table)
+};
+
+// One unit of work of a thread block: a tile of packed query rows of one head against a range of keys.
+// Packed row r of a request is query r / G of head `head * G + r % G` (G = group_size when packed, else 1).
+struct AttentionWorkItem {
+  int request;
+  int head;       // kv head when packed, else qo head
+  int row_begin;  // first packed row of the tile
+  int kv_begin;   // keys [kv_begin, kv_end) of the request; empty when no key is visible
+  int kv_end;
+  int partial_row;  // first row of this item's partial state, or -1: the item writes the result itself
+  int merge_group;  // index of its merge group, or -1
+  short tile_class;
+  short level;  // 0 until shared prefixes exist
+};
+
+// The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile
+// class). Whoever arrives last merges all parts in index order.
+struct AttentionMergeGroup {
+  int first_row;
+  int num_parts;
+};
+
+// Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
+struct AttentionPlanHeader {
+  int num_requests;
+  int num_items;
+  int num_groups;
+  int num_ctas;            // blocks that have work lists
+  int requests_offset;     // AttentionRequest[num_requests]
+  int item_indptr_offset;  // int[num_ctas + 1]: items of block c are [item_indptr[c], item_indptr[c + 1])
+  int items_offset;        // AttentionWorkItem[num_items]
+  int groups_offset;       // AttentionMergeGroup[num_groups]
+};
+
+// Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
+struct alignas(64) AttentionParams {
+  const void* q;
+  const void* k;
+  const void* v;  // may alias k
+  void* o;
+  float* lse;                // null unless the spec asks for it
+  const int* kv_indices;     // page ids; null when ragged
+  const void* plan;          // AttentionPlanHeader
+  float* partial_o;          // [partial rows, head_dim_vo], normalised
+  float* partial_lse;        // [partial rows], base 2
+  unsigned* merge_counters;  // [groups], zero before the launch and after it
+  long long q_stride_token, q_stride_head;
+  long long o_stride_token, o_stride_head;
+  long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused
+  long long v_stride_page, v_stride_token, v_stride_head;
+  long long lse_stride_token;  // bytes; heads are contiguous
+  float sm_scale;              // > 0
+  float soft_cap;              // > 0; read only when the spec has soft_cap
+  int window;                  // >= 1; read only when the mask has a window
+  int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+};
+
+}  // namespace lathe::abi
+#line 1 "templates/device/device.cuh"
+// Everything device code may use, in one include.
+
+
+#line 1 "templates/device/fragment.cuh"
+// Fragments: matrices spread over the registers of a warp. Kernel code never sees lanes; it visits elements and rows.
+//
+// Fragments are not copied and stay where they are from issue to wait: on arches whose matrix unit writes late, the hardware holds
+// on to them.
+
+
+#line 1 "templates/device/sm_80/primitives.cuh"
+// Primitives of device code, PTX form, for every GPU from compute capability 8.0. templates/device/host/primitives.cuh is the twin:
+// the same names and meaning on the host executor. Everything a kernel does to memory or to other threads goes through this file;
+// PTX ISA section names are given where the meaning is not obvious.
+
+
+#line 1 "templates/device/types.cuh"
+// Scalar types of device code. No std or CUDA header is ever included: what a kernel needs is spelled out here.
+
+
+// Structures shared with the host live in lathe::abi, because <cxxabi.h> claims the plain name there. Device code uses the short one.
+namespace lathe::abi {}
+namespace abi = lathe::abi;
+
+namespace dev {
+
+using u8 = unsigned char;
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+using i32 = int;
+using i64 = long long;
+
+// 16-bit floats are bit patterns; arithmetic happens in fp32 or in the matrix unit.
+struct f16 {
+  u16 bits;
+};
+struct bf16 {
+  u16 bits;
+};
+
+// 8 and 16 bytes moved by one instruction. Addresses are aligned to the size.
+struct alignas(8) Vec8 {
+  u32 word[2];
+};
+struct alignas(16) Vec16 {
+  u32 word[4];
+};
+
+constexpr int kWarpSize = 32;
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000u);
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+constexpr bool kSame<A, A> = true;
+
+}  // namespace dev
+#line 7 "templates/device/sm_80/primitives.cuh"
+
+#define LATHE_DEVICE __device__ __forceinline__
+
+// Defines the kernel `name` with one parameter block `params` of type Params (trivially copyable, at most 4 KB).
+#define LATHE_KERNEL(name, Params, threads) \
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params params)
+
+namespace dev {
+
+// ---- Where am I
+// ------------------------------------------------------------------------------------------------------------------
+LATHE_DEVICE u32 thread_index() {
+  return threadIdx.x;
+}  // within the block
+LATHE_DEVICE u32 block_index() {
+  return blockIdx.x;
+}  // within the grid
+LATHE_DEVICE u32 grid_size() {
+  return gridDim.x;
+}  // blocks
+LATHE_DEVICE u32 lane_index() {
+  return threadIdx.x % 32;
+}
+// The same in all lanes of a warp, and known by the compiler to be so.
+LATHE_DEVICE u32 warp_index() {
+  return __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
+}
+
+// ---- Shared memory: 32-bit byte offsets from the start of the block's dynamic shared memory, which is 1024-byte aligned
+// ------------
+extern __shared__ __align__(1024) unsigned char shared_memory[];
+LATHE_DEVICE u32 shared_base() {
+  return static_cast<u32>(__cvta_generic_to_shared(shared_memory));
+}
+
+LATHE_DEVICE u32 shared_load_u32(u32 offset) {
+  u32 x;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(shared_base() + offset) : "memory");
+  return x;
+}
+LATHE_DEVICE Vec8 shared_load_vec8(u32 offset) {
+  Vec8 x;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.word[0]), "=r"(x.word[1]) : "r"(shared_base() + offset) : "memory");
+  return x;
+}
+LATHE_DEVICE Vec16 shared_load_vec16(u32 offset) {
+  Vec16 x;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]), "=r"(x.word[3])
+               : "r"(shared_base() + offset)
+               : "memory");
+  return x;
+}
+LATHE_DEVICE void shared_store_u32(u32 offset, u32 x) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(shared_base() + offset), "r"(x) : "memory");
+}
+LATHE_DEVICE void shared_store_vec8(u32 offset, Vec8 x) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared_base() + offset), "r"(x.word[0]), "r"(x.word[1]) : "memory");
+}
+LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared_base() + offset), "r"(x.word[0]), "r"(x.word[1]),
+               "r"(x.word[2]), "r"(x.word[3])
+               : "memory");
+}
+
+// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size
+// -----------------------------------------------
+LATHE_DEVICE u32 global_load_u32(const void* address) {
+  u32 x;
+  asm volatile("ld.global.u32 %0, [%1];" : "=r"(x) : "l"(address) : "memory");
+  return x;
+}
+LATHE_DEVICE Vec8 global_load_vec8(const void* address) {
+  Vec8 x;
+  asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(x.word[0]), "=r"(x.word[1]) : "l"(address) : "memory");
+  return x;
+}
+LATHE_DEVICE Vec16 global_load_vec16(const void* address) {
+  Vec16 x;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]), "=r"(x.word[3])
+               : "l"(address)
+               : "memory");
+  return x;
+}
+LATHE_DEVICE void global_store_u32(void* address, u32 x) {
+  asm volatile("st.global.u32 [%0], %1;" ::"l"(address), "r"(x) : "memory");
+}
+LATHE_DEVICE void global_store_vec8(void* address, Vec8 x) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(address), "r"(x.word[0]), "r"(x.word[1]) : "memory");
+}
+LATHE_DEVICE void global_store_vec16(void* address, Vec16 x) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(x.word[0]), "r"(x.word[1]), "r"(x.word[2]),
+               "r"(x.word[3])
+               : "memory");
+}
+
+// ---- Asynchronous copies (PTX: cp.async)
+// --------------------------------------------------------------------------------------------- Copies 16 bytes from global to
+// shared memory, or writes 16 zero bytes when !valid; then `source` is not read and may be anything. The destination counts as
+// being written until a wait of the issuing thread covers the copy's group.
+LATHE_DEVICE void copy_async_16(u32 offset, const void* source, bool valid) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_base() + offset), "l"(source),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+// Closes the calling thread's group of copies; an empty group is legal.
+LATHE_DEVICE void copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Returns when at most PENDING of the calling thread's youngest groups are unfinished. Other threads see the data after a barrier.
+template <int PENDING>
+LATHE_DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// ---- Warp collectives: all 32 lanes call them together
+// --------------------------------------------------------------------------------- Orders the memory accesses of the warp's lanes
+// (PTX: bar.warp.sync).
+LATHE_DEVICE void warp_sync() {
+  __syncwarp(0xffffffffu);
+}
+// They exchange registers and order no memory.
+LATHE_DEVICE u32 shuffle(u32 x, u32 source_lane) {
+  return __shfl_sync(0xffffffffu, x, source_lane);
+}
+LATHE_DEVICE u32 shuffle_xor(u32 x, u32 lane_mask) {
+  return __shfl_xor_sync(0xffffffffu, x, lane_mask);
+}
+LATHE_DEVICE bool vote_any(bool x) {
+  return __any_sync(0xffffffffu, x);
+}
+LATHE_DEVICE bool vote_all(bool x) {
+  return __all_sync(0xffffffffu, x);
+}
+
+// Four 8x8 matrices of 16-bit elements from shared memory; lanes 8i..8i+7 give the row offsets (16-byte aligned) of matrix i.
+// Without transposition lane l gets elements 2(l%4), 2(l%4)+1 of row l/4 of each; with it, of column l/4 (PTX: ldmatrix).
+LATHE_DEVICE void load_matrix_x4(u32 (&r)[4], u32 row_offset) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_base() + row_offset)
+               : "memory");
+}
+LATHE_DEVICE void load_matrix_x4_transposed(u32 (&r)[4], u32 row_offset) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_base() + row_offset)
+               : "memory");
+}
+
+// d += a * b with a 16x16, b 16x8, d 16x8, fp32 accumulation. Fragment layouts: PTX ISA, "Matrix fragments for mma.m16n8k16".
+template <class T>
+LATHE_DEVICE void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  static_assert(kSame<T, bf16> || kSame<T, f16>, "mma.m16n8k16 takes bf16 or f16");
+  if constexpr (kSame<T, bf16>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+}
+
+// ---- Barriers
+// ------------------------------------------------------------------------------------------------------------------------ All
+// threads of the block; orders their shared and global accesses among them.
+LATHE_DEVICE void block_barrier() {
+  __syncthreads();
+}
+// Barrier `id` (1..15) for `threads` threads, whole warps. The arriving form does not wait.
+LATHE_DEVICE void named_barrier(u32 id, u32 threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+LATHE_DEVICE void named_barrier_arrive(u32 id, u32 threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// ---- Atomics and fences between blocks, at the scope of the GPU (PTX: Memory Consistency Model)
+// ------------------------------------------ Returns the old value; release of what this thread wrote or observed through barriers,
+// acquire of what earlier releases published.
+LATHE_DEVICE u32 atomic_add_acq_rel(u32* address, u32 x) {
+  u32 old;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(address), "r"(x) : "memory");
+  return old;
+}
+LATHE_DEVICE u32 atomic_add_relaxed(u32* address, u32 x) {
+  u32 old;
+  asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(address), "r"(x) : "memory");
+  return old;
+}
+LATHE_DEVICE u32 load_acquire(const u32* address) {
+  u32 x;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(address) : "memory");
+  return x;
+}
+LATHE_DEVICE u32 load_relaxed(const u32* address) {
+  u32 x;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(address) : "memory");
+  return x;
+}
+LATHE_DEVICE void store_release(u32* address, u32 x) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(x) : "memory");
+}
+LATHE_DEVICE void store_relaxed(u32* address, u32 x) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(x) : "memory");
+}
+LATHE_DEVICE void fence_acq_rel() {
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+// Repeats `ready()` until it is true. Only legal in a grid whose blocks are all resident.
+template <class F>
+LATHE_DEVICE void spin_until(F&& ready) {
+  while (!ready()) __nanosleep(20);
+}
+
+// ---- Arithmetic
+// ------------------------------------------------------------------------------------------------------------------------
+LATHE_DEVICE float fma(float a, float b, float c) {
+  float d;
+  asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(d) : "f"(a), "f"(b), "f"(c));
+  return d;
+}
+// 2^x, flushing subnormal results to zero; 2^-inf = 0. About 2 ulp.
+LATHE_DEVICE float ex2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+LATHE_DEVICE float lg2(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// 1/x, about 1 ulp; 1/0 = inf.
+LATHE_DEVICE float rcp(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// The larger operand; the other one when one is NaN.
+LATHE_DEVICE float max(float a, float b) {
+  float c;
+  asm("max.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+  return c;
+}
+LATHE_DEVICE u32 float_bits(float x) {
+  return __float_as_uint(x);
+}
+LATHE_DEVICE float float_from_bits(u32 x) {
+  return __uint_as_float(x);
+}
+
+// Two floats rounded to nearest even and packed, `low` in the lower half.
+template <class T>
+LATHE_DEVICE u32 pack2(float low, float high) {
+  u32 x;
+  if constexpr (kSame<T, bf16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  } else {
+    static_assert(kSame<T, f16>, "pack2 takes bf16 or f16");
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  }
+  return x;
+}
+// The float of the lower (half 0) or upper (half 1) 16 bits.
+template <class T>
+LATHE_DEVICE float unpack(u32 x, int half) {
+  if constexpr (kSame<T, bf16>) {
+    return __uint_as_float(half == 0 ? x << 16 : x & 0xffff0000u);
+  } else {
+    static_assert(kSame<T, f16>, "unpack takes bf16 or f16");
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(static_cast<u16>(half == 0 ? x : x >> 16)));
+    return y;
+  }
+}
+
+// Stops the launch with a fault; used by checked builds for what the caller promised and did not keep.
+LATHE_DEVICE void trap() {
+  asm volatile("trap;");
+}
+
+}  // namespace dev
+#line 8 "templates/device/fragment.cuh"
+
+namespace dev {
+
+constexpr int kFragmentRows = 16;  // rows of the matrix unit's tile that one warp holds
+
+// One value per row, held by the four lanes that share the row (rows lane / 4 and lane / 4 + 8).
+template <class T>
+struct Row {
+  T v[2];
+};
+
+// 16 x N fp32 accumulator. Layout: PTX ISA, "Matrix fragments for mma.m16n8k16", accumulator C/D.
+template <int N>
+struct Accumulator {
+  static_assert(N % 16 == 0, "accumulators are built from 16-column steps");
+  float v[N / 8][4];
+
+  Accumulator() = default;
+  Accumulator(const Accumulator&) = delete;
+  Accumulator& operator=(const Accumulator&) = delete;
+};
+
+// 16 x K left operand held in registers, 16-bit. Layout: as above, matrix A.
+template <class T, int K>
+struct Operand {
+  u32 v[K / 16][4];
+
+  Operand() = default;
+  Operand(const Operand&) = delete;
+  Operand& operator=(const Operand&) = delete;
+};
+
+// Calls f(x, row, column, row values...) for every element this lane holds.
+template <int N, class F, class... R>
+LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
+  const int row = static_cast<int>(lane_index() / 4);
+  const int column = static_cast<int>(lane_index() % 4) * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2, rows.v[i / 2]...);
+  }
+}
+
+// Calls f(x, y, row, column) for every pair of neighbouring elements (columns column and column + 1).
+template <int N, class F>
+LATHE_DEVICE void for_each_pair(Accumulator<N>& a, F&& f) {
+  const int row = static_cast<int>(lane_index() / 4);
+  const int column = static_cast<int>(lane_index() % 4) * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, 8 * j + column);
+  }
+}
+
+// Calls f(row, values...) for the rows this lane shares.
+template <class F, class... R>
+LATHE_DEVICE void for_each_row(F&& f, Row<R>&... rows) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) f(static_cast<int>(lane_index() / 4) + 8 * i, rows.v[i]...);
+}
+
+// True in exactly one of the lanes that share a row.
+LATHE_DEVICE bool leads_row() {
+  return lane_index() % 4 == 0;
+}
+
+template <int N>
+LATHE_DEVICE void clear(Accumulator<N>& a) {
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a.v[j][i] = 0.0f;
+  }
+}
+
+// Multiplies each row by its value.
+template <int N>
+LATHE_DEVICE void scale_rows(Accumulator<N>& a, Row<float>& factor) {
+  for_each(
+      a, [](float& x, int, int, float f) { x *= f; }, factor);
+}
+
+// m = max(m, largest element of the row), the same in all lanes that share it.
+template <int N>
+LATHE_DEVICE void row_max(Row<float>& m, const Accumulator<N>& a) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float x = m.v[i];
+#pragma unroll
+    for (int j = 0; j < N / 8; ++j) x = max(x, max(a.v[j][2 * i], a.v[j][2 * i + 1]));
+    x = max(x, float_from_bits(shuffle_xor(float_bits(x), 1)));
+    m.v[i] = max(x, float_from_bits(shuffle_xor(float_bits(x), 2)));
+  }
+}
+
+// Adds the values of the lanes that share a row; all of them get the sum.
+LATHE_DEVICE void row_add_lanes(Row<float>& s) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    s.v[i] += float_from_bits(shuffle_xor(float_bits(s.v[i]), 1));
+    s.v[i] += float_from_bits(shuffle_xor(float_bits(s.v[i]), 2));
+  }
+}
+
+// Rounds an accumulator to a left operand: its layout is already that of one, 16 columns at a time.
+template <class T, int N>
+LATHE_DEVICE void round_to_operand(Operand<T, N>& p, const Accumulator<N>& a) {
+#pragma unroll
+  for (int k = 0; k < N / 16; ++k) {
+    p.v[k][0] = pack2<T>(a.v[2 * k][0], a.v[2 * k][1]);
+    p.v[k][1] = pack2<T>(a.v[2 * k][2], a.v[2 * k][3]);
+    p.v[k][2] = pack2<T>(a.v[2 * k + 1][0], a.v[2 * k + 1][1]);
+    p.v[k][3] = pack2<T>(a.v[2 * k + 1][2], a.v[2 * k + 1][3]);
+  }
+}
+
+}  // namespace dev
+#line 1 "templates/device/gemm.cuh"
+// Matrix products of one warp, as issue / commit / wait. With mma.sync a product is finished when it is issued; arches with an
+// asynchronous matrix unit put their own gemm.cuh before this one, and kernels written to the protocol need no change.
+
+
+#line 1 "templates/device/memory.cuh"
+// Views of memory: the only way kernel code reaches it. A view is an address plus arithmetic; every access ends in a primitive, so
+// that the host executor sees it.
+
+
+
+
+namespace dev {
+
+// ---- Global memory
+// -------------------------------------------------------------------------------------------------------------------
+LATHE_DEVICE const void* at(const void* base, i64 bytes) {
+  return static_cast<const char*>(base) + bytes;
+}
+LATHE_DEVICE void* at(void* base, i64 bytes) {
+  return static_cast<char*>(base) + bytes;
+}
+
+// A list of plain values of a multiple of 4 bytes, aligned to 16 bytes where the size is a multiple of 16.
+template <class T>
+struct GlobalList {
+  static_assert(sizeof(T) % 4 == 0, "a list holds values of whole words");
+  const void* base;
+
+  LATHE_DEVICE T load(i64 index) const {
+    const void* address = at(base, index * static_cast<i64>(sizeof(T)));
+    if constexpr (sizeof(T) == 4) {
+      return __builtin_bit_cast(T, global_load_u32(address));
+    } else {
+      static_assert(sizeof(T) % 16 == 0, "larger values are moved 16 bytes at a time");
+      struct Words {
+        Vec16 part[sizeof(T) / 16];
+      } words;
+#pragma unroll
+      for (int i = 0; i < static_cast<int>(sizeof(T) / 16); ++i) words.part[i] = global_load_vec16(at(address, 16 * i));
+      return __builtin_bit_cast(T, words);
+    }
+  }
+};
+
+// Fp32 values; the index counts floats.
+struct GlobalFloats {
+  float* base;
+  LATHE_DEVICE float load(i64 index) const { return float_from_bits(global_load_u32(at(base, index * 4))); }
+  LATHE_DEVICE void store(i64 index, float x) const { global_store_u32(at(base, index * 4), float_bits(x)); }
+  // Four at once; index is a multiple of 4 and the base 16-byte aligned.
+  LATHE_DEVICE void load4(i64 index, float (&x)[4]) const {
+    const Vec16 v = global_load_vec16(at(base, index * 4));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[i] = float_from_bits(v.word[i]);
+  }
+  LATHE_DEVICE void store4(i64 index, const float (&x)[4]) const {
+    Vec16 v;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v.word[i] = float_bits(x[i]);
+    global_store_vec16(at(base, index * 4), v);
+  }
+};
+
+// Eight at once, as load4 and store4.
+LATHE_DEVICE void load8(GlobalFloats list, i64 index, float (&x)[8]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float part[4];
+    list.load4(index + 4 * half, part);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[4 * half + i] = part[i];
+  }
+}
+LATHE_DEVICE void store8(GlobalFloats list, i64 index, const float (&x)[8]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float part[4] = {x[4 * half], x[4 * half + 1], x[4 * half + 2], x[4 * half + 3]};
+    list.store4(index + 4 * half, part);
+  }
+}
+
+// A counter that blocks share.
+struct Counter {
+  u32* base;
+  i64 index;
+  LATHE_DEVICE u32 add_acq_rel(u32 x) const { return atomic_add_acq_rel(address(), x); }
+  LATHE_DEVICE void store_relaxed(u32 x) const { dev::store_relaxed(address(), x); }
+
+ private:
+  LATHE_DEVICE u32* address() const { return static_cast<u32*>(at(static_cast<void*>(base), index * 4)); }
+};
+
+// Eight 16-bit elements from or to fp32, one 16-byte access.
+template <class T>
+LATHE_DEVICE void global_load8(const void* address, float (&x)[8]) {
+  const Vec16 v = global_load_vec16(address);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[2 * i] = unpack<T>(v.word[i], 0);
+    x[2 * i + 1] = unpack<T>(v.word[i], 1);
+  }
+}
+template <class T>
+LATHE_DEVICE void global_store8(void* address, const float (&x)[8]) {
+  Vec16 v;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) v.word[i] = pack2<T>(x[2 * i], x[2 * i + 1]);
+  global_store_vec16(address, v);
+}
+
+// ---- Shared memory
+// -------------------------------------------------------------------------------------------------------------------
+struct SharedFloats {
+  u32 offset;  // bytes
+  LATHE_DEVICE float load(u32 index) const { return float_from_bits(shared_load_u32(offset + 4 * index)); }
+  LATHE_DEVICE void store(u32 index, float x) const { shared_store_u32(offset + 4 * index, float_bits(x)); }
+};
+
+// ROWS x STRIDE fp32 values of which the first columns are used. A stride of 8 modulo 16 spreads the rows of a fragment over all
+// banks.
+template <int STRIDE>
+struct SharedRows {
+  static_assert(STRIDE % 16 == 8, "rows of a fragment would meet in the same banks");
+  u32 offset;  // bytes
+  LATHE_DEVICE void store2(int row, int column, float x, float y) const {
+    shared_store_vec8(offset + static_cast<u32>(row * STRIDE + column) * 4, Vec8{{float_bits(x), float_bits(y)}});
+  }
+  LATHE_DEVICE void load4(int row, int column, float (&x)[4]) const {
+    const Vec16 v = shared_load_vec16(offset + static_cast<u32>(row * STRIDE + column) * 4);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[i] = float_from_bits(v.word[i]);
+  }
+};
+
+// ROWS x COLS 16-bit elements in panels of 64 columns: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at
+// chunk c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and
+// matrix instructions find the same bytes. `offset` is a multiple of 1024.
+template <class T, int ROWS, int COLS>
+struct SharedTile {
+  static_assert(ROWS % 8 == 0 && COLS % 16 == 0, "a tile is made of 8-row swizzle atoms and 16-column matrix steps");
+  static constexpr int kRows = ROWS;
+  static constexpr int kCols = COLS;
+  static constexpr int kChunks = COLS / 8;  // 16-byte chunks of a row
+  static constexpr int kPanels = (COLS + 63) / 64;
+  static constexpr u32 kPanelBytes = ROWS * 128;
+  static constexpr u32 kBytes = kPanels * kPanelBytes;
+  u32 offset;
+
+  LATHE_DEVICE u32 chunk_offset(int row, int chunk) const {
+    return offset + static_cast<u32>(chunk / 8) * kPanelBytes + static_cast<u32>(row * 128 + ((chunk ^ row) & 7) * 16);
+  }
+};
+
+// What one lane needs to address pairs of 16-byte chunks along one row of a tile: the swizzle of a row repeats every panel, so four
+// terms cover all its columns and every address is one addition (and an immediate) away.
+template <class Tile>
+struct TileRow {
+  u32 base;
+  u32 term[4];
+
+  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each 16-column step.
+  LATHE_DEVICE TileRow(Tile tile, int row, int half) : base(tile.offset + static_cast<u32>(row) * 128) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) term[i] = static_cast<u32>(((2 * i + half) ^ row) & 7) * 16;
+  }
+  // Byte offset of the chunk of 16-column step `step`, `down` rows below; `down` is a multiple of 8.
+  LATHE_DEVICE u32 chunk(int step, int down) const {
+    return base + static_cast<u32>(step / 4) * Tile::kPanelBytes + static_cast<u32>(down) * 128 + term[step % 4];
+  }
+};
+
+}  // namespace dev
+#line 7 "templates/device/gemm.cuh"
+
+namespace dev {
+
+// acc[16, N] += A[row_a .. row_a + 16, :] * B[row_b .. row_b + N, :]^T, both from shared memory with K along the rows.
+template <class T, int N, int ROWS_A, int ROWS_B, int K>
+LATHE_DEVICE void gemm_nt_issue(Accumulator<N>& acc, SharedTile<T, ROWS_A, K> a, int row_a, SharedTile<T, ROWS_B, K> b, int row_b) {
+  const int lane = static_cast<int>(lane_index());
+  // ldmatrix order of A: rows 0-7 and 8-15 of the left 8 columns, then of the right 8; of B: columns left and right of rows 0-7,
+  // then of 8-15.
+  const TileRow<SharedTile<T, ROWS_A, K>> a_row(a, row_a + lane % 16, lane / 16);
+  const TileRow<SharedTile<T, ROWS_B, K>> b_row(b, row_b + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+#pragma unroll
+  for (int k = 0; k < K / 16; ++k) {
+    u32 af[4];
+    load_matrix_x4(af, a_row.chunk(k, 0));
+#pragma unroll
+    for (int n = 0; n < N / 16; ++n) {
+      u32 bf[4];
+      load_matrix_x4(bf, b_row.chunk(k, 16 * n));
+      mma_m16n8k16<T>(acc.v[2 * n], af, bf[0], bf[1]);
+      mma_m16n8k16<T>(acc.v[2 * n + 1], af, bf[2], bf[3]);
+    }
+  }
+}
+
+// acc[16, N] += A * B[row_b .. row_b + K, :], A in registers, B from shared memory with N along the rows.
+template <class T, int N, int K, int ROWS_B>
+LATHE_DEVICE void gemm_nn_issue(Accumulator<N>& acc, const Operand<T, K>& a, SharedTile<T, ROWS_B, N> b, int row_b) {
+  const int lane = static_cast<int>(lane_index());
+  // Transposing ldmatrix order: rows 0-7 and 8-15 of the left 8 columns, then of the right 8.
+  const TileRow<SharedTile<T, ROWS_B, N>> b_row(b, row_b + lane % 16, lane / 16);
+#pragma unroll
+  for (int k = 0; k < K / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < N / 16; ++n) {
+      u32 bf[4];
+      load_matrix_x4_transposed(bf, b_row.chunk(n, 16 * k));
+      mma_m16n8k16<T>(acc.v[2 * n], a.v[k], bf[0], bf[1]);
+      mma_m16n8k16<T>(acc.v[2 * n + 1], a.v[k], bf[2], bf[3]);
+    }
+  }
+}
+
+// Closes the products issued so far.
+LATHE_DEVICE void gemm_commit() {}
+
+// Returns when at most PENDING committed products are unfinished; only then may their fragments and tiles be touched.
+template <int PENDING>
+LATHE_DEVICE void gemm_wait() {}
+
+}  // namespace dev
+#line 1 "templates/device/pipeline.cuh"
+// Groups of threads and the pipeline that feeds them.
+
+
+
+
+namespace dev {
+
+// WARPS consecutive warps of a block of BLOCK_WARPS that work together. Barrier ids: group i uses 1 + i.
+template <int WARPS, int BLOCK_WARPS>
+struct Group {
+  static_assert(BLOCK_WARPS % WARPS == 0, "a block is divided into equal groups");
+  static constexpr int kThreads = WARPS * kWarpSize;
+  static constexpr int kGroups = BLOCK_WARPS / WARPS;
+
+  LATHE_DEVICE int index() const { return static_cast<int>(warp_index()) / WARPS; }
+  LATHE_DEVICE int warp() const { return static_cast<int>(warp_index()) % WARPS; }
+  LATHE_DEVICE int thread() const { return static_cast<int>(thread_index()) % kThreads; }
+  // Waits for the group and orders its memory accesses.
+  LATHE_DEVICE void sync() const {
+    if constexpr (WARPS == 1) {
+      warp_sync();
+    } else if constexpr (WARPS == BLOCK_WARPS) {
+      block_barrier();
+    } else {
+      named_barrier(1 + static_cast<u32>(index()), kThreads);
+    }
+  }
+};
+
+// A first-in first-out line of asynchronous loads into stages of shared memory, loaded and used by the same group. IN_FLIGHT loads
+// are under way when a wait begins. Every thread makes the same calls in the same order:
+//   acquire, copies, commit   - a load joins the line
+//   wait                      - the oldest load has landed and all threads of the group see it
+//   release                   - the group is done with the oldest stage it waited for
+// With cp.async the producers are the consumers, so two calls cost nothing here: the barrier inside wait() proves that every thread
+// has released the stages of earlier waits, and acquire() of such a stage needs no more. Arches with separate producers count
+// phases instead.
+template <class GROUP, int IN_FLIGHT>
+struct Pipeline {
+  GROUP group;
+
+  LATHE_DEVICE void acquire() const {}
+  LATHE_DEVICE void commit() const { copy_async_commit(); }
+  LATHE_DEVICE void wait() const {
+    copy_async_wait<IN_FLIGHT - 1>();
+    group.sync();
+  }
+  LATHE_DEVICE void release() const {}
+};
+
+}  // namespace dev
+#line 4 "templates/kernels/attention/kernel.cu"
+
+namespace config {
+
+using Element = dev::bf16;         // q, k, v
+using OutElement = dev::bf16;  // o
+constexpr int kHeadDimQk = 128;
+constexpr int kHeadDimVo = 128;
+constexpr int kGroupSize = 4;   // qo heads per kv head
+constexpr bool kPacked = true;         // the heads of a group share the rows of a tile
+constexpr bool kPaged = true;
+constexpr int kPageSize = 16;     // tokens; 1 when not paged
+constexpr bool kCausal = true;
+constexpr bool kWindow = false;
+constexpr bool kSoftCap = false;
+constexpr bool kWriteLse = true;
+constexpr bool kLseLog2 = false;      // base 2, else natural
+constexpr int kWarps = 8;
+constexpr int kStages = 2;
+constexpr int kEpilogueOffset = 2048;          // shared memory: control block, then tiles
+
+template <int INDEX>
+struct TileClass;
+
+template <>
+struct TileClass<0> {
+  static constexpr int kRows = 128;
+  static constexpr int kKeys = 64;
+};
+#line 27 "templates/kernels/attention/kernel.cu"
+template <>
+struct TileClass<1> {
+  static constexpr int kRows = 16;
+  static constexpr int kKeys = 128;
+};
+
+
+}  // namespace config
+
+#line 1 "templates/kernels/attention/run_item.cuh"
+// One work item: a tile of packed query rows against a range of keys (FlashAttention-2, arXiv 2307.08691, with cp.async and
+// mma.sync).
+//
+// Warps are a grid of kRows / 16 along the rows times groups along the keys: every group walks its own slice of each key tile, and
+// the groups' states are merged once at the end. Tall tiles have one group, the 16-row tile of decoding has a group per warp, and
+// between two tiles a group waits for nobody else.
+
+
+#line 1 "templates/kernels/attention/epilogue.cuh"
+// From the warps' accumulators to memory: warps that split the keys are merged, the result is normalised and written, either as the
+// final output or as a partial state; the last block to finish a split tile merges its parts.
+
+
+#line 1 "templates/kernels/attention/problem.cuh"
+// What one work item is about: where its rows and keys lie, and which keys each row may see.
+
+
+namespace attention {
+
+using config::Element;
+using dev::i64;
+using dev::u32;
+
+// The plan in device memory, written by the planner (csrc/plan) before the launch.
+struct Plan {
+  const void* base;
+  abi::AttentionPlanHeader header;
+
+  LATHE_DEVICE explicit Plan(const void* plan) : base(plan), header(dev::GlobalList<abi::AttentionPlanHeader>{plan}.load(0)) {}
+  LATHE_DEVICE int item_begin(int cta) const { return indptr().load(cta); }
+  LATHE_DEVICE int item_end(int cta) const { return indptr().load(cta + 1); }
+  LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
+    return dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, header.items_offset)}.load(i);
+  }
+  LATHE_DEVICE abi::AttentionRequest request(int i) const {
+    return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header.requests_offset)}.load(i);
+  }
+  LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
+    const dev::GlobalList<int> words{dev::at(base, header.groups_offset)};
+    return abi::AttentionMergeGroup{words.load(2 * i), words.load(2 * i + 1)};
+  }
+
+ private:
+  LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header.item_indptr_offset)}; }
+};
+
+// A query row as the caller knows it.
+struct QueryRow {
+  int query;  // within the request
+  int head;   // qo head
+};
+
+// An item with its request.
+struct Problem {
+  abi::AttentionWorkItem item;
+  abi::AttentionRequest request;
+
+  static constexpr int kHeadsPerRow = config::kPacked ? config::kGroupSize : 1;  // qo heads that share the rows of a tile
+
+  LATHE_DEVICE QueryRow query_row(int row) const {  // row of the tile
+    const int packed = item.row_begin + row;
+    return {packed / kHeadsPerRow, item.head * kHeadsPerRow + packed % kHeadsPerRow};
+  }
+  LATHE_DEVICE bool row_exists(int row) const { return item.row_begin + row < request.qo_len * kHeadsPerRow; }
+  LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }
+
+  // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item. Both rise with the row.
+  LATHE_DEVICE int q_position(int row) const { return query_row(row).query + request.kv_len - request.qo_len; }
+  LATHE_DEVICE int first_key(int row, int window) const {
+    if constexpr (!config::kWindow) return item.kv_begin;
+    // In 64 bits: a window as wide as the integers is how callers say "no window".
+    const i64 first = static_cast<i64>(q_position(row)) - window + 1;
+    return first > item.kv_begin ? static_cast<int>(first) : item.kv_begin;
+  }
+  LATHE_DEVICE int end_key(int row) const {
+    if constexpr (!config::kCausal) return item.kv_end;
+    const int end = q_position(row) + 1;
+    return end < item.kv_end ? end : item.kv_end;
+  }
+};
+
+}  // namespace attention
+#line 1 "templates/kernels/attention/softmax.cuh"
+// Online softmax over tiles of scores (Milakov and Gimelshein, arXiv 1805.02867), in base 2.
+//
+// The running maximum m stays in raw score units; weights are 2^(scale * (s - m)) with scale = sm_scale * log2(e), one fma and one
+// ex2 each.
+
+
+
+
+namespace attention {
+
+// Factor that turns raw scores into base-2 exponents. With a soft-cap the scores already carry sm_scale.
+LATHE_DEVICE float exponent_scale(const abi::AttentionParams& params) {
+  return config::kSoftCap ? dev::kLog2E : params.sm_scale * dev::kLog2E;
+}
+
+// cap * tanh(x / cap), by tanh(y) = 1 - 2 / (1 + e^(2 y)).
+LATHE_DEVICE float soft_cap(float x, float inverse_cap, float cap) {
+  const float e = dev::ex2(2.0f * dev::kLog2E * inverse_cap * x);
+  return dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap);
+}
+
+// Scores of the keys [first_key, first_key + N) for the warp's 16 rows, the first of which is row `row_begin` of the tile: applies
+// the soft-cap, and gives keys that a row must not see the score -inf.
+template <int N>
+LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
+                               int row_begin, int first_key) {
+  if constexpr (config::kSoftCap) {
+    const float inverse_cap = params.sm_scale / params.soft_cap;
+    dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
+  }
+  const int last_row = row_begin + dev::kFragmentRows - 1;
+  const bool all_visible = problem.first_key(last_row, params.window) <= first_key && first_key + N <= problem.end_key(row_begin);
+  if (all_visible) return;
+  dev::Row<int> first, end;
+  dev::for_each_row(
+      [&](int row, int& f, int& e) {
+        f = problem.first_key(row_begin + row, params.window) - first_key;
+        e = problem.end_key(row_begin + row) - first_key;
+      },
+      first, end);
+  dev::for_each(
+      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : -dev::kInfinity; }, first, end);
+}
+
+// Maximum and sum of a warp's rows so far.
+struct Softmax {
+  dev::Row<float> max;
+  dev::Row<float> sum;  // of this lane's columns only, until finish()
+
+  LATHE_DEVICE Softmax() {
+    dev::for_each_row([](int, float& m, float& l) { m = -dev::kInfinity, l = 0.0f; }, max, sum);
+  }
+
+  // Turns scores into weights relative to the new maximum and gives the factor by which earlier results shrink.
+  template <int N>
+  LATHE_DEVICE void update(dev::Accumulator<N>& scores, dev::Row<float>& shrink, float scale) {
+    dev::Row<float> offset = max;  // becomes -scale * m, with 0 in place of m while no key was visible
+    dev::row_max(max, scores);
+    dev::for_each_row(
+        [&](int, float& m, float& l, float& o, float& a) {
+          const float base = m == -dev::kInfinity ? 0.0f : m;
+          a = dev::ex2((o - base) * scale);
+          o = -base * scale;
+          l *= a;
+        },
+        max, sum, offset, shrink);
+    dev::for_each(
+        scores,
+        [&](float& s, int, int, float o, float& l) {
+          s = dev::ex2(dev::fma(s, scale, o));
+          l += s;
+        },
+        offset, sum);
+  }
+
+  LATHE_DEVICE void finish() { dev::row_add_lanes(sum); }
+};
+
+}  // namespace attention
+#line 1 "templates/kernels/shared/merge_states.cuh"
+// Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
+// so that equal parts give equal bits.
+
+
+namespace merge {
+
+// Merges 8 columns of one row of `num` states. lse_of(i) is the base-2 lse of state i; values_of(i, x) reads its 8 columns. Writes
+// the merged columns to `o` and returns the merged lse; without any key o = 0 and lse = -inf.
+template <class LSE, class VALUES>
+LATHE_DEVICE float merge_states(int num, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
+  float top = -dev::kInfinity;
+  for (int i = 0; i < num; ++i) top = dev::max(top, lse_of(i));
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] = 0.0f;
+  const float base = top == -dev::kInfinity ? 0.0f : top;
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int i = 0; i < num; ++i) {
+    const float weight = dev::ex2(lse_of(i) - base);
+    float x[8];
+    values_of(i, x);
+    sum += weight;
+    // An empty state has weight zero and may hold anything.
+    if (weight != 0.0f) {
+#pragma unroll
+      for (int c = 0; c < 8; ++c) o[c] = dev::fma(weight, x[c], o[c]);
+    }
+  }
+  if (sum == 0.0f) return -dev::kInfinity;
+  const float inverse = dev::rcp(sum);
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] *= inverse;
+  return base + dev::lg2(sum);
+}
+
+}  // namespace merge
+#line 8 "templates/kernels/attention/epilogue.cuh"
+
+namespace attention {
+
+// The control block at the start of shared memory.
+struct Control {
+  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps
+  dev::SharedFloats max{0};                                          // [kRows], raw score units
+  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
+  u32 ticket = kRows * 8;
+  static_assert(kRows * 8 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
+};
+
+// Writes final rows: 8 columns of o at a time, and lse.
+class OutputWriter {
+ public:
+  LATHE_DEVICE OutputWriter(const abi::AttentionParams& params, const Problem& problem) : params_(params), problem_(problem) {}
+
+  LATHE_DEVICE void write(int row, int chunk, const float (&o)[8], float lse) const {
+    const QueryRow at = problem_.query_row(row);
+    const i64 token = static_cast<i64>(problem_.request.qo_begin) + at.query;
+    dev::global_store8<config::OutElement>(
+        dev::at(params_.o, token * params_.o_stride_token + at.head * params_.o_stride_head + chunk * 16), o);
+    if constexpr (config::kWriteLse) {
+      if (chunk == 0) {
+        const dev::GlobalFloats out{static_cast<float*>(dev::at(params_.lse, token * params_.lse_stride_token))};
+        out.store(at.head, config::kLseLog2 ? lse : lse * dev::kLn2);
+      }
+    }
+  }
+
+ private:
+  const abi::AttentionParams& params_;
+  const Problem& problem_;
+};
+
+// Calls f(row, chunk) for every existing row of the tile and every 8 columns of it, spread over the block.
+template <int ROWS, class F>
+LATHE_DEVICE void for_each_chunk(const Problem& problem, F&& f) {
+  constexpr int kChunks = config::kHeadDimVo / 8;
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  for (int i = static_cast<int>(dev::thread_index()); i < ROWS * kChunks; i += kThreads) {
+    if (problem.row_exists(i / kChunks)) f(i / kChunks, i % kChunks);
+  }
+}
+
+// Merges the parts of a split tile if this block is the last to arrive at its merge group. The counter is acquired and released by
+// one thread; the barriers around it carry the other threads' writes and reads (PTX ISA, "Memory Consistency Model", causality
+// order).
+template <int ROWS>
+LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, const Problem& problem) {
+  const Control control;
+  const abi::AttentionMergeGroup group = plan.group(problem.item.merge_group);
+  const dev::Counter counter{params.merge_counters, problem.item.merge_group};
+  dev::block_barrier();
+  if (dev::thread_index() == 0) dev::shared_store_u32(control.ticket, counter.add_acq_rel(1));
+  dev::block_barrier();
+  if (dev::shared_load_u32(control.ticket) != static_cast<u32>(group.num_parts) - 1) return;
+  if (dev::thread_index() == 0) counter.store_relaxed(0);  // for the next launch
+
+  const dev::GlobalFloats partial_o{params.partial_o};
+  const dev::GlobalFloats partial_lse{params.partial_lse};
+  const OutputWriter writer(params, problem);
+  for_each_chunk<ROWS>(problem, [&](int row, int chunk) {
+    const i64 first = static_cast<i64>(group.first_row) + row;
+    float o[8];
+    const float lse = merge::merge_states(
+        group.num_parts, [&](int part) { return partial_lse.load(first + static_cast<i64>(part) * ROWS); },
+        [&](int part, float(&x)[8]) {
+          const i64 at = (first + static_cast<i64>(part) * ROWS) * config::kHeadDimVo + chunk * 8;
+          dev::load8(partial_o, at, x);
+        },
+        o);
+    writer.write(row, chunk, o, lse);
+  });
+}
+
+// Finishes the item. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different groups hold the
+// same rows for different keys. `group` is this warp's group, `row_begin` its first row.
+template <class C, int GROUPS>
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params,
+                              const Plan& plan, const Problem& problem, int group, int row_begin) {
+  constexpr int kStride = config::kHeadDimVo + 8;
+  const Control control;
+  const dev::SharedRows<kStride> staging{config::kEpilogueOffset};
+  const float scale = exponent_scale(params);
+  const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
+
+  softmax.finish();
+  dev::for_each_row(
+      [&](int row, float& m) {
+        if (dev::leads_row()) control.max.store(slot + row, m);
+      },
+      softmax.max);
+  dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
+
+  const auto row_top = [&](int row) {
+    float top = control.max.load(row);
+    for (int g = 1; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
+    return top;
+  };
+  dev::Row<float> factor;
+  dev::for_each_row(
+      [&](int row, float& m, float& l, float& f) {
+        const float top = row_top(row_begin + row);
+        f = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
+        if (dev::leads_row()) control.sum.store(slot + row, l * f);
+      },
+      softmax.max, softmax.sum, factor);
+  dev::scale_rows(o, factor);
+  dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
+  dev::block_barrier();
+
+  const OutputWriter writer(params, problem);
+  for_each_chunk<C::kRows>(problem, [&](int row, int chunk) {
+    float sum = 0.0f;
+    float x[8] = {};
+    for (int g = 0; g < GROUPS; ++g) {
+      sum += control.sum.load(g * C::kRows + row);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float part[4];
+        staging.load4(g * C::kRows + row, chunk * 8 + half * 4, part);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c];
+      }
+    }
+    const bool empty = sum == 0.0f;  // no visible key
+    const float inverse = empty ? 0.0f : dev::rcp(sum);
+    const float lse = empty ? -dev::kInfinity : dev::fma(row_top(row), scale, dev::lg2(sum));
+#pragma unroll
+    for (int c = 0; c < 8; ++c) x[c] *= inverse;
+    if (problem.item.partial_row < 0) {
+      writer.write(row, chunk, x, lse);
+    } else {
+      const i64 at = static_cast<i64>(problem.item.partial_row) + row;
+      dev::store8(dev::GlobalFloats{params.partial_o}, at * config::kHeadDimVo + chunk * 8, x);
+      if (chunk == 0) dev::GlobalFloats{params.partial_lse}.store(at, lse);
+    }
+  });
+  if (problem.item.partial_row >= 0) merge_if_last<C::kRows>(params, plan, problem);
+}
+
+}  // namespace attention
+#line 1 "templates/kernels/attention/loader.cuh"
+// Moves queries, keys and values from global to shared memory, 16 bytes at a time. Rows that do not exist are written as zeros: a
+// zero value times a zero weight is zero, while whatever an unused slot holds might be a NaN.
+
+
+
+
+namespace attention {
+
+// The tile of queries, loaded by the whole block.
+template <int ROWS>
+LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
+                               const Problem& problem) {
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  for (int i = static_cast<int>(dev::thread_index()); i < ROWS * tile.kChunks; i += kThreads) {
+    const int row = i / tile.kChunks;
+    const int chunk = i % tile.kChunks;
+    const QueryRow at = problem.query_row(row);
+    const i64 offset =
+        (static_cast<i64>(problem.request.qo_begin) + at.query) * params.q_stride_token + at.head * params.q_stride_head;
+    dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset + chunk * 16), problem.row_exists(row));
+  }
+}
+
+// Loads one group's KEYS rows of the key and value tiles, tile after tile. Eight threads share a row; each thread keeps the page
+// ids of its rows one tile ahead, so that no copy waits for the page list.
+template <class GROUP, int KEYS>
+class KvLoader {
+ public:
+  // The group's rows of tile t are the keys first_key + t * tile_keys + [0, KEYS).
+  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, int first_key, int tile_keys)
+      : params_(params), problem_(problem), thread_(group.thread()), first_key_(first_key), tile_keys_(tile_keys) {}
+
+  // Fetches the page ids of tile `t` for the copies that follow.
+  LATHE_DEVICE void prefetch(int t) {
+    next_key_ = first_key_ + t * tile_keys_;
+    if constexpr (config::kPaged) {
+      const dev::GlobalList<int> pages{params_.kv_indices};
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        const int key = next_key_ + row_of(step);
+        page_[step] = exists(step) ? pages.load(static_cast<i64>(problem_.request.kv_begin) + page_of(key)) : 0;
+      }
+    }
+  }
+
+  // Copies the prefetched tile's rows into `tile`, from row `row_begin` on.
+  template <int ROWS>
+  LATHE_DEVICE void copy_keys(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, int row_begin) const {
+    copy(tile, row_begin, params_.k, params_.k_stride_page, params_.k_stride_token, params_.k_stride_head);
+  }
+  template <int ROWS>
+  LATHE_DEVICE void copy_values(dev::SharedTile<Element, ROWS, config::kHeadDimVo> tile, int row_begin) const {
+    copy(tile, row_begin, params_.v, params_.v_stride_page, params_.v_stride_token, params_.v_stride_head);
+  }
+
+ private:
+  static constexpr int kThreadsPerRow = 8;
+  static constexpr int kRowsPerStep = GROUP::kThreads / kThreadsPerRow;
+  static constexpr int kSteps = (KEYS + kRowsPerStep - 1) / kRowsPerStep;
+
+  // Keys are not negative; saying so spares the corrections of signed division.
+  LATHE_DEVICE static i64 page_of(int key) {
+    return static_cast<u32>(key) / config::kPageSize;
+  }
+  LATHE_DEVICE static i64 token_of(int key) {
+    return static_cast<u32>(key) % config::kPageSize;
+  }
+  LATHE_DEVICE int row_of(int step) const {
+    return thread_ / kThreadsPerRow + step * kRowsPerStep;
+  }
+  LATHE_DEVICE bool exists(int step) const {
+    return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end;
+  }
+
+  template <int ROWS, int COLS>
+  LATHE_DEVICE void copy(dev::SharedTile<Element, ROWS, COLS> tile, int row_begin, const void* base, i64 stride_page,
+                         i64 stride_token, i64 stride_head) const {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if (KEYS % kRowsPerStep != 0 && row_of(step) >= KEYS) break;
+      const int key = next_key_ + row_of(step);
+      i64 offset = problem_.kv_head() * stride_head;
+      if constexpr (config::kPaged) {
+        offset += static_cast<i64>(page_[step]) * stride_page + token_of(key) * stride_token;
+      } else {
+        offset += (static_cast<i64>(problem_.request.kv_begin) + key) * stride_token;
+      }
+#pragma unroll
+      for (int panel = 0; panel < tile.kPanels; ++panel) {
+        const int chunk = panel * 8 + thread_ % kThreadsPerRow;
+        if (tile.kChunks % 8 != 0 && chunk >= tile.kChunks) break;
+        dev::copy_async_16(tile.chunk_offset(row_begin + row_of(step), chunk), dev::at(base, offset + chunk * 16), exists(step));
+      }
+    }
+  }
+
+  const abi::AttentionParams& params_;
+  const Problem& problem_;
+  int thread_;
+  int first_key_;
+  int tile_keys_;
+  int next_key_ = 0;  // first key of the prefetched tile
+  int page_[config::kPaged ? kSteps : 1];
+};
+
+}  // namespace attention
+#line 13 "templates/kernels/attention/run_item.cuh"
+
+namespace attention {
+
+template <class C>
+LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan, const abi::AttentionWorkItem& item) {
+  constexpr int kStages = config::kStages;
+  constexpr int kInFlight = 2 * kStages - 1;  // loads of keys and values under way when a wait begins
+  using Group = dev::Group<C::kRows / dev::kFragmentRows, config::kWarps>;
+  constexpr int kKeys = C::kKeys / Group::kGroups;  // keys of a tile that one group takes
+  static_assert(kKeys % 16 == 0, "a group takes whole matrix steps of keys");
+  using QTile = dev::SharedTile<Element, C::kRows, config::kHeadDimQk>;
+  using KTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>;
+  using VTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>;
+  constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
+  constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
+
+  const Problem problem{item, plan.request(item.request)};
+  const Group group;
+  const int group_keys = group.index() * kKeys;             // first of the group's rows in a key tile
+  const int row_begin = group.warp() * dev::kFragmentRows;  // first of the warp's rows in the query tile
+  const int num_tiles = (item.kv_end - item.kv_begin + C::kKeys - 1) / C::kKeys;
+  const QTile q_tile{config::kEpilogueOffset};
+  const auto k_tile = [](int t) { return KTile{kKBase + static_cast<u32>(t % kStages) * KTile::kBytes}; };
+  const auto v_tile = [](int t) { return VTile{kVBase + static_cast<u32>(t % kStages) * VTile::kBytes}; };
+
+  KvLoader<Group, kKeys> loader(params, problem, group, item.kv_begin + group_keys, C::kKeys);
+  const dev::Pipeline<Group, kInFlight> pipeline{group};
+  // The line of loads is (K0 V0) K1 V1 ...; before the first and past the last tile it holds empty ones, so that every wait counts
+  // alike.
+  const auto load_keys = [&](int t) {
+    pipeline.acquire();
+    if (t < num_tiles) loader.copy_keys(k_tile(t), group_keys);
+    pipeline.commit();
+  };
+  const auto load_values = [&](int t) {
+    pipeline.acquire();
+    if (t >= 0 && t < num_tiles) loader.copy_values(v_tile(t), group_keys);
+    pipeline.commit();
+  };
+
+  load_queries(q_tile, params, problem);
+  const float scale = exponent_scale(params);
+  Softmax softmax;
+  dev::Accumulator<config::kHeadDimVo> o;
+  dev::clear(o);
+  // Loads run kStages tiles ahead of the products, which begin at tile 0.
+#pragma unroll 1
+  for (int t = -kStages; t < num_tiles; ++t) {
+    const bool filling = t < 0;
+    if (!filling) pipeline.wait();     // K t; and V t - 1 is done with
+    if (t == 0) dev::block_barrier();  // the queries, loaded by the whole block before K 0
+    load_values(t + kStages - 1);
+    loader.prefetch(t + kStages);
+
+    dev::Operand<Element, kKeys> weights;
+    if (!filling) {
+      dev::Accumulator<kKeys> scores;
+      dev::clear(scores);
+      dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
+      dev::gemm_commit();
+      dev::gemm_wait<0>();
+      pipeline.release();
+
+      shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
+      dev::Row<float> shrink;
+      softmax.update(scores, shrink, scale);
+      dev::scale_rows(o, shrink);
+      dev::round_to_operand(weights, scores);
+
+      pipeline.wait();  // V t; and K t is done with
+    }
+    load_keys(t + kStages);
+    if (filling) continue;
+
+    dev::gemm_nn_issue(o, weights, v_tile(t), group_keys);
+    dev::gemm_commit();
+    dev::gemm_wait<0>();
+    pipeline.release();
+  }
+  dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
+  finish_item<C, Group::kGroups>(o, softmax, params, plan, problem, group.index(), row_begin);
+}
+
+}  // namespace attention
+#line 37 "templates/kernels/attention/kernel.cu"
+
+LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
+  const attention::Plan plan(params.plan);
+  if (static_cast<int>(dev::block_index()) >= plan.header.num_ctas) return;
+  const int end = plan.item_end(static_cast<int>(dev::block_index()));
+  for (int i = plan.item_begin(static_cast<int>(dev::block_index())); i < end; ++i) {
+    const abi::AttentionWorkItem item = plan.item(i);
+    switch (item.tile_class) {
+
+      case 0:
+        attention::run_item<config::TileClass<0>>(params, plan, item);
+        break;
+#line 46 "templates/kernels/attention/kernel.cu"
+      case 1:
+        attention::run_item<config::TileClass<1>>(params, plan, item);
+        break;
+
+      default:
+        dev::trap();
+    }
+    dev::block_barrier();  // the next item reuses the tiles
+  }
+}
