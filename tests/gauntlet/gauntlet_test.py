@@ -1,0 +1,211 @@
+"""bench/gauntlet without a GPU: stub programs answer in place of the real ones."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
+
+from gauntlet_lib import cli, machine, parts, record, rows  # noqa: E402
+
+DEVICE = "NVIDIA H100 80GB HBM3"
+FIGURES = {"us": {"median": 1000.0, "p10": 990.0, "p90": 1010.0, "n": 30}, "check": {"ok": True}}
+
+
+class Rows(unittest.TestCase):
+    def test_floors(self):
+        """Work and least bytes of each row, by hand: (GFLOP, MB, us on 798 TFLOP/s and 3.0 TB/s)."""
+        expected = {
+            "1": (549.8, 168, 689),
+            "6": (4.3, 1075, 358),
+            "7": (0.54, 134, 44.7),
+            "8": (2.95, 739, 246),
+            "9": (33.8, 572, 191),
+        }
+        for row in rows.ROWS:
+            flop, size, floor = expected[row.id]
+            self.assertAlmostEqual(row.flop() / 1e9 / flop, 1, delta=0.01, msg=row.id)
+            self.assertAlmostEqual(row.bytes() / 1e6 / size, 1, delta=0.01, msg=row.id)
+            self.assertAlmostEqual(row.floor_us(798e12, 3e12) / floor, 1, delta=0.01, msg=row.id)
+
+    def test_pairs_of_a_chunk(self):
+        row = rows.Row("", "", 1, 1, 16, (3,), (5,), "")
+        self.assertEqual(row.pairs(), 3 + 4 + 5)
+
+    def test_spec_and_batch_are_json(self):
+        for row in rows.ROWS:
+            for layout in row.layouts:
+                self.assertEqual(json.loads(json.dumps(row.spec(layout)))["group_size"], row.group)
+            self.assertEqual(len(row.batch()["qo_lens"]), len(row.batch()["kv_lens"]))
+
+
+class Records(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def open(self, **changes):
+        return record.Record(**({"folder": self.folder, "device": DEVICE, "date": "2026-01-02"} | changes))
+
+    def test_is_written_at_once_and_read_again(self):
+        first = self.open()
+        first.put("rows", "1/ragged/lathe", {"status": "ok", **FIGURES})
+        self.assertEqual(first.path.name, "nvidia-h100-80gb-hbm3-2026-01-02.json")
+        self.assertTrue(self.open().has("rows", "1/ragged/lathe"))
+        self.assertEqual([p.name for p in self.folder.iterdir()], [first.path.name])
+
+    def test_another_day_or_device_starts_anew(self):
+        self.open().put("rows", "1/ragged/lathe", {"status": "ok"})
+        self.assertFalse(self.open(date="2026-01-03").has("rows", "1/ragged/lathe"))
+        self.assertFalse(self.open(device="another").has("rows", "1/ragged/lathe"))
+
+    def test_goes_on_from_another_folder(self):
+        self.open().put("rows", "1/ragged/lathe", {"status": "ok"})
+        other = self.open(folder=self.folder / "out", seeds=(self.folder,))
+        self.assertTrue(other.has("rows", "1/ragged/lathe"))
+        other.put("rows", "6/page16/lathe", {"status": "ok"})
+        self.assertTrue((self.folder / "out" / other.path.name).exists())
+
+    def test_failures_are_tried_again(self):
+        r = self.open()
+        for status, final in (("ok", True), ("refused", True), ("skipped", True), ("failed", False)):
+            r.put("rows", status, {"status": status})
+            self.assertEqual(r.has("rows", status), final)
+
+    def test_a_damaged_file_is_as_good_as_none(self):
+        path = self.open().path
+        for text in ("", "{", "[]", '{"schema": 0}', "\x00\x01"):
+            path.write_text(text)
+            self.assertEqual(self.open().data["rows"], {})
+
+
+class Gauntlet(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.bin, self.out, self.calls = self.folder / "bin", self.folder / "out", self.folder / "calls"
+        self.bin.mkdir()
+
+    def stub(self, name: str, body: str):
+        path = self.bin / name
+        path.write_text(f'#!/bin/sh\necho "$@" >>{self.calls}\n{body}\n')
+        path.chmod(0o755)
+
+    def run_part(self, part: str, *more: str, device: str | None = DEVICE):
+        arguments = ["--part", part, "--bin", str(self.bin), "--out", str(self.out), "--jobs", "2", *more]
+        if device:
+            arguments += ["--device-name", device]
+        self.calls.write_text("")
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            code = cli.main(arguments)
+        return code, text.getvalue(), self.calls.read_text().splitlines()
+
+    def results(self):
+        return json.loads(next(self.out.iterdir()).read_text())
+
+    def stub_bench(self, body: str = ""):
+        self.stub("lathe-bench-gpu", body or f"echo a warning\ncat <<'END'\n{json.dumps(FIGURES, indent=2)}\nEND")
+
+    def test_bench_records_and_goes_on(self):
+        self.stub_bench()
+        code, text, calls = self.run_part("bench")
+        self.assertEqual(code, cli.OK, text)
+        self.assertEqual(len(calls), sum(len(row.layouts) for row in rows.ROWS))
+        self.assertEqual(self.results()["rows"]["6/page16/lathe"]["us"]["median"], 1000.0)
+        self.assertRegex(text, r"page16/lathe +1000\.0 +990\.0\.\.1010\.0 +358\.3 +35\.8% +4\.3 +1075")
+        code, text, calls = self.run_part("bench")
+        self.assertEqual((code, calls), (cli.OK, []))
+        self.assertIn("recorded already", text)
+
+    def test_a_wrong_result_fails_and_is_tried_again(self):
+        self.stub_bench(f"echo '{json.dumps(FIGURES | {'check': {'ok': False}})}'; exit 1")
+        code, text, _ = self.run_part("bench")
+        self.assertEqual(code, cli.FAILED)
+        self.assertIn("exit code 1", text)
+        self.stub_bench()
+        code, _, calls = self.run_part("bench")
+        self.assertEqual(code, cli.OK)
+        self.assertNotEqual(calls, [])
+
+    def test_no_time_left(self):
+        self.stub_bench()
+        code, text, calls = self.run_part("bench", "--budget-s", "0")
+        self.assertEqual((code, calls), (cli.TIME_RAN_OUT, []))
+        self.assertIn("no time was left", text)
+
+    def test_without_a_gpu_nothing_passes(self):
+        os.environ["PATH"], path = str(self.bin), os.environ["PATH"]
+        self.addCleanup(os.environ.__setitem__, "PATH", path)
+        for part in parts.PARTS:
+            code, text, _ = self.run_part(part, device=None)
+            self.assertEqual(code, parts.SKIP_CODE)
+            self.assertIn("SKIPPED", text)
+
+    def test_programs_that_find_no_gpu(self):
+        self.stub_bench("echo no CUDA device; exit 77")
+        code, text, _ = self.run_part("bench")
+        self.assertEqual(code, parts.SKIP_CODE)
+        self.assertIn("SKIPPED: no CUDA device", text)
+
+    def test_programs_that_are_not_there(self):
+        code, text, _ = self.run_part("tests")
+        self.assertEqual(code, parts.SKIP_CODE)
+        self.assertIn("bench/carry.sh", text)
+
+    def stub_tests(self, body: str):
+        listing = (
+            "Running main()\\nGpuKernels.\\n  Oracle/0  # GetParam() = 0\\n  Oracle/1\\n"
+            "GpuGraph.\\n  Replays\\nGpuSanitizer.\\n  Few/0\\n"
+        )
+        self.stub("lathe-gpu-tests", f"if [ $1 = --gtest_list_tests ]; then printf '{listing}'; exit 0; fi\n{body}")
+
+    def test_tests_one_by_one(self):
+        self.stub_tests('case $1 in *Oracle/1) echo "row is wrong"; exit 1;; esac')
+        code, text, _ = self.run_part("tests")
+        self.assertEqual(code, cli.FAILED)
+        found = self.results()["tests"]
+        self.assertEqual(
+            {k: v["status"] for k, v in found.items()},
+            {"GpuKernels.Oracle/0": "ok", "GpuKernels.Oracle/1": "failed", "GpuGraph.Replays": "ok"},
+        )
+        self.assertIn("row is wrong", found["GpuKernels.Oracle/1"]["output"])
+        self.assertIn("2 ok, 1 failed", text)
+
+    def test_a_sanitizer_that_is_not_installed_is_no_pass(self):
+        self.stub_tests("")
+        code, text, _ = self.run_part("sanitizer")
+        with machine.Machine(self.bin) as here:
+            if here.sanitizer() is not None:
+                self.skipTest("compute-sanitizer is installed")
+        self.assertEqual(code, parts.SKIP_CODE)
+        self.assertIn("3 skipped", text)
+
+    def test_dry_run_runs_nothing(self):
+        self.stub_bench()
+        code, text, calls = self.run_part("bench", "--dry-run", device=None)
+        self.assertEqual((code, calls), (cli.OK, []))
+        self.assertIn("9/page1/lathe", text)
+        self.assertFalse(self.out.exists())
+
+    def test_a_program_past_its_limit_is_killed(self):
+        self.stub("slow", "sleep 60 & sleep 60")
+        done = machine.run([self.bin / "slow"], 1)
+        self.assertEqual(done.rc, machine.TIMED_OUT)
+        self.assertLess(done.seconds, 20)
+        self.assertEqual(parts.verdict(done)["reason"], "ran past its time limit")
+
+    def test_last_json(self):
+        self.assertEqual(parts.last_json('{"a": 1}\nwarning {\n{"b": {"c": 2}}\n'), {"b": {"c": 2}})
+        self.assertEqual(parts.last_json("nothing"), {})
+
+
+if __name__ == "__main__":
+    unittest.main()
