@@ -20,7 +20,7 @@ using namespace lathe;
 using namespace lathe::testing;
 
 struct Options {
-  int seeds = 10;
+  int seeds = 50;
   uint64_t seed = 1;
   int jobs = 2;
   std::vector<std::string> names;

@@ -51,7 +51,7 @@ constexpr Mutant kMutants[] = {
     {"token_in_page_wrong", KERNEL "loader.cuh", "static_cast<u32>(key) % config::kPageSize",
      "static_cast<u32>(key + 1) % config::kPageSize"},
     {"chunks_past_the_row", KERNEL "loader.cuh", "if (tile.kChunks % 8 != 0 && chunk >= tile.kChunks) break;", ""},
-    {"query_of_wrong_head", KERNEL "problem.cuh", "packed % kHeadsPerRow", "(packed + 1) % kHeadsPerRow"},
+    {"query_of_wrong_row", KERNEL "loader.cuh", "problem.query_row(row);", "problem.query_row(row ^ 1);"},
     {"kv_head_of_query_head", KERNEL "problem.cuh", "item.head / config::kGroupSize", "item.head"},
 
     // Masks.
@@ -75,8 +75,8 @@ constexpr Mutant kMutants[] = {
 
     // Warps and blocks that share a tile.
     {"warps_merged_without_factor", KERNEL "epilogue.cuh", "dev::scale_rows(o, factor);", ""},
-    {"one_warp_left_out_of_the_maximum", KERNEL "epilogue.cuh", "for (int g = 1; g < GROUPS; ++g)",
-     "for (int g = 1; g < GROUPS - 1; ++g)"},
+    {"one_warp_left_out", KERNEL "epilogue.cuh", "for (int g = 0; g < GROUPS; ++g) {",
+     "for (int g = 0; g == 0 || g + 1 < GROUPS; ++g) {"},
     {"staging_before_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp", "// no warp"},
     {"divergent_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp",
      "if (row_begin == 0 && group == 0) dev::block_barrier();  // no warp"},

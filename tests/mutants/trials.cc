@@ -1,5 +1,7 @@
 #include "trials.h"
 
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -83,6 +85,76 @@ Result<std::string> split(Engine& engine, uint64_t seed) {
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 18, 2}, .kv_lens = {330, 200, 64}});
 }
 
+// Address space without memory behind it, for pools that no test machine could hold.
+class Reserve {
+ public:
+  explicit Reserve(size_t bytes) : bytes_(bytes) {
+    void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    data_ = at == MAP_FAILED ? nullptr : static_cast<uint16_t*>(at);
+  }
+  ~Reserve() {
+    if (data_ != nullptr) munmap(data_, bytes_);
+  }
+  Reserve(const Reserve&) = delete;
+  Reserve& operator=(const Reserve&) = delete;
+  uint16_t* data() const { return data_; }
+
+ private:
+  size_t bytes_;
+  uint16_t* data_;
+};
+
+// One request of three pages, `page_stride` elements apart: its output.
+Result<std::vector<uint16_t>> attend_pool(const std::shared_ptr<Device>& device, const Attention& attention, uint64_t seed,
+                                          int64_t page_stride) {
+  constexpr int64_t kPage = 16, kDim = 64, kPages = 3, kKeys = 40;
+  const size_t bytes = static_cast<size_t>((kPages - 1) * page_stride + kPage * kDim) * 2;
+  const Reserve k(bytes), v(bytes);
+  if (k.data() == nullptr || v.data() == nullptr)
+    return Status(Code::resource_exhausted, "no address space for " + std::to_string(bytes));
+  std::mt19937_64 rng(seed);
+  std::normal_distribution<double> normal;
+  std::vector<uint16_t> q(kDim), o(kDim, 0x7fc0);
+  for (uint16_t& x : q) x = oracle::encode(DType::bf16, normal(rng));
+  const std::vector<int32_t> pages = {0, 2, 1};
+  for (int64_t page : pages) {
+    for (int64_t i = 0; i < kPage * kDim; ++i) {
+      k.data()[page * page_stride + i] = oracle::encode(DType::bf16, normal(rng));
+      v.data()[page * page_stride + i] = oracle::encode(DType::bf16, normal(rng));
+    }
+  }
+  const std::vector<int32_t> qo_indptr = {0, 1}, kv_indptr = {0, kPages}, last = {kKeys - 2 * kPage};
+  Result<PlannedAttention> plan = attention.plan({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr, .last_page_len = last}, 1);
+  LATHE_TRY(plan);
+  auto workspace = device->allocate(plan->plan.workspace.total());
+  LATHE_TRY(workspace);
+  LATHE_TRY(attention.upload(*plan, workspace->get(), plan->plan.workspace.total(), nullptr));
+  AttentionArgs args;
+  args.q = Tensor::contiguous(q.data(), {1, 1, kDim});
+  args.o = Tensor::contiguous(o.data(), {1, 1, kDim});
+  args.k = Tensor::contiguous(k.data(), {kPages, kPage, 1, kDim});
+  args.v = Tensor::contiguous(v.data(), {kPages, kPage, 1, kDim});
+  args.k.stride[0] = args.v.stride[0] = page_stride;
+  args.kv_indices = pages.data();
+  args.num_kv_indices = kPages;
+  LATHE_TRY(attention.run(args, *plan, workspace->get(), nullptr));
+  return o;
+}
+
+// Pages further apart than 32 bits of bytes reach give the bits of the same pages side by side.
+Result<std::string> far_pages(Engine& engine, uint64_t seed) {
+  auto device = checked_device(seed);
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  Result<Attention> attention = Attention::prepare(engine, device, spec);
+  LATHE_TRY(attention);
+  const auto near = attend_pool(device, *attention, seed, 16 * 64);
+  const auto far = attend_pool(device, *attention, seed, int64_t{600} << 20);
+  if (!near.ok()) return near.status().to_string();
+  if (!far.ok()) return far.status().to_string();
+  return *near == *far ? std::string() : std::string("pages far apart give another result");
+}
+
 // Partial states to merge; empty ones hold NaN.
 Result<std::string> merge(Engine& engine, uint64_t seed) {
   constexpr int kStates = 5, kTokens = 7, kHeads = 3, kDim = 64;
@@ -132,7 +204,7 @@ Result<std::string> merge(Engine& engine, uint64_t seed) {
 
 const std::vector<Trial>& trials() {
   static const std::vector<Trial> kTrials = {
-      {"mixed", mixed}, {"ragged", ragged}, {"windowed", windowed}, {"split", split}, {"merge", merge},
+      {"mixed", mixed}, {"ragged", ragged}, {"windowed", windowed}, {"split", split}, {"far_pages", far_pages}, {"merge", merge},
   };
   return kTrials;
 }
