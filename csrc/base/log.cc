@@ -33,11 +33,16 @@ Sink& sink() {
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
   switch (level) {
-    case LogLevel::error: return spdlog::level::err;
-    case LogLevel::warning: return spdlog::level::warn;
-    case LogLevel::info: return spdlog::level::info;
-    case LogLevel::detail: return spdlog::level::debug;
-    case LogLevel::trace: return spdlog::level::trace;
+    case LogLevel::error:
+      return spdlog::level::err;
+    case LogLevel::warning:
+      return spdlog::level::warn;
+    case LogLevel::info:
+      return spdlog::level::info;
+    case LogLevel::detail:
+      return spdlog::level::debug;
+    case LogLevel::trace:
+      return spdlog::level::trace;
   }
   return spdlog::level::info;
 }

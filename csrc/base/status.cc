@@ -4,15 +4,24 @@ namespace lathe {
 
 const char* name_of(Code code) {
   switch (code) {
-    case Code::ok: return "ok";
-    case Code::invalid_argument: return "invalid_argument";
-    case Code::unsupported: return "unsupported";
-    case Code::unavailable: return "unavailable";
-    case Code::compile_failed: return "compile_failed";
-    case Code::launch_failed: return "launch_failed";
-    case Code::device_lost: return "device_lost";
-    case Code::resource_exhausted: return "resource_exhausted";
-    case Code::internal: return "internal";
+    case Code::ok:
+      return "ok";
+    case Code::invalid_argument:
+      return "invalid_argument";
+    case Code::unsupported:
+      return "unsupported";
+    case Code::unavailable:
+      return "unavailable";
+    case Code::compile_failed:
+      return "compile_failed";
+    case Code::launch_failed:
+      return "launch_failed";
+    case Code::device_lost:
+      return "device_lost";
+    case Code::resource_exhausted:
+      return "resource_exhausted";
+    case Code::internal:
+      return "internal";
   }
   return "internal";
 }

@@ -54,8 +54,8 @@ inline Status invalid_argument(std::string where, std::string message, std::stri
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {}    // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }
@@ -92,14 +92,15 @@ class Problems {
 }  // namespace lathe
 
 /// Returns early with the Status of `expr` (a Status or a Result) unless it is ok.
-#define LATHE_TRY(expr)                                                     \
-  do {                                                                      \
-    if (auto lathe_status_ = ::lathe::status_of(expr); !lathe_status_.ok()) \
-      return lathe_status_;                                                 \
+#define LATHE_TRY(expr)                                                                           \
+  do {                                                                                            \
+    if (auto lathe_status_ = ::lathe::status_of(expr); !lathe_status_.ok()) return lathe_status_; \
   } while (false)
 
 namespace lathe {
-inline Status status_of(Status s) { return s; }
+inline Status status_of(Status s) {
+  return s;
+}
 template <class T>
 Status status_of(const Result<T>& r) {
   return r.status();
