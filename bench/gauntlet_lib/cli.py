@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         description="Runs the kernels on a GPU: --part tests checks them against the fp64 oracle, --part sanitizer runs a few "
         "cases under compute-sanitizer, --part bench times them beside the floor and PyTorch's attention. Needs no network. Every "
         "result is written as soon as it is known; a second run goes on where the first stopped.",
-        epilog="Exit codes: 0 all is well; 1 something failed; 3 time ran out, run it again; 77 nothing could be run: no GPU or tool.",
+        epilog="Exit codes: 0 all is well; 1 something failed; 3 time ran out, run it again; 77 nothing could be run (no GPU).",
     )
     p.add_argument("--part", choices=PARTS, required=True)
     p.add_argument("--budget-s", type=float, default=540, help="seconds for everything (default %(default)s)")

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "attention_parts.h"
+#include "build_kernel.h"
 #include "lathe/arch/traits.h"
 
 namespace lathe {
@@ -44,12 +45,11 @@ Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> dev
   LATHE_TRY(request);
 
   Attention attention;
-  Result<ArtifactPtr> artifact = engine.build(*request, &attention.origin_);
-  LATHE_TRY(artifact);
-  Result<KernelPtr> kernel = device->load(*artifact);
+  Result<KernelPtr> kernel = build_kernel(engine, *device, *request, &attention.origin_);
   LATHE_TRY(kernel);
-  attention.num_ctas_ = grid_blocks(device->info(), **artifact);
-  attention.identity_ = plan_identity(**artifact, spec, attention.num_ctas_);
+  const Artifact& artifact = *(*kernel)->artifact();
+  attention.num_ctas_ = grid_blocks(device->info(), artifact);
+  attention.identity_ = plan_identity(artifact, spec, attention.num_ctas_);
   attention.spec_ = std::move(spec);
   attention.tile_ = *std::move(tile);
   attention.device_ = std::move(device);

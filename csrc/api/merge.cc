@@ -1,5 +1,6 @@
 #include "lathe/api/merge.h"
 
+#include "build_kernel.h"
 #include "lathe/abi/merge.h"
 #include "lathe/base/bytes.h"
 #include "tensor_checks.h"
@@ -37,9 +38,7 @@ Result<Merge> Merge::prepare(Engine& engine, std::shared_ptr<Device> device, Mer
   }
   Result<KernelRequest> request = merge_request(spec);
   LATHE_TRY(request);
-  Result<ArtifactPtr> artifact = engine.build(*request);
-  LATHE_TRY(artifact);
-  Result<KernelPtr> kernel = device->load(*artifact);
+  Result<KernelPtr> kernel = build_kernel(engine, *device, *request);
   LATHE_TRY(kernel);
   Merge merge;
   merge.spec_ = std::move(spec);
