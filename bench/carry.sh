@@ -51,8 +51,10 @@ if [[ $NVRTC == 1 ]]; then
   libraries=$(nvrtc_libraries)
   while read -r library; do
     packed=$CARRY/lib/$(basename "$library").xz
-    # Slow, so only when it changed.
-    [[ $packed -nt $library ]] || xz -6 -T0 -c "$library" >"$packed.tmp" && { [[ ! -e $packed.tmp ]] || mv "$packed.tmp" "$packed"; }
+    if [[ ! $packed -nt $library ]]; then  # slow, so only when it changed
+      xz -6 -T0 -c "$library" >"$packed.tmp"
+      mv "$packed.tmp" "$packed"
+    fi
   done <<<"$libraries"
 else
   rm -f "$CARRY"/lib/*
