@@ -1,0 +1,19 @@
+// The jobs of the `lathe` command. Each adds its subcommand to `app`, and when that is chosen does the job and leaves the program's
+// exit code in `exit_code`: 0 done, 1 the job failed, 2 its input was refused. Results go to standard output, everything else to
+// standard error.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace lathe::cli {
+
+void add_compile(CLI::App& app, int& exit_code);  // compile, source
+void add_explain(CLI::App& app, int& exit_code);
+void add_run(CLI::App& app, int& exit_code);
+void add_demo(CLI::App& app, int& exit_code);
+void add_cache(CLI::App& app, int& exit_code);
+void add_env(CLI::App& app, int& exit_code);
+
+}  // namespace lathe::cli

@@ -1,0 +1,41 @@
+// What the demo did, for its report.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lathe/cli/case.h"
+
+namespace lathe::cli {
+
+/// One arch's kernel, built three times: by a fresh engine, by a second one on the same cache, and again by that one.
+struct DemoKernel {
+  std::string arch;
+  Status status;  // of the first build; when it is not ok, nothing else is known
+  ArtifactPtr artifact;
+  struct Build {
+    Origin origin = Origin::compiled;
+    double ms = 0;  // of the whole call
+  };
+  Build first, second, third;
+  std::string where_run;  // "executed here", or why not
+};
+
+struct Demo {
+  std::string lengths;  // where the batch's lengths are from
+  int scale = 1;
+  std::string gpu_compiler, host_compiler, gpu;  // what was found
+  std::vector<DemoKernel> kernels;               // the one that ran is first
+  std::optional<CaseResult> result;
+  Status status;  // why there is no result
+  double total_ms = 0;
+
+  bool passed() const { return result && result->failures().empty(); }
+};
+
+nlohmann::ordered_json to_json(const Demo& demo);
+std::string report(const Demo& demo);
+
+}  // namespace lathe::cli

@@ -1,0 +1,34 @@
+// The --spec argument: a spec of either family.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "lathe/jit/engine.h"
+#include "lathe/plan/attention_tile.h"
+#include "lathe/spec/attention_spec.h"
+#include "lathe/spec/merge_spec.h"
+
+namespace lathe::cli {
+
+using AnySpec = std::variant<AttentionSpec, MergeSpec>;
+
+/// The spec that `argument` stands for (input.h), by its "op"; without one, attention. Read and validated; `arch`, when not empty,
+/// takes the place of the spec's own.
+Result<AnySpec> read_spec(const std::string& argument, const std::string& arch = {});
+
+/// As above, for what only attention can do.
+Result<AttentionSpec> read_attention_spec(const std::string& argument);
+
+/// `spec` for another arch.
+AnySpec with_arch(AnySpec spec, const std::string& arch);
+const std::string& arch_of(const AnySpec& spec);
+std::string text_of(const AnySpec& spec);
+
+/// What the engine is asked for `spec`, its tile resolved for its arch.
+Result<KernelRequest> request_of(const AnySpec& spec);
+
+/// The tile of `spec` on its arch.
+Result<AttentionTile> tile_of(const AttentionSpec& spec);
+
+}  // namespace lathe::cli
