@@ -15,7 +15,7 @@ constexpr size_t kStackBytes = (LATHE_FIBRE_ASAN || LATHE_FIBRE_TSAN) ? size_t{2
 
 // The threads of a block use the same few cache lines below the top of their stacks. Were all tops equal modulo the page size,
 // these lines would compete for the same sets of the cache; so each stack starts a little lower than the one before.
-constexpr size_t kColourBytes = 64;
+constexpr size_t kColourBytes = 128;
 
 void entry(boost::context::detail::transfer_t transfer) {
   Fibre* self = detail::arrive(transfer);

@@ -7,6 +7,7 @@ namespace lathe::simt {
 namespace {
 
 constexpr int kM = 16, kN = 8, kK = 16;
+using Row = float __attribute__((vector_size(kN * sizeof(float))));  // of b and d
 
 // Both conversions have no branches, so that loops of them vectorise.
 float bf16_value(uint32_t bits) {
@@ -21,43 +22,48 @@ float f16_value(uint32_t bits) {
 }
 
 template <float (*VALUE)(uint32_t)>
+void unpack(const uint32_t* words, int count, float* low, float* high) {
+  for (int i = 0; i < count; ++i) {
+    low[i] = VALUE(words[i] & 0xffff);
+    high[i] = VALUE(words[i] >> 16);
+  }
+}
+
+void load(Row& row, const float* from) {  // not returned: that would be another calling convention with and without AVX
+  std::memcpy(&row, from, sizeof(row));
+}
+
+// Lane l = 4g + t holds a[g + 8(i%2)][2t + 8(i/2) + {0,1}], b[2t + 8i + {0,1}][g] and d[g + 8(i/2)][2t + i%2] in its registers i.
+template <float (*VALUE)(uint32_t)>
 void multiply(const MmaOperands& operands) {
-  // Unpacked in the order of the registers first, which is plain streaming, then put in place.
-  float a[32][4][2], b[32][2][2];
-  for (int lane = 0; lane < 32; ++lane) {
-    for (int i = 0; i < 4; ++i) {
-      a[lane][i][0] = VALUE(operands.a[lane][i] & 0xffff);
-      a[lane][i][1] = VALUE(operands.a[lane][i] >> 16);
-    }
-    for (int i = 0; i < 2; ++i) {
-      b[lane][i][0] = VALUE(operands.b[lane][i] & 0xffff);
-      b[lane][i][1] = VALUE(operands.b[lane][i] >> 16);
-    }
-  }
-  // Lane l = 4g + t holds a[g + 8(i%2)][2t + 8(i/2) + {0,1}], b[2t + 8i + {0,1}][g] and d[g + 8(i/2)][2t + i%2].
-  float left[kM][kK], right[kK][kN], sum[kM][kN];
+  // By half of the register, lane and register.
+  float a[2][32][4], b[2][32][2];
+  unpack<VALUE>(operands.a[0].data(), 32 * 4, &a[0][0][0], &a[1][0][0]);
+  unpack<VALUE>(operands.b[0].data(), 32 * 2, &b[0][0][0], &b[1][0][0]);
+  float right[kK][kN], sum[kM][kN];
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) std::memcpy(&left[g + 8 * (i % 2)][2 * t + 8 * (i / 2)], a[lane][i], 8);
-    for (int i = 0; i < 2; ++i) {
-      right[2 * t + 8 * i][g] = b[lane][i][0];
-      right[2 * t + 8 * i + 1][g] = b[lane][i][1];
-    }
-    std::memcpy(&sum[g][2 * t], operands.d[lane], 8);
-    std::memcpy(&sum[g + 8][2 * t], operands.d[lane] + 2, 8);
+    for (int i = 0; i < 4; ++i) right[2 * t + 8 * (i / 2) + i % 2][g] = b[i % 2][lane][i / 2];
+    std::memcpy(&sum[g][2 * t], operands.d[lane], 2 * sizeof(float));
+    std::memcpy(&sum[g + 8][2 * t], operands.d[lane] + 2, 2 * sizeof(float));
   }
-  for (int m = 0; m < kM; ++m) {
-    float row[kN];
-    std::memcpy(row, sum[m], sizeof(row));
+  for (int g = 0; g < 8; ++g) {
+    Row upper, lower, row;
+    load(upper, sum[g]);
+    load(lower, sum[g + 8]);
     for (int k = 0; k < kK; ++k) {
-      for (int n = 0; n < kN; ++n) row[n] += left[m][k] * right[k][n];
+      const float* left = a[k % 2][4 * g + k % 8 / 2];
+      load(row, right[k]);
+      upper += row * left[k / 8 * 2];
+      lower += row * left[k / 8 * 2 + 1];
     }
-    std::memcpy(sum[m], row, sizeof(row));
+    std::memcpy(sum[g], &upper, sizeof(upper));
+    std::memcpy(sum[g + 8], &lower, sizeof(lower));
   }
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
-    std::memcpy(operands.d[lane], &sum[g][2 * t], 8);
-    std::memcpy(operands.d[lane] + 2, &sum[g + 8][2 * t], 8);
+    std::memcpy(operands.d[lane], &sum[g][2 * t], 2 * sizeof(float));
+    std::memcpy(operands.d[lane] + 2, &sum[g + 8][2 * t], 2 * sizeof(float));
   }
 }
 

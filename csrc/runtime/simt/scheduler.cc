@@ -19,13 +19,6 @@ void enqueue(Worker& worker, Warp& warp) {
   worker.ready.push_back(&warp);
 }
 
-// The next ready lane of a warp, from a point that changes from call to call.
-Lane& pick(Warp& warp) {
-  const uint32_t turn = warp.rotation;
-  const auto first = static_cast<uint32_t>(std::countr_zero(std::rotr(warp.ready, static_cast<int>(turn))));
-  return warp.lanes[(first + turn) % kLanes];
-}
-
 void remember(Grid& grid, Fault&& what) {
   std::lock_guard lock(grid.mutex);
   if (grid.fault == nullptr) grid.fault = std::make_unique<Fault>(std::move(what));
@@ -78,11 +71,15 @@ Lane* next_lane(Worker& worker) {
   }
 }
 
+// To `next`, or to the worker's own loop.
 void go(Lane& lane, Lane* next) {
   if (next == &lane) return;
-  Worker& worker = *lane.warp->block->worker;
-  current_lane = next;
-  switch_fibre(&lane.fibre, next == nullptr ? &worker.main : &next->fibre);
+  if (next != nullptr) {
+    hand_over(lane, *next);
+  } else {
+    current_lane = nullptr;
+    switch_fibre(&lane.fibre, &lane.warp->block->worker->main);
+  }
 }
 
 [[noreturn]] void leave(Lane& lane, Lane* next) {
@@ -235,11 +232,6 @@ Status run_blocks(Worker& worker, Grid& grid, uint32_t resident) {
   }
   current_lane = nullptr;
   return {};
-}
-
-void suspend(Lane& lane) {
-  Warp& warp = *lane.warp;
-  go(lane, warp.ready != 0 ? &pick(warp) : next_lane(*warp.block->worker));
 }
 
 void yield_to_any(Lane& lane) {

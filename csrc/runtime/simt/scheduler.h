@@ -1,6 +1,8 @@
 // Who runs next. All of it concerns the calling OS thread's worker only.
 #pragma once
 
+#include <bit>
+
 #include "lathe/runtime/simt/state.h"
 
 namespace lathe::simt {
@@ -8,10 +10,33 @@ namespace lathe::simt {
 /// Runs blocks of `grid` on this OS thread until none is left or somebody faults. `resident`: how many blocks at a time.
 Status run_blocks(Worker& worker, Grid& grid, uint32_t resident);
 
-/// Lets `lane`, which has put itself into its warp's waiting or spinning set, wait until it is made ready.
-void suspend(Lane& lane);
-/// As suspend, for a lane whose warp is queued: any ready warp may go on first.
+/// The next ready lane of `warp`, from a point that changes from one collective to the next.
+inline Lane& pick(Warp& warp) {
+  const uint32_t turn = warp.rotation;
+  const auto first = static_cast<uint32_t>(std::countr_zero(std::rotr(warp.ready, static_cast<int>(turn))));
+  return warp.lanes[(first + turn) % kLanes];
+}
+
+/// Lets `lane` wait while `next` runs.
+inline void hand_over(Lane& lane, Lane& next) {
+  current_lane = &next;
+  switch_fibre(&lane.fibre, &next.fibre);
+}
+
+/// Lets `lane` wait until it is made ready, while any ready warp goes on; its own, too, if that is queued.
 void yield_to_any(Lane& lane);
+
+/// Lets `lane`, which has put itself into its warp's waiting or spinning set, wait until it is made ready. The warp's other lanes
+/// go first: they are what it waits for, as a rule.
+inline void suspend(Lane& lane) {
+  Warp& warp = *lane.warp;
+  if (warp.ready != 0) {
+    hand_over(lane, pick(warp));
+  } else {
+    yield_to_any(lane);
+  }
+}
+
 /// Makes every lane of `warp`, which stands in a barrier, ready.
 void release_warp(Warp& warp);
 /// Remembers the fault, unless there is one already, and ends the launch. The stacks of all threads are dropped as they are, so a
