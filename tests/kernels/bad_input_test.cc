@@ -310,7 +310,7 @@ TEST_F(BadCall, ProductsPast32Bits) {
   batch_.qo_indptr = two, batch_.kv_indptr = many;
   expect_plan_refused(batch_, {"kv"});
   batch_.kv_indptr = kv_indptr_;
-  expect_plan_refused(batch_, {"num_kv_heads", "2147483647"}, INT32_MAX);
+  expect_plan_refused(batch_, {"num_kv_heads", "4294967294"}, INT32_MAX);
 }
 
 TEST_F(BadCall, Pointers) {
