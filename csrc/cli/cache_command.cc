@@ -5,22 +5,15 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "cache_view.h"
 #include "commands.h"
 #include "input.h"
-#include "lathe/cache/disk_cache.h"
 #include "lathe/jit/compile_key.h"
 #include "lathe/spec/text.h"
 #include "table.h"
 
 namespace lathe::cli {
 namespace {
-
-// Looking must not make a cache where there is none.
-DiskCache open_cache() {
-  CacheOptions options = CacheOptions::from_environment();
-  if (options.mode == CacheMode::read_write) options.mode = CacheMode::read_only;
-  return DiskCache(options);
-}
 
 Status cache_is_off(const DiskCache& cache) {
   return {Code::unavailable, cache.why_off(), "kernel cache" + (cache.root().empty() ? "" : " " + cache.root())};
@@ -41,7 +34,8 @@ std::string fact(const nlohmann::json& metadata, const char* name) {
 }
 
 int list() {
-  const DiskCache cache = open_cache();
+  const auto view = look_at_cache();
+  const DiskCache& cache = *view;
   if (!cache.on_disk()) return fail(cache_is_off(cache));
   std::vector<std::vector<std::string>> rows{{"name", "bytes", "written", "arch", "kernel"}};
   uint64_t bytes = 0;
@@ -66,7 +60,8 @@ int list() {
 }
 
 int inspect(const std::string& name) {
-  const DiskCache cache = open_cache();
+  const auto view = look_at_cache();
+  const DiskCache& cache = *view;
   if (!cache.on_disk()) return fail(cache_is_off(cache));
   const Result<Entry> entry = cache.read_file(name);
   if (!entry.ok()) return fail(entry.status()), 1;

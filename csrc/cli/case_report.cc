@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "table.h"
@@ -39,7 +41,7 @@ Json counters_json(const CaseResult& r) {
           {"async_copies", c.async_copies},
           {"block_barriers", c.block_barriers},
           {"warp_collectives", c.warp_collectives},
-          {"shared_accesses", c.shared_accesses},
+          {"shared_accesses", c.shared_accesses},  // both are counted with LATHE_SIMT_CHECK=1
           {"shared_bank_conflicts", c.shared_bank_conflicts},
           {"tensors", tensors}};
 }
@@ -55,6 +57,13 @@ Json check_json(const CaseResult& r) {
           {"lse_error", r.spec.lse == LseOut::none ? Json(nullptr) : number(a.worst_lse)},
           {"lse_bound", r.bounds.lse},
           {"worst_row", {{"request", a.worst_request}, {"token", a.worst_token}, {"head", a.worst_head}, {"what", a.worst}}}};
+}
+
+// Counted only with the executor's checks on.
+std::string shared_text(const LaunchCounters& c) {
+  if (c.shared_accesses == 0) return {};
+  return fmt::format("  shared memory: {} warp-wide accesses, {}\n", with_commas(c.shared_accesses),
+                     plural(c.shared_bank_conflicts, "bank conflict"));
 }
 
 std::vector<std::string> error_row(const char* what, double error, double bound) {
@@ -128,20 +137,24 @@ std::string schedule_text(const CaseResult& r) {
 
 std::string run_text(const CaseResult& r) {
   const LaunchCounters& c = r.outcome.counters;
-  std::vector<std::vector<std::string>> rows{
-      {"ran on", r.device.name + (r.device.driver.empty() ? "" : ", driver " + r.device.driver)},
-      {"time", in_ms(r.outcome.launch_ms) + " (the faster of two launches of one plan)"}};
-  if (r.device.arch == "host") {
+  const bool host = r.device.arch == "host";
+  std::vector<std::vector<std::string>> rows{{"ran on", r.device.name + (host ? "" : ", driver " + r.device.driver)},
+                                             {"time", in_ms(r.outcome.launch_ms) + " (the faster of two launches of one plan)"}};
+  if (host) {
     const uint64_t read = kv_bytes_read(c), ideal = ideal_kv_bytes(r.spec, r.shape);
-    rows.push_back(
-        {"K, V read", in_bytes(read) + (ideal == 0 ? ""
-                                                   : fmt::format(", {:.2f} times what reading each once takes",
-                                                                 static_cast<double>(read) / static_cast<double>(ideal)))});
+    const double times = static_cast<double>(read) / static_cast<double>(std::max<uint64_t>(ideal, 1));
+    rows.push_back({"K, V read", in_bytes(read) + fmt::format(", {:.2f} times what reading each once takes", times)});
     rows.push_back({"mma", with_commas(c.matrix_instructions) + " matrix instructions (16 x 8 x 16)"});
-    rows.push_back(
-        {"shared", with_commas(c.shared_accesses) + " warp-wide accesses, " + plural(c.shared_bank_conflicts, "bank conflict")});
   }
-  return table(rows);
+  return table(rows) + shared_text(c);
+}
+
+std::string strict_text(const CaseResult& r) {
+  std::string text;
+  if (r.outcome.problems.empty()) {
+    text = paragraph("nothing found: no race, no divergent barrier, no address out of bounds, no read of what was never written");
+  }
+  return text + shared_text(r.outcome.counters) + check_text(r);
 }
 
 std::string check_text(const CaseResult& r) {

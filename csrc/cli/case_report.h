@@ -15,6 +15,7 @@ nlohmann::ordered_json to_json(const testing::BatchShape& shape);
 std::string sizes_of(const AttentionSpec& spec, const testing::BatchShape& shape);
 
 std::string run_text(const CaseResult& result);       ///< where it ran, time, what the executor counted; lines
+std::string strict_text(const CaseResult& result);    ///< what the executor found with every check on; lines
 std::string schedule_text(const CaseResult& result);  ///< the schedule drawn, and its tile classes; lines
 std::string check_text(const CaseResult& result);     ///< errors beside their bounds, the worst row, failures; lines
 

@@ -29,10 +29,12 @@ struct Demo {
   std::string gpu_compiler, host_compiler, gpu;  // what was found
   std::vector<DemoKernel> kernels;               // the one that ran is first
   std::optional<CaseResult> result;
+  std::optional<CaseResult> strict;  // a smaller batch on the host executor with every check on, where `result` is of the host too
+  int strict_scale = 1;
   Status status;  // why there is no result
   double total_ms = 0;
 
-  bool passed() const { return result && result->failures().empty(); }
+  bool passed() const { return status.ok() && result && result->failures().empty() && (!strict || strict->failures().empty()); }
 };
 
 nlohmann::ordered_json to_json(const Demo& demo);

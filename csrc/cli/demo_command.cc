@@ -23,6 +23,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kHostScale = 16, kGpuScale = 2;  // the executor and the reference should take seconds
+constexpr int kStrictScale = 8;                // checking every access takes several times as long
+constexpr int32_t kHostBlocks = 12;            // no divisor of the work, so that the planner has something to do
 constexpr const char* kGpuArchs[] = {"sm_90a", "sm_80"};
 
 struct DemoOptions {
@@ -129,7 +131,22 @@ Result<std::shared_ptr<Device>> choose_device(const std::string& target, Demo& d
   Result<std::shared_ptr<Device>> gpu = cuda_device(0);
   demo.gpu = gpu.ok() ? (*gpu)->info().name + ", driver " + (*gpu)->info().driver : "none: " + gpu.status().message();
   if (target == "cuda" || (target == "auto" && gpu.ok())) return gpu;
-  return host_device();
+  SimtOptions simt = SimtOptions::from_environment();
+  simt.num_sms = kHostBlocks;
+  return host_device(simt);
+}
+
+// The kernel that has just run, on a smaller batch, with the executor looking for races, bad addresses and the like.
+Status run_strictly(Engine& engine, const Lengths& lengths, const CaseOptions& options, Demo& demo) {
+  SimtOptions simt = SimtOptions::from_environment();
+  simt.num_sms = kHostBlocks;
+  simt.check = true;
+  demo.strict_scale = demo.scale * kStrictScale;
+  Result<CaseResult> result =
+      run_case(engine, host_device(simt), demo_spec(), demo_batch(lengths.requests, demo.strict_scale), options);
+  LATHE_TRY(result);
+  demo.strict = *std::move(result);
+  return {};
 }
 
 std::string where_run(const Demo& demo, const std::string& arch, const std::string& device_arch) {
@@ -169,6 +186,7 @@ Result<Demo> make_demo(const DemoOptions& options) {
   Result<CaseResult> result = run_case(again, *device, demo_spec(), demo_batch(lengths->requests, demo.scale), options.run);
   demo.status = result.status();
   if (result.ok()) demo.result = *std::move(result);
+  if (demo.result && device_arch == "host") demo.status = run_strictly(again, *lengths, options.run, demo);
   demo.total_ms = ms_since(start);
   return demo;
 }

@@ -104,6 +104,7 @@ Json to_json(const Demo& demo) {
           {"kernels", kernels},
           {"error", demo.status.ok() ? Json(nullptr) : Json(demo.status.to_string())},
           {"run", demo.result ? to_json(*demo.result) : Json(nullptr)},
+          {"strict_run", demo.strict ? to_json(*demo.strict) : Json(nullptr)},
           {"total_ms", demo.total_ms}};
 }
 
@@ -117,6 +118,11 @@ std::string report(const Demo& demo) {
   text += "The schedule: the batch cut into work items of near equal cost\n" + schedule_text(r) + "\n";
   text += "The run\n" + run_text(r) + "\n";
   text += "The check: against attention in fp64, written apart from the kernels\n" + check_text(r) + "\n";
+  if (demo.strict) {
+    text += fmt::format("The strict run: the same with lengths divided by {}, every access checked\n", demo.strict_scale);
+    text += strict_text(*demo.strict) + "\n";
+  }
+  if (!demo.status.ok()) text += paragraph("FAILED: " + demo.status.to_string(), 0);
   return text + fmt::format("{} in {}.\n", demo.passed() ? "All correct," : "FAILED,", in_ms(demo.total_ms));
 }
 

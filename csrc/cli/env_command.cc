@@ -3,10 +3,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cache_view.h"
 #include "commands.h"
 #include "lathe/base/knobs.h"
 #include "lathe/base/version.h"
-#include "lathe/cache/disk_cache.h"
 #include "lathe/jit/compiler.h"
 #include "lathe/runtime/device.h"
 #include "lathe/spec/text.h"
@@ -23,12 +23,12 @@ std::string gpu_text() {
 }
 
 std::string cache_text() {
-  CacheOptions options = CacheOptions::from_environment();
-  const bool writes = options.mode == CacheMode::read_write;
-  if (writes) options.mode = CacheMode::read_only;  // looking must not make a cache where there is none
-  const DiskCache cache(options);
-  if (!cache.on_disk()) return (cache.root().empty() ? "" : cache.root() + ": ") + "not in use now: " + cache.why_off();
-  return fmt::format("{}, {}, {} entries", cache.root(), writes ? "read and written" : "read only", cache.list().size());
+  const auto cache = look_at_cache();
+  if (!cache->on_disk()) return (cache->root().empty() ? "" : cache->root() + ": ") + "not in use now: " + cache->why_off();
+  const size_t entries = cache->list().size();
+  const bool writes = CacheOptions::from_environment().mode == CacheMode::read_write;
+  return fmt::format("{}, {}, {} {}", cache->root(), writes ? "read and written" : "read only", entries,
+                     entries == 1 ? "entry" : "entries");
 }
 
 int print_env() {
