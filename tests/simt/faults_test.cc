@@ -307,10 +307,7 @@ const Shape kResident{.grid = 3, .threads = 32, .resident = true};
 INSTANTIATE_TEST_SUITE_P(
     All, Faults,
     ::testing::Values(
-        Case{"race_read",
-             kTwoWarps,
-             {"race on shared memory at offset 0x"},
-             {"race_read wrote", "race_read reads"}},
+        Case{"race_read", kTwoWarps, {"race on shared memory at offset 0x"}, {"race_read wrote", "race_read reads"}},
         Case{"race_write", kTwoWarps, {"race on shared memory"}, {"race_write reads", "race_write wrote"}},
         Case{"race_write_write", kTwoWarps, {"race on shared memory at offset 0x", "writes"}, {"race_write_write"}},
         Case{"race_in_warp", kOneWarp, {"race on shared memory"}, {"race_in_warp wrote", "race_in_warp reads"}},

@@ -56,9 +56,8 @@ SimtOptions unchecked(int threads) {
   return options;
 }
 
-Outcome run(const Probe& probe, const std::string& name, Memory& memory, Shape shape, const SimtOptions& options, uint32_t n) {
-  auto device = host_device(options);
-  auto kernel = device->load(probe.artifact(name));
+Outcome run(const Probe& probe, const std::string& name, Memory& memory, Shape shape, Device& device, uint32_t n) {
+  auto kernel = device.load(probe.artifact(name));
   if (!kernel) return {kernel.status(), {}};
   Args args{memory.in.data(), memory.out.data(), memory.work.data(), n};
   std::byte params[sizeof(args)];
@@ -74,8 +73,12 @@ Outcome run(const Probe& probe, const std::string& name, Memory& memory, Shape s
   launch.resident_grid = shape.resident;
   launch.params = params;
   launch.buffers = buffers;
-  Status status = device->launch(**kernel, launch, nullptr);
-  return {status, device->counters()};
+  Status status = device.launch(**kernel, launch, nullptr);
+  return {status, device.counters()};
+}
+
+Outcome run(const Probe& probe, const std::string& name, Memory& memory, Shape shape, const SimtOptions& options, uint32_t n) {
+  return run(probe, name, memory, shape, *host_device(options), n);
 }
 
 }  // namespace lathe::testing

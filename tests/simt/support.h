@@ -55,6 +55,7 @@ struct Outcome {
 SimtOptions checked(uint64_t seed = 0);
 SimtOptions unchecked(int threads = 1);
 /// Runs kernel `name`; `memory` holds what it wrote.
+Outcome run(const Probe& probe, const std::string& name, Memory& memory, Shape shape, Device& device, uint32_t n = 0);
 Outcome run(const Probe& probe, const std::string& name, Memory& memory, Shape shape, const SimtOptions& options, uint32_t n = 0);
 
 }  // namespace lathe::testing

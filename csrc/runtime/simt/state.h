@@ -100,8 +100,12 @@ struct Warp {
   std::array<uint32_t, kMaxWarps> known{};
   PastPtr remote;
 
-  std::array<Lane, kLanes> lanes;
   std::unique_ptr<StackSlab> stacks;
+  std::array<Lane, kLanes> lanes;
+
+  ~Warp() {
+    for (Lane& lane : lanes) retire_fibre(lane.fibre);
+  }
 };
 
 /// Barriers of a block (barriers.cc).
