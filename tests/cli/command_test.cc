@@ -101,9 +101,7 @@ TEST(Command, RunReportsForPeople) {
 
 TEST(Command, ABrokenKernelFailsTheCheck) {
   Program lathe;
-  const Ran source = lathe.run({"source", "--spec", kSpec});
-  ASSERT_EQ(source.exit_code, 0) << source.err;
-  // A compiler that negates every exponential: what it makes is loaded and run as ever.
+  // A compiler that makes logarithms of exponentials: its kernel is loaded and runs as ever.
   const std::string compiler = lathe.file("broken-c++", R"(#!/bin/sh
 for word; do case $word in --version|-dumpmachine) exec c++ "$@";; esac; done
 exec c++ -Dexp2f=log2f -D__builtin_exp2f=__builtin_log2f "$@"
