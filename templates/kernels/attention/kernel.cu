@@ -36,10 +36,10 @@ struct TileClass<<% index %>> {
 #include "kernels/attention/run_item.cuh"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const attention::Plan plan(params.plan);
-  if (static_cast<int>(dev::block_index()) >= plan.header.num_ctas) return;
-  const int end = plan.item_end(static_cast<int>(dev::block_index()));
-  for (int i = plan.item_begin(static_cast<int>(dev::block_index())); i < end; ++i) {
+  const attention::Plan plan{params.plan};
+  const int cta = static_cast<int>(dev::block_index());
+  if (cta >= plan.header().num_ctas) return;
+  for (int i = plan.item_begin(cta); i < plan.item_end(cta); ++i) {
     const abi::AttentionWorkItem item = plan.item(i);
     switch (item.tile_class) {
 <%# tile_classes %>

@@ -7,27 +7,27 @@ using config::Element;
 using dev::i64;
 using dev::u32;
 
-// The plan in device memory, written by the planner (csrc/plan) before the launch.
+// The plan in device memory, written by the planner (csrc/plan) before the launch. Its header is read anew for every list: it stays
+// in the cache, and would otherwise take registers from the main loop.
 struct Plan {
   const void* base;
-  abi::AttentionPlanHeader header;
 
-  LATHE_DEVICE explicit Plan(const void* plan) : base(plan), header(dev::GlobalList<abi::AttentionPlanHeader>{plan}.load(0)) {}
+  LATHE_DEVICE abi::AttentionPlanHeader header() const { return dev::GlobalList<abi::AttentionPlanHeader>{base}.load(0); }
   LATHE_DEVICE int item_begin(int cta) const { return indptr().load(cta); }
   LATHE_DEVICE int item_end(int cta) const { return indptr().load(cta + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
-    return dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, header.items_offset)}.load(i);
+    return dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, header().items_offset)}.load(i);
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const {
-    return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header.requests_offset)}.load(i);
+    return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header().requests_offset)}.load(i);
   }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const dev::GlobalList<int> words{dev::at(base, header.groups_offset)};
+    const dev::GlobalList<int> words{dev::at(base, header().groups_offset)};
     return abi::AttentionMergeGroup{words.load(2 * i), words.load(2 * i + 1)};
   }
 
  private:
-  LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header.item_indptr_offset)}; }
+  LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header().item_indptr_offset)}; }
 };
 
 // A query row as the caller knows it.
