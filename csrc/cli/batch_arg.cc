@@ -109,11 +109,6 @@ void read_options(const AttentionSpec& spec, Reader& reader, testing::BatchShape
 
 // What no single field says wrong.
 void check_sizes(const AttentionSpec& spec, const testing::BatchShape& shape, Problems& problems) {
-  if (shape.qo_lens.size() != shape.kv_lens.size()) {
-    problems.add("kv_lens", "has " + std::to_string(shape.kv_lens.size()) + " entries, qo_lens has " +
-                                std::to_string(shape.qo_lens.size()) + "; both have one per request");
-    return;
-  }
   const int64_t heads = int64_t{shape.num_kv_heads} * spec.group_size;
   if (heads > INT32_MAX) {
     problems.add("num_kv_heads", "times group_size is " + std::to_string(heads) + " query heads, must be below 2^31");
@@ -170,6 +165,10 @@ Result<testing::BatchShape> batch_from_json(const AttentionSpec& spec, std::stri
   reader.lengths("qo_lens", shape.qo_lens);
   reader.lengths("kv_lens", shape.kv_lens);
   read_options(spec, reader, shape, problems);
+  if (!shape.qo_lens.empty() && !shape.kv_lens.empty() && shape.qo_lens.size() != shape.kv_lens.size()) {
+    problems.add("kv_lens", "has " + std::to_string(shape.kv_lens.size()) + " entries, qo_lens has " +
+                                std::to_string(shape.qo_lens.size()) + "; both have one per request");
+  }
   if (problems.empty()) check_sizes(spec, shape, problems);
   if (!problems.empty()) return problems.status();
   return shape;

@@ -132,7 +132,7 @@ std::string schedule_text(const CaseResult& r) {
     rows.push_back(
         {fmt::format("tiles of {} rows by {} keys:", c.q, c.kv), plural(static_cast<uint64_t>(s.items_of_class[i]), "item")});
   }
-  return text + table(rows);
+  return text + "  a line is a block of the grid; ▐ begins a work item, ▒ is a part of a split tile\n" + table(rows);
 }
 
 std::string run_text(const CaseResult& r) {

@@ -20,7 +20,7 @@ struct DemoKernel {
     double ms = 0;  // of the whole call
   };
   Build first, second, third;
-  std::string where_run;  // "executed here", or why not
+  std::string not_run;  // why it was compiled only; empty when it was run
 };
 
 struct Demo {

@@ -149,10 +149,12 @@ Status run_strictly(Engine& engine, const Lengths& lengths, const CaseOptions& o
   return {};
 }
 
-std::string where_run(const Demo& demo, const std::string& arch, const std::string& device_arch) {
-  if (arch == device_arch) return "executed";
-  if (arch == "host") return "compiled only: the GPU is used";
-  return demo.gpu.starts_with("none: ") ? "compiled only: no GPU" : "compiled only: for another GPU";
+// Why the kernel of `arch` is not run; empty when it is.
+std::string why_not_run(const Demo& demo, const std::string& arch, const std::string& device_arch) {
+  if (arch == device_arch) return {};
+  if (arch == "host") return "the GPU is used";
+  if (demo.gpu.starts_with("none: ")) return "this machine has no GPU that can be used";
+  return device_arch == "host" ? "the host was asked for" : "this machine's GPU is of another arch";
 }
 
 Result<Demo> make_demo(const DemoOptions& options) {
@@ -179,7 +181,7 @@ Result<Demo> make_demo(const DemoOptions& options) {
     if (std::find(archs.begin(), archs.begin() + static_cast<ptrdiff_t>(i), archs[i]) != archs.begin() + static_cast<ptrdiff_t>(i))
       continue;
     DemoKernel kernel = build_kernel(cold, again, demo_spec(), archs[i]);
-    kernel.where_run = where_run(demo, archs[i], device_arch);
+    kernel.not_run = why_not_run(demo, archs[i], device_arch);
     demo.kernels.push_back(std::move(kernel));
   }
 

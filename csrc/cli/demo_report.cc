@@ -48,9 +48,22 @@ std::string batch_text(const Demo& demo, const CaseResult& r) {
                                       r.spec.layout.page_size, lathe::name_of(r.spec.q_dtype)));
 }
 
+// Which kernels were compiled only, and why: "sm_90a, sm_80: compiled, not executed: this machine has no GPU that can be used."
+std::string not_run_text(const Demo& demo) {
+  std::vector<std::pair<std::string, std::string>> archs_of;  // why -> archs, in order
+  for (const DemoKernel& k : demo.kernels) {
+    if (!k.status.ok() || k.not_run.empty()) continue;
+    if (archs_of.empty() || archs_of.back().first != k.not_run) archs_of.push_back({k.not_run, ""});
+    archs_of.back().second += (archs_of.back().second.empty() ? "" : ", ") + k.arch;
+  }
+  std::string text;
+  for (const auto& [why, archs] : archs_of) text += paragraph(archs + ": compiled, not executed: " + why + ".");
+  return text;
+}
+
 std::string kernels_text(const Demo& demo) {
   std::vector<std::vector<std::string>> rows{
-      {"target", "made by", "first build", "again: disk", "again: memory", "binary", "on this machine"}};
+      {"target", "by", "first build", "disk hit", "memory hit", "binary", "on this machine"}};
   std::string skipped;
   for (const DemoKernel& k : demo.kernels) {
     if (!k.status.ok()) {
@@ -60,14 +73,17 @@ std::string kernels_text(const Demo& demo) {
     const auto cell = [](const DemoKernel::Build& b, Origin expected) {
       return in_ms(b.ms) + (b.origin == expected ? "" : std::string(" (") + name_of(b.origin) + ")");
     };
-    rows.push_back({k.arch, k.arch == "host" ? "C++ compiler" : "NVRTC", cell(k.first, Origin::compiled),
-                    cell(k.second, Origin::disk), cell(k.third, Origin::memory), in_bytes(k.artifact->binary.size()), k.where_run});
+    rows.push_back({k.arch, k.arch == "host" ? "C++" : "NVRTC", cell(k.first, Origin::compiled), cell(k.second, Origin::disk),
+                    cell(k.third, Origin::memory), in_bytes(k.artifact->binary.size()),
+                    k.not_run.empty() ? "executed" : "compiled only"});
   }
   std::string text = "The kernels: one source, compiled for each target at run time\n";
   if (rows.size() > 1) text += table(rows);
-  text += skipped + "\n" + table({{"NVRTC", demo.gpu_compiler}, {"C++", demo.host_compiler}, {"GPU", demo.gpu}});
+  text += not_run_text(demo) + skipped + "\n";
+  text += paragraph("GPU compiler: " + demo.gpu_compiler) + paragraph("C++ compiler: " + demo.host_compiler) +
+          paragraph("GPU: " + demo.gpu);
   for (const DemoKernel& k : demo.kernels) {
-    if (k.status.ok()) text += fmt::format("  cache key of {:<7} {}\n", k.arch, k.artifact->key_hex);
+    if (k.status.ok()) text += fmt::format("  key of {:<7} {}\n", k.arch, k.artifact->key_hex);
   }
   return text;
 }
@@ -93,8 +109,8 @@ Json to_json(const Demo& demo) {
                        {"first_build", build_json(k.first)},
                        {"second_build", build_json(k.second)},
                        {"third_build", build_json(k.third)},
-                       {"executed", k.where_run == "executed"},
-                       {"where_run", k.where_run}});
+                       {"executed", k.not_run.empty()},
+                       {"not_run", k.not_run.empty() ? Json(nullptr) : Json(k.not_run)}});
   }
   return {{"version", version()},
           {"passed", demo.passed()},
