@@ -252,8 +252,16 @@ LATHE_KERNEL(traps, Args, 32) {
   return instance;
 }
 
+// Far enough apart that what lies behind one is not another.
+std::vector<uint32_t> words(size_t n) {
+  std::vector<uint32_t> out;
+  out.reserve(16 * n);
+  out.resize(n);
+  return out;
+}
+
 Memory some_memory() {
-  return {.in = std::vector<uint32_t>(256), .out = std::vector<uint32_t>(256), .work = std::vector<uint32_t>(64)};
+  return {.in = words(256), .out = words(256), .work = words(64)};
 }
 
 struct Case {

@@ -1,4 +1,7 @@
 // Atomics and fences between blocks: what a release publishes and an acquire learns (clock.h).
+//
+// For blocks on other OS threads every load acquires and every store releases, whatever its order: then a fence has nothing to add,
+// and ThreadSanitizer, which knows no fences, follows.
 #pragma once
 
 #include "lathe/abi/simt.h"

@@ -41,6 +41,7 @@ struct Fibre {
 #endif
 #if LATHE_FIBRE_TSAN
   void* tsan = nullptr;
+  unsigned uses = 0;
 #endif
 };
 
