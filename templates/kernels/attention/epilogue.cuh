@@ -45,6 +45,8 @@ template <int ROWS, class F>
 LATHE_DEVICE void for_each_chunk(const Problem& problem, F&& f) {
   constexpr int kChunks = config::kHeadDimVo / 8;
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  // Rolled, like every loop outside the main one: it runs once per item, and unrolling it would cost a quarter of the compile time.
+#pragma unroll 1
   for (int i = static_cast<int>(dev::thread_index()); i < ROWS * kChunks; i += kThreads) {
     if (problem.row_exists(i / kChunks)) f(i / kChunks, i % kChunks);
   }
@@ -102,6 +104,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
 
   const auto row_top = [&](int row) {
     float top = control.max.load(row);
+#pragma unroll 1
     for (int g = 1; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
     return top;
   };
@@ -121,6 +124,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   for_each_chunk<C::kRows>(problem, [&](int row, int chunk) {
     float sum = 0.0f;
     float x[8] = {};
+#pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
       sum += control.sum.load(g * C::kRows + row);
 #pragma unroll

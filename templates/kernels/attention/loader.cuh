@@ -11,6 +11,7 @@ template <int ROWS>
 LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
                                const Problem& problem) {
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+#pragma unroll 1
   for (int i = static_cast<int>(dev::thread_index()); i < ROWS * tile.kChunks; i += kThreads) {
     const int row = i / tile.kChunks;
     const int chunk = i % tile.kChunks;
