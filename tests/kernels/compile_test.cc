@@ -21,6 +21,9 @@ namespace {
 
 constexpr std::array kArchs{"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
 constexpr int64_t kPtxPerClass = 150 * 1024;
+// A given tile is the caller's choice, and some are near what registers hold: such a kernel may spill a few values.
+constexpr int kGivenTileSpill = 64;  // bytes
+constexpr int64_t kGivenTilePtxPerClass = 200 * 1024;
 constexpr int kInFlight = 2;  // NVRTC workers
 
 bool nvrtc_missing() {
@@ -28,7 +31,7 @@ bool nvrtc_missing() {
   return skip != nullptr && std::string(skip) == "1";
 }
 
-// Shapes that are used, and the largest; then random ones.
+// `count` specs with automatic tiles (shapes that are used, the largest, random ones), and a fifth as many with given tiles.
 std::vector<AttentionSpec> specs_to_compile(size_t count) {
   std::vector<AttentionSpec> specs(6);
   specs[0].group_size = 4, specs[0].mask = Mask::causal, specs[0].lse = LseOut::ln;
@@ -41,12 +44,15 @@ std::vector<AttentionSpec> specs_to_compile(size_t count) {
   specs[5].head_dim_qk = 16, specs[5].head_dim_vo = 256, specs[5].layout.page_size = 1, specs[5].mask = Mask::causal_window,
   specs[5].soft_cap = true;
   std::mt19937_64 rng(seed());
-  while (specs.size() < count) {
-    specs.push_back(random_spec(rng));
-    specs.back().label.clear();
-    if (specs.back().layout.storage == KvStorage::joint) specs.back().layout.storage = KvStorage::separate;  // the same code
-  }
-  specs.resize(count);
+  const auto add = [&](bool given) {
+    AttentionSpec spec = random_spec(rng);
+    while (given && spec.tile.automatic) spec = random_spec(rng);
+    if (!given) spec.tile = {};
+    spec.label.clear();
+    specs.push_back(std::move(spec));
+  };
+  for (size_t i = 0; i < count / 5; ++i) add(true);
+  while (specs.size() < count + count / 5) add(false);
   return specs;
 }
 
@@ -90,10 +96,11 @@ TEST_P(Compile, WithoutSpillsAndWithinLimits) {
       const int64_t ptx = a.ptx_bytes / static_cast<int64_t>(c.classes);
       std::printf("%-7s %3d registers %4d spilled %6u shared %6.1f KB PTX per class %5.0f ms  %s\n", arch.c_str(), a.registers,
                   a.spill_bytes, a.shared_bytes, static_cast<double>(ptx) / 1024, a.compile_ms, to_string(c.spec).c_str());
-      EXPECT_EQ(a.spill_bytes, 0) << to_json(c.spec) << "\nrepeat: " << repeat_command();
+      const bool given = !c.spec.tile.automatic;
+      EXPECT_LE(a.spill_bytes, given ? kGivenTileSpill : 0) << to_json(c.spec) << "\nrepeat: " << repeat_command();
       EXPECT_LE(a.shared_bytes, static_cast<uint32_t>(shared_limit)) << to_json(c.spec);
       EXPECT_GT(ptx, 0);
-      EXPECT_LE(ptx, kPtxPerClass) << to_json(c.spec);
+      EXPECT_LE(ptx, given ? kGivenTilePtxPerClass : kPtxPerClass) << to_json(c.spec);
       EXPECT_GT(a.registers, 0);
       EXPECT_FALSE(a.binary.empty());
       most_registers = std::max(most_registers, a.registers);
