@@ -1030,6 +1030,7 @@ namespace merge {
 template <class LSE, class VALUES>
 LATHE_DEVICE float merge_states(int num, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
   float top = -dev::kInfinity;
+#pragma unroll 1
   for (int i = 0; i < num; ++i) top = dev::max(top, lse_of(i));
 #pragma unroll
   for (int c = 0; c < 8; ++c) o[c] = 0.0f;
@@ -1096,6 +1097,8 @@ template <int ROWS, class F>
 LATHE_DEVICE void for_each_chunk(const Problem& problem, F&& f) {
   constexpr int kChunks = config::kHeadDimVo / 8;
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  // Rolled, like every loop outside the main one: it runs once per item, and unrolling it would cost a quarter of the compile time.
+#pragma unroll 1
   for (int i = static_cast<int>(dev::thread_index()); i < ROWS * kChunks; i += kThreads) {
     if (problem.row_exists(i / kChunks)) f(i / kChunks, i % kChunks);
   }
@@ -1153,6 +1156,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
 
   const auto row_top = [&](int row) {
     float top = control.max.load(row);
+#pragma unroll 1
     for (int g = 1; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
     return top;
   };
@@ -1172,6 +1176,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   for_each_chunk<C::kRows>(problem, [&](int row, int chunk) {
     float sum = 0.0f;
     float x[8] = {};
+#pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
       sum += control.sum.load(g * C::kRows + row);
 #pragma unroll
@@ -1213,6 +1218,7 @@ template <int ROWS>
 LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
                                const Problem& problem) {
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+#pragma unroll 1
   for (int i = static_cast<int>(dev::thread_index()); i < ROWS * tile.kChunks; i += kThreads) {
     const int row = i / tile.kChunks;
     const int chunk = i % tile.kChunks;

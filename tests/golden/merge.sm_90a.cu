@@ -789,6 +789,7 @@ namespace merge {
 template <class LSE, class VALUES>
 LATHE_DEVICE float merge_states(int num, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
   float top = -dev::kInfinity;
+#pragma unroll 1
   for (int i = 0; i < num; ++i) top = dev::max(top, lse_of(i));
 #pragma unroll
   for (int c = 0; c < 8; ++c) o[c] = 0.0f;

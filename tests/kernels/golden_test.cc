@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <ostream>
 
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
@@ -18,6 +19,10 @@ namespace {
 struct GoldenCase {
   std::string name, family, json;
 };
+
+void PrintTo(const GoldenCase& c, std::ostream* out) {
+  *out << c.name;
+}
 
 std::vector<GoldenCase> golden_cases() {
   return {
