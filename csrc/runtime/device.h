@@ -1,4 +1,5 @@
-// Places where kernels run: a GPU through the CUDA driver, the host executor, or a fake for tests. A kernel launch means the same on each.
+// Places where kernels run: a GPU through the CUDA driver, the host executor, or a fake for tests. A kernel launch means the same
+// on each.
 #pragma once
 
 #include <cstddef>
@@ -34,12 +35,12 @@ struct BufferArg {
   Use use = Use::input;
 };
 
-/// Everything about a launch. It holds no per-batch number: those are read from the plan in device memory, so that one captured launch
-/// serves every batch.
+/// Everything about a launch. It holds no per-batch number: those are read from the plan in device memory, so that one captured
+/// launch serves every batch.
 struct Launch {
   Dim3 grid, cluster, block;
   uint32_t shared_bytes = 0;
-  bool resident_grid = false;        // the kernel's blocks wait for each other: all must be resident
+  bool resident_grid = false;         // the kernel's blocks wait for each other: all must be resident
   std::span<const std::byte> params;  // 64-byte aligned, at most 4096 bytes; copied by launch()
   std::span<const BufferArg> buffers;
 };
@@ -48,11 +49,11 @@ struct Launch {
 using Stream = void*;
 
 struct DeviceInfo {
-  std::string name;         // "NVIDIA H100 80GB HBM3", "host executor"
-  std::string arch;         // "sm_90a", "host"
+  std::string name;  // "NVIDIA H100 80GB HBM3", "host executor"
+  std::string arch;  // "sm_90a", "host"
   int32_t num_sms = 0;
   int32_t max_shared_bytes = 0;
-  std::string driver;       // version, for people
+  std::string driver;  // version, for people
 };
 
 /// A kernel loaded on one device. Immutable; keeps its module loaded while it lives.
@@ -97,8 +98,8 @@ class Device {
   }
   /// Loads verified bytes; the same artifact is loaded once per device while any handle lives.
   virtual Result<KernelPtr> load(const ArtifactPtr& artifact) = 0;
-  /// Queues one launch on `stream`; nothing else: no allocation on the device, no synchronisation. On the host executor it runs to the end,
-  /// and a fault (race, bad address, deadlock, ...) is `launch_failed` naming template file and line, block and thread.
+  /// Queues one launch on `stream`; nothing else: no allocation on the device, no synchronisation. On the host executor it runs to
+  /// the end, and a fault (race, bad address, deadlock, ...) is `launch_failed` naming template file and line, block and thread.
   virtual Status launch(const Kernel& kernel, const Launch& launch, Stream stream) = 0;
 
   /// Memory, copies and waiting, for plans, tests and tools. Copies are queued on `stream`.
@@ -115,10 +116,10 @@ class Device {
 };
 
 struct SimtOptions {
-  uint64_t seed = 0;       // order of threads, blocks and late copies
-  bool check = false;      // races, uninitialised reads, bounds, divergent barriers
-  int threads = 0;         // operating-system threads; 0: LATHE_SIMT_THREADS or the cores; 1 when checking
-  int32_t num_sms = 8;     // what info() claims
+  uint64_t seed = 0;                    // order of threads, blocks and late copies
+  bool check = false;                   // races, uninitialised reads, bounds, divergent barriers
+  int threads = 0;                      // operating-system threads; 0: LATHE_SIMT_THREADS or the cores; 1 when checking
+  int32_t num_sms = 8;                  // what info() claims
   int64_t step_limit = 20'000'000'000;  // memory accesses, collectives and waits of one OS thread in one launch; more is a fault
   static SimtOptions from_environment();
 };
@@ -126,11 +127,13 @@ struct SimtOptions {
 /// The host executor as a device.
 std::shared_ptr<Device> host_device(SimtOptions options = SimtOptions::from_environment());
 
-/// GPU `ordinal` through the CUDA driver, opened at run time (LATHE_CUDA_DRIVER). Fails with `unavailable` when there is no driver, it is
-/// too old, or there is no such device. Holds a reference to the primary context, the one that the CUDA runtime and PyTorch use.
-/// launch() uses the calling thread's current context: it changes nothing when that is this GPU's, makes it current when the thread has
-/// none, and refuses when another is current; the other calls restore what was current. After a fatal error every call repeats it
-/// (`device_lost`). In a forked child every call is refused. allocate() and load() must not be called while a stream is being captured.
+/// GPU `ordinal` through the CUDA driver, opened at run time (LATHE_CUDA_DRIVER). Fails with `unavailable` when there is no driver,
+/// it is too old, or there is no such device. Holds a reference to the primary context, the one that the CUDA runtime and PyTorch
+/// use. launch() uses the calling thread's current context: it changes nothing when that is this GPU's, makes it current when the
+/// thread has none, and refuses when another is current; the other calls restore what was current. After a fatal error every call
+/// repeats it
+/// (`device_lost`). In a forked child every call is refused. allocate() and load() must not be called while a stream is being
+/// captured.
 Result<std::shared_ptr<Device>> cuda_device(int ordinal = 0);
 
 }  // namespace lathe

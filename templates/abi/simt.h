@@ -1,8 +1,8 @@
 // How a kernel built for the host reaches the executor that runs it: one table of functions, handed over once after loading.
 // Shared by rendered host sources and by csrc/runtime/simt; plain types only.
 //
-// Growing it: append functions at the end. A kernel built against a shorter table keeps working; one built against a longer table is
-// refused by `size`. Changing what exists takes a new kSimtVersion.
+// Growing it: append functions at the end. A kernel built against a shorter table keeps working; one built against a longer table
+// is refused by `size`. Changing what exists takes a new kSimtVersion.
 #pragma once
 
 namespace lathe::abi {
