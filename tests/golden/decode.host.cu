@@ -82,8 +82,8 @@ struct alignas(64) AttentionParams {
 
 
 #line 1 "templates/device/host/primitives.cuh"
-// Primitives of device code, host form: the twin of device/sm_80/primitives.cuh, with the same names and meaning. Memory, collectives
-// and barriers are calls into the executor (abi/simt.h), which sees every access; arithmetic is done here.
+// Primitives of device code, host form: the twin of device/sm_80/primitives.cuh, with the same names and meaning. Memory,
+// collectives and barriers are calls into the executor (abi/simt.h), which sees every access; arithmetic is done here.
 //
 // Everything is always inlined, so that the return address of a call names the line of the kernel that made it.
 
@@ -92,8 +92,8 @@ struct alignas(64) AttentionParams {
 // How a kernel built for the host reaches the executor that runs it: one table of functions, handed over once after loading.
 // Shared by rendered host sources and by csrc/runtime/simt; plain types only.
 //
-// Growing it: append functions at the end. A kernel built against a shorter table keeps working; one built against a longer table is
-// refused by `size`. Changing what exists takes a new kSimtVersion.
+// Growing it: append functions at the end. A kernel built against a shorter table keeps working; one built against a longer table
+// is refused by `size`. Changing what exists takes a new kSimtVersion.
 
 
 namespace lathe::abi {
@@ -149,7 +149,8 @@ struct SimtApi {
 // Scalar types of device code. No std or CUDA header is ever included: what a kernel needs is spelled out here.
 
 
-// Structures shared with the host live in lathe::abi, because <cxxabi.h> claims the plain name there. Device code uses the short one.
+// Structures shared with the host live in lathe::abi, because <cxxabi.h> claims the plain name there. Device code uses the short
+// one.
 namespace lathe::abi {}
 namespace abi = lathe::abi;
 
@@ -194,12 +195,12 @@ constexpr bool kSame<A, A> = true;
 #define LATHE_DEVICE inline __attribute__((always_inline))
 
 // Defines the kernel `name`, which every thread of a launch runs. The executor finds it by name.
-#define LATHE_KERNEL(name, Params, threads)                                                      \
-  static void name##_body(const Params& params);                                                 \
-  extern "C" __attribute__((visibility("default"))) void name(const void* params) {              \
-    static_assert((threads) % 32 == 0 && (threads) <= 1024, "a block is 1 to 32 whole warps");   \
-    name##_body(*static_cast<const Params*>(params));                                            \
-  }                                                                                              \
+#define LATHE_KERNEL(name, Params, threads)                                                    \
+  static void name##_body(const Params& params);                                               \
+  extern "C" __attribute__((visibility("default"))) void name(const void* params) {            \
+    static_assert((threads) % 32 == 0 && (threads) <= 1024, "a block is 1 to 32 whole warps"); \
+    name##_body(*static_cast<const Params*>(params));                                          \
+  }                                                                                            \
   static void name##_body(const Params& params)
 
 namespace dev {
@@ -217,14 +218,26 @@ extern "C" __attribute__((visibility("default"))) unsigned lathe_simt_bind(const
 
 namespace dev {
 
-// ---- Where am I ------------------------------------------------------------------------------------------------------------------
-LATHE_DEVICE u32 thread_index() { return simt.thread_index(); }  // within the block
-LATHE_DEVICE u32 block_index() { return simt.block_index(); }    // within the grid
-LATHE_DEVICE u32 grid_size() { return simt.grid_size(); }        // blocks
-LATHE_DEVICE u32 lane_index() { return simt.thread_index() % 32; }
-LATHE_DEVICE u32 warp_index() { return simt.thread_index() / 32; }
+// ---- Where am I
+// ------------------------------------------------------------------------------------------------------------------
+LATHE_DEVICE u32 thread_index() {
+  return simt.thread_index();
+}  // within the block
+LATHE_DEVICE u32 block_index() {
+  return simt.block_index();
+}  // within the grid
+LATHE_DEVICE u32 grid_size() {
+  return simt.grid_size();
+}  // blocks
+LATHE_DEVICE u32 lane_index() {
+  return simt.thread_index() % 32;
+}
+LATHE_DEVICE u32 warp_index() {
+  return simt.thread_index() / 32;
+}
 
-// ---- Shared memory: 32-bit byte offsets from the start of the block's dynamic shared memory, which is 1024-byte aligned ------------
+// ---- Shared memory: 32-bit byte offsets from the start of the block's dynamic shared memory, which is 1024-byte aligned
+// ------------
 LATHE_DEVICE u32 shared_load_u32(u32 offset) {
   u32 x;
   simt.shared_load(offset, sizeof(x), &x);
@@ -240,11 +253,18 @@ LATHE_DEVICE Vec16 shared_load_vec16(u32 offset) {
   simt.shared_load(offset, sizeof(x), &x);
   return x;
 }
-LATHE_DEVICE void shared_store_u32(u32 offset, u32 x) { simt.shared_store(offset, sizeof(x), &x); }
-LATHE_DEVICE void shared_store_vec8(u32 offset, Vec8 x) { simt.shared_store(offset, sizeof(x), &x); }
-LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) { simt.shared_store(offset, sizeof(x), &x); }
+LATHE_DEVICE void shared_store_u32(u32 offset, u32 x) {
+  simt.shared_store(offset, sizeof(x), &x);
+}
+LATHE_DEVICE void shared_store_vec8(u32 offset, Vec8 x) {
+  simt.shared_store(offset, sizeof(x), &x);
+}
+LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) {
+  simt.shared_store(offset, sizeof(x), &x);
+}
 
-// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size -----------------------------------------------
+// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size
+// -----------------------------------------------
 LATHE_DEVICE u32 global_load_u32(const void* address) {
   u32 x;
   simt.global_load(address, sizeof(x), &x);
@@ -260,16 +280,27 @@ LATHE_DEVICE Vec16 global_load_vec16(const void* address) {
   simt.global_load(address, sizeof(x), &x);
   return x;
 }
-LATHE_DEVICE void global_store_u32(void* address, u32 x) { simt.global_store(address, sizeof(x), &x); }
-LATHE_DEVICE void global_store_vec8(void* address, Vec8 x) { simt.global_store(address, sizeof(x), &x); }
-LATHE_DEVICE void global_store_vec16(void* address, Vec16 x) { simt.global_store(address, sizeof(x), &x); }
+LATHE_DEVICE void global_store_u32(void* address, u32 x) {
+  simt.global_store(address, sizeof(x), &x);
+}
+LATHE_DEVICE void global_store_vec8(void* address, Vec8 x) {
+  simt.global_store(address, sizeof(x), &x);
+}
+LATHE_DEVICE void global_store_vec16(void* address, Vec16 x) {
+  simt.global_store(address, sizeof(x), &x);
+}
 
-// ---- Asynchronous copies -------------------------------------------------------------------------------------------------------------
-// Copies 16 bytes from global to shared memory, or writes 16 zero bytes when !valid; then `source` is not read and may be anything.
-// The destination counts as being written until a wait of the issuing thread covers the copy's group.
-LATHE_DEVICE void copy_async_16(u32 offset, const void* source, bool valid) { simt.copy_async(offset, source, 16, valid); }
+// ---- Asynchronous copies
+// ------------------------------------------------------------------------------------------------------------- Copies 16 bytes
+// from global to shared memory, or writes 16 zero bytes when !valid; then `source` is not read and may be anything. The destination
+// counts as being written until a wait of the issuing thread covers the copy's group.
+LATHE_DEVICE void copy_async_16(u32 offset, const void* source, bool valid) {
+  simt.copy_async(offset, source, 16, valid);
+}
 // Closes the calling thread's group of copies; an empty group is legal.
-LATHE_DEVICE void copy_async_commit() { simt.copy_async_commit(); }
+LATHE_DEVICE void copy_async_commit() {
+  simt.copy_async_commit();
+}
 // Returns when at most PENDING of the calling thread's youngest groups are unfinished. Other threads see the data after a barrier.
 template <int PENDING>
 LATHE_DEVICE void copy_async_wait() {
@@ -277,19 +308,33 @@ LATHE_DEVICE void copy_async_wait() {
   simt.copy_async_wait(PENDING);
 }
 
-// ---- Warp collectives: all 32 lanes call them together ---------------------------------------------------------------------------------
-// Orders the memory accesses of the warp's lanes.
-LATHE_DEVICE void warp_sync() { simt.warp_sync(); }
+// ---- Warp collectives: all 32 lanes call them together
+// --------------------------------------------------------------------------------- Orders the memory accesses of the warp's lanes.
+LATHE_DEVICE void warp_sync() {
+  simt.warp_sync();
+}
 // They exchange registers and order no memory.
-LATHE_DEVICE u32 shuffle(u32 x, u32 source_lane) { return simt.shuffle(x, source_lane); }
-LATHE_DEVICE u32 shuffle_xor(u32 x, u32 lane_mask) { return simt.shuffle_xor(x, lane_mask); }
-LATHE_DEVICE bool vote_any(bool x) { return simt.vote_any(x); }
-LATHE_DEVICE bool vote_all(bool x) { return simt.vote_all(x); }
+LATHE_DEVICE u32 shuffle(u32 x, u32 source_lane) {
+  return simt.shuffle(x, source_lane);
+}
+LATHE_DEVICE u32 shuffle_xor(u32 x, u32 lane_mask) {
+  return simt.shuffle_xor(x, lane_mask);
+}
+LATHE_DEVICE bool vote_any(bool x) {
+  return simt.vote_any(x);
+}
+LATHE_DEVICE bool vote_all(bool x) {
+  return simt.vote_all(x);
+}
 
 // Four 8x8 matrices of 16-bit elements from shared memory; lanes 8i..8i+7 give the row offsets (16-byte aligned) of matrix i.
 // Without transposition lane l gets elements 2(l%4), 2(l%4)+1 of row l/4 of each; with it, of column l/4.
-LATHE_DEVICE void load_matrix_x4(u32 (&r)[4], u32 row_offset) { simt.load_matrix_x4(r, row_offset, false); }
-LATHE_DEVICE void load_matrix_x4_transposed(u32 (&r)[4], u32 row_offset) { simt.load_matrix_x4(r, row_offset, true); }
+LATHE_DEVICE void load_matrix_x4(u32 (&r)[4], u32 row_offset) {
+  simt.load_matrix_x4(r, row_offset, false);
+}
+LATHE_DEVICE void load_matrix_x4_transposed(u32 (&r)[4], u32 row_offset) {
+  simt.load_matrix_x4(r, row_offset, true);
+}
 
 // d += a * b with a 16x16, b 16x8, d 16x8, fp32 accumulation. Fragment layouts: PTX ISA, "Matrix fragments for mma.m16n8k16".
 template <class T>
@@ -298,29 +343,52 @@ LATHE_DEVICE void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1)
   simt.mma_m16n8k16(kSame<T, bf16> ? abi::SimtType::bf16 : abi::SimtType::f16, d, a, b0, b1);
 }
 
-// ---- Barriers ------------------------------------------------------------------------------------------------------------------------
-// All threads of the block; orders their shared and global accesses among them.
-LATHE_DEVICE void block_barrier() { simt.block_barrier(); }
+// ---- Barriers
+// ------------------------------------------------------------------------------------------------------------------------ All
+// threads of the block; orders their shared and global accesses among them.
+LATHE_DEVICE void block_barrier() {
+  simt.block_barrier();
+}
 // Barrier `id` (1..15) for `threads` threads, whole warps. The arriving form does not wait.
-LATHE_DEVICE void named_barrier(u32 id, u32 threads) { simt.named_barrier(id, threads); }
-LATHE_DEVICE void named_barrier_arrive(u32 id, u32 threads) { simt.named_barrier_arrive(id, threads); }
+LATHE_DEVICE void named_barrier(u32 id, u32 threads) {
+  simt.named_barrier(id, threads);
+}
+LATHE_DEVICE void named_barrier_arrive(u32 id, u32 threads) {
+  simt.named_barrier_arrive(id, threads);
+}
 
-// ---- Atomics and fences between blocks, at the scope of the GPU --------------------------------------------------------------------------
-// Returns the old value; release of what this thread wrote or observed through barriers, acquire of what earlier releases published.
-LATHE_DEVICE u32 atomic_add_acq_rel(u32* address, u32 x) { return simt.atomic_add(address, x, abi::SimtOrder::acq_rel); }
-LATHE_DEVICE u32 atomic_add_relaxed(u32* address, u32 x) { return simt.atomic_add(address, x, abi::SimtOrder::relaxed); }
-LATHE_DEVICE u32 load_acquire(const u32* address) { return simt.atomic_load(address, abi::SimtOrder::acquire); }
-LATHE_DEVICE u32 load_relaxed(const u32* address) { return simt.atomic_load(address, abi::SimtOrder::relaxed); }
-LATHE_DEVICE void store_release(u32* address, u32 x) { simt.atomic_store(address, x, abi::SimtOrder::release); }
-LATHE_DEVICE void store_relaxed(u32* address, u32 x) { simt.atomic_store(address, x, abi::SimtOrder::relaxed); }
-LATHE_DEVICE void fence_acq_rel() { simt.fence_acq_rel(); }
+// ---- Atomics and fences between blocks, at the scope of the GPU
+// -------------------------------------------------------------------------- Returns the old value; release of what this thread
+// wrote or observed through barriers, acquire of what earlier releases published.
+LATHE_DEVICE u32 atomic_add_acq_rel(u32* address, u32 x) {
+  return simt.atomic_add(address, x, abi::SimtOrder::acq_rel);
+}
+LATHE_DEVICE u32 atomic_add_relaxed(u32* address, u32 x) {
+  return simt.atomic_add(address, x, abi::SimtOrder::relaxed);
+}
+LATHE_DEVICE u32 load_acquire(const u32* address) {
+  return simt.atomic_load(address, abi::SimtOrder::acquire);
+}
+LATHE_DEVICE u32 load_relaxed(const u32* address) {
+  return simt.atomic_load(address, abi::SimtOrder::relaxed);
+}
+LATHE_DEVICE void store_release(u32* address, u32 x) {
+  simt.atomic_store(address, x, abi::SimtOrder::release);
+}
+LATHE_DEVICE void store_relaxed(u32* address, u32 x) {
+  simt.atomic_store(address, x, abi::SimtOrder::relaxed);
+}
+LATHE_DEVICE void fence_acq_rel() {
+  simt.fence_acq_rel();
+}
 // Repeats `ready()` until it is true. Only legal in a grid whose blocks are all resident.
 template <class F>
 LATHE_DEVICE void spin_until(F&& ready) {
   while (!ready()) simt.spin_pause();
 }
 
-// ---- Arithmetic ------------------------------------------------------------------------------------------------------------------------
+// ---- Arithmetic
+// ------------------------------------------------------------------------------------------------------------------------
 LATHE_DEVICE u32 float_bits(float x) {
   u32 bits;
   __builtin_memcpy(&bits, &x, sizeof(x));
@@ -338,12 +406,20 @@ LATHE_DEVICE float flush_subnormal(float x) {
   return (bits & 0x7f800000u) == 0 ? float_from_bits(bits & 0x80000000u) : x;
 }
 
-LATHE_DEVICE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+LATHE_DEVICE float fma(float a, float b, float c) {
+  return __builtin_fmaf(a, b, c);
+}
 // 2^x, flushing subnormal results to zero; 2^-inf = 0. About 2 ulp.
-LATHE_DEVICE float ex2(float x) { return flush_subnormal(__builtin_exp2f(x)); }
-LATHE_DEVICE float lg2(float x) { return __builtin_log2f(flush_subnormal(x)); }
+LATHE_DEVICE float ex2(float x) {
+  return flush_subnormal(__builtin_exp2f(x));
+}
+LATHE_DEVICE float lg2(float x) {
+  return __builtin_log2f(flush_subnormal(x));
+}
 // 1/x, about 1 ulp; 1/0 = inf.
-LATHE_DEVICE float rcp(float x) { return flush_subnormal(1.0f / flush_subnormal(x)); }
+LATHE_DEVICE float rcp(float x) {
+  return flush_subnormal(1.0f / flush_subnormal(x));
+}
 // The larger operand; the other one when one is NaN. +0 is larger than -0.
 LATHE_DEVICE float max(float a, float b) {
   if (a != a) return b;
@@ -402,7 +478,9 @@ LATHE_DEVICE float unpack(u32 x, int half) {
 }
 
 // Stops the launch with a fault; used by checked builds for what the caller promised and did not keep.
-LATHE_DEVICE void trap() { simt.trap(); }
+LATHE_DEVICE void trap() {
+  simt.trap();
+}
 
 }  // namespace dev
 #line 8 "templates/device/fragment.cuh"

@@ -37,7 +37,8 @@ struct alignas(64) MergeParams {
 // Scalar types of device code. No std or CUDA header is ever included: what a kernel needs is spelled out here.
 
 
-// Structures shared with the host live in lathe::abi, because <cxxabi.h> claims the plain name there. Device code uses the short one.
+// Structures shared with the host live in lathe::abi, because <cxxabi.h> claims the plain name there. Device code uses the short
+// one.
 namespace lathe::abi {}
 namespace abi = lathe::abi;
 
