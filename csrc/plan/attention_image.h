@@ -31,4 +31,12 @@ Bytes write_plan_image(std::span<const abi::AttentionRequest> requests, std::spa
 /// Reads an image that write_plan_image made: for pictures and tests. `image` must be aligned to 16 bytes.
 PlanView view_plan(BytesView image);
 
+/// Calls f(cta, item) for every item of the plan, block by block in the order the kernel runs them.
+template <class F>
+void for_each_item(const PlanView& view, F&& f) {
+  for (int cta = 0; cta < view.header.num_ctas; ++cta) {
+    for (int i = view.item_indptr[cta]; i < view.item_indptr[cta + 1]; ++i) f(cta, view.items[i]);
+  }
+}
+
 }  // namespace lathe
