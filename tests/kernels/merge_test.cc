@@ -1,6 +1,7 @@
 // The merge kernel against the fp64 oracle.
 #include "lathe/api/merge.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,6 +16,9 @@
 
 namespace lathe::testing {
 namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 constexpr float kEmpty = -std::numeric_limits<float>::infinity();
 
@@ -126,6 +130,30 @@ TEST(MergeKernel, AllStatesEmpty) {
   check_merge(spec, *merge, device,
               {4, 2, 2, std::vector<uint16_t>(4 * 4 * 128, oracle::nan_pattern(DType::bf16)), std::vector<float>(16, kEmpty)},
               true);
+}
+
+// What callers get wrong is refused by name and value, all of it at once.
+TEST(MergeKernel, BadInputIsRefused) {
+  MergeSpec spec;
+  spec.head_dim = 12;
+  Result<Merge> merge = Merge::prepare(engine(), host_device(), spec);
+  ASSERT_FALSE(merge.ok());
+  EXPECT_THAT(merge.status().to_string(), AllOf(HasSubstr("head_dim"), HasSubstr("12")));
+  spec = {};
+  spec.lse = LseOut::none;
+  EXPECT_FALSE(Merge::prepare(engine(), host_device(), spec).ok());
+
+  merge = Merge::prepare(engine(), host_device(), MergeSpec{});
+  ASSERT_TRUE(merge.ok()) << merge.status().to_string();
+  alignas(16) static std::byte memory[1024];
+  MergeArgs args{.o = Tensor::contiguous(memory, {1, 1, 1, 128}),
+                 .lse = Tensor::contiguous(memory, {1, 1, 2}),
+                 .merged_o = Tensor::contiguous(memory + 512, {1, 1, 64}),
+                 .merged_lse = {},
+                 .sizes = nullptr};
+  const Status status = merge->run(args, nullptr);
+  EXPECT_EQ(status.code(), Code::invalid_argument);
+  EXPECT_THAT(status.to_string(), AllOf(HasSubstr("lse"), HasSubstr("merged_o"), HasSubstr("sizes")));
 }
 
 }  // namespace
