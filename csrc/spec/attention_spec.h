@@ -89,7 +89,8 @@ Status validate(const AttentionSpec& spec);
 /// Canonical JSON, defaults included, keys in field order. from_json(to_json(s)) == s.
 std::string to_json(const AttentionSpec& spec);
 /// Reads the form of the documentation: what is left out has its default; kfmt and vfmt follow q_dtype when absent. An unknown key,
-/// a wrong type or an unknown value is refused with its name and what is allowed; all problems at once. Does not validate().
+/// a wrong type or an unknown value is refused with its name and what is allowed; all problems at once, and with them those that
+/// validate() finds in the fields that could be read. A spec that reads well is not validated.
 Result<AttentionSpec> attention_spec_from_json(std::string_view json);
 /// One line for people, e.g. "attention bf16 128/128 group 4 paged(16, NHD, csr) causal lse ln sm_90a".
 std::string to_string(const AttentionSpec& spec);

@@ -9,6 +9,7 @@
 #include "lathe/spec/fields.h"
 #include "lathe/spec/json_scan.h"
 #include "lathe/spec/text.h"
+#include "lathe/spec/validate.h"
 
 namespace lathe {
 namespace {
@@ -171,18 +172,28 @@ class Reader {
 
   template <class T, class Rule>
   void operator()(const Field& field, T& value, const Rule& rule) {
-    if (const Json* node = find(field.path)) nodes_.read(*node, field.path, rule, value);
+    if (const Json* node = find(field.path)) read(*node, field, value, rule);
   }
   template <class E>
   void operator()(const Field& field, E& value, const OneOf<E>& rule) {
     if (const Json* node = find(field.path)) {
-      nodes_.read(*node, field.path, rule, value);
+      read(*node, field, value, rule);
     } else if (rule.follows != nullptr) {
       value = *rule.follows;
     }
   }
 
+  /// The fields that were given and could not be read.
+  const Unread& unread() const { return unread_; }
+
  private:
+  template <class T, class Rule>
+  void read(const Json& node, const Field& field, T& value, const Rule& rule) {
+    const size_t before = problems_.size();
+    nodes_.read(node, field.path, rule, value);
+    if (problems_.size() > before) unread_.insert(field.path);
+  }
+
   static std::pair<std::string, std::string> split(std::string_view path) {
     size_t dot = path.find('.');
     if (dot == std::string_view::npos) return {"", std::string(path)};
@@ -206,6 +217,7 @@ class Reader {
   const Json& root_;
   Problems& problems_;
   NodeReader nodes_;
+  Unread unread_;
 };
 
 template <class Spec>
@@ -224,8 +236,9 @@ Result<Spec> read_spec(std::string_view text) {
   reader.template check_names<Spec>();
   Spec spec;
   visit_fields(spec, reader);
-  if (!problems.empty()) return problems.status();
-  return spec;
+  if (problems.empty()) return spec;
+  add_problems(spec, reader.unread(), problems);  // so that the caller sees at once what is wrong with the rest
+  return problems.status();
 }
 
 }  // namespace

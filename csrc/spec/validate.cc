@@ -1,3 +1,8 @@
+#include "lathe/spec/validate.h"
+
+#include <algorithm>
+#include <initializer_list>
+
 #include "lathe/spec/fields.h"
 #include "lathe/spec/text.h"
 
@@ -6,48 +11,61 @@ namespace {
 
 using namespace fields;
 
-/// The rules of single fields.
-struct Checker {
-  Problems& problems;
+/// The rules of single fields. What could not be read has its problem already.
+class Checker {
+ public:
+  Checker(const Unread& unread, Problems& problems) : unread_(unread), problems_(problems) {}
 
+  template <class T, class Rule>
+  void operator()(const Field& field, const T& value, const Rule& rule) {
+    if (!unread_.contains(field.path)) check(field, value, rule);
+  }
+
+ private:
   template <class E>
-  void operator()(const Field& field, const E& value, const OneOf<E>& rule) {
+  void check(const Field& field, const E& value, const OneOf<E>& rule) {
     if (!rule.allows(value)) refuse(field, value, rule);
   }
-  void operator()(const Field& field, int32_t value, const IntRange& rule) {
+  void check(const Field& field, int32_t value, const IntRange& rule) {
     if (!rule.allows(value)) refuse(field, value, rule);
   }
-  void operator()(const Field&, bool, const Flag&) {}
-  void operator()(const Field& field, const std::string& value, const Label& rule) {
+  void check(const Field&, bool, const Flag&) {}
+  void check(const Field& field, const std::string& value, const Label& rule) {
     if (value.size() > rule.max_bytes) {
-      problems.add(field.path, refusal(std::to_string(value.size()) + " bytes", allowed(rule)));
+      problems_.add(field.path, refusal(std::to_string(value.size()) + " bytes", allowed(rule)));
     } else if (!is_printable(value)) {
-      problems.add(field.path, refusal(in_quotes(value), allowed(rule)));
+      problems_.add(field.path, refusal(in_quotes(value), allowed(rule)));
     }
   }
-  void operator()(const Field& field, const std::string& value, const ArchName& rule) {
-    if (!is_arch_name(value)) problems.add(field.path, refusal(in_quotes(value), allowed(rule)));
+  void check(const Field& field, const std::string& value, const ArchName& rule) {
+    if (!is_arch_name(value)) problems_.add(field.path, refusal(in_quotes(value), allowed(rule)));
   }
-  void operator()(const Field& field, const SplitSpec& value, const SplitRule& rule) {
+  void check(const Field& field, const SplitSpec& value, const SplitRule& rule) {
     bool known = enum_name(value.mode) != nullptr;
     bool fits = value.mode == SplitMode::fixed ? rule.tokens.allows(value.tokens) : value.tokens == 0;
     if (!known || !fits) refuse(field, value, rule);
   }
-  void operator()(const Field& field, const TileSpec& value, const TileRule& rule) {
+  void check(const Field& field, const TileSpec& value, const TileRule& rule) {
     bool fits = value.automatic ? value == TileSpec{} : !value.classes.empty() && std::ssize(value.classes) <= rule.max_classes;
     if (!fits) refuse(field, value, rule);
   }
-
- private:
   template <class T, class Rule>
   void refuse(const Field& field, const T& value, const Rule& rule) {
-    problems.add(field.path, refusal(text_of(value), allowed(rule)));
+    problems_.add(field.path, refusal(text_of(value), allowed(rule)));
   }
+
+  const Unread& unread_;
+  Problems& problems_;
 };
 
-void check_kv_formats(const AttentionSpec& spec, Problems& problems) {
+/// Whether all of `paths` were read: a rule about several fields says nothing while one of them is unknown.
+bool all_read(const Unread& unread, std::initializer_list<const char*> paths) {
+  return std::ranges::none_of(paths, [&](const char* path) { return unread.contains(path); });
+}
+
+void check_kv_formats(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
   auto check = [&](const char* path, DType format) {
-    if (format != spec.q_dtype) {
+    if (format != spec.q_dtype && all_read(unread, {"q_dtype", path})) {
       problems.add(path, text_of(format) + " differs from q_dtype " + text_of(spec.q_dtype) + "; allowed: the same as q_dtype");
     }
   };
@@ -56,11 +74,11 @@ void check_kv_formats(const AttentionSpec& spec, Problems& problems) {
 }
 
 /// A ragged layout has no pages: what describes them must be left at its default, so that one operation has one spec.
-void check_ragged(const LayoutSpec& layout, Problems& problems) {
+void check_ragged(const LayoutSpec& layout, const Unread& unread, Problems& problems) {
   if (layout.kind != LayoutKind::ragged) return;
   const LayoutSpec unset;
   auto check = [&](const char* path, const auto& value, const auto& preset) {
-    if (value == preset) return;
+    if (value == preset || !all_read(unread, {"layout.kind", path})) return;
     problems.add(path, text_of(value) + " is given, but layout.kind ragged has no pages; allowed: the default, " + text_of(preset));
   };
   check("layout.page_size", layout.page_size, unset.page_size);
@@ -70,8 +88,9 @@ void check_ragged(const LayoutSpec& layout, Problems& problems) {
 }
 
 /// In one tensor, keys and values have one shape.
-void check_joint(const AttentionSpec& spec, Problems& problems) {
+void check_joint(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
   if (spec.layout.storage != KvStorage::joint || spec.head_dim_qk == spec.head_dim_vo) return;
+  if (!all_read(unread, {"layout.storage", "head_dim_qk", "head_dim_vo"})) return;
   problems.add("layout.storage", "joint holds keys and values in one tensor, but head_dim_qk " + text_of(spec.head_dim_qk) +
                                      " differs from head_dim_vo " + text_of(spec.head_dim_vo) +
                                      "; allowed: equal head dims, or separate");
@@ -79,18 +98,26 @@ void check_joint(const AttentionSpec& spec, Problems& problems) {
 
 }  // namespace
 
+void fields::add_problems(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
+  visit_fields(spec, Checker(unread, problems));
+  check_kv_formats(spec, unread, problems);
+  check_ragged(spec.layout, unread, problems);
+  check_joint(spec, unread, problems);
+}
+
+void fields::add_problems(const MergeSpec& spec, const Unread& unread, Problems& problems) {
+  visit_fields(spec, Checker(unread, problems));
+}
+
 Status validate(const AttentionSpec& spec) {
   Problems problems;
-  visit_fields(spec, Checker{problems});
-  check_kv_formats(spec, problems);
-  check_ragged(spec.layout, problems);
-  check_joint(spec, problems);
+  add_problems(spec, {}, problems);
   return problems.status();
 }
 
 Status validate(const MergeSpec& spec) {
   Problems problems;
-  visit_fields(spec, Checker{problems});
+  add_problems(spec, {}, problems);
   return problems.status();
 }
 

@@ -9,6 +9,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 AttentionSpec read(std::string_view text) {
   auto spec = attention_spec_from_json(text);
@@ -164,6 +165,33 @@ TEST(Json, AllProblemsAtOnce) {
   for (const char* line : {"7 problems", "\n  op: ", "\n  foo: ", "\n  q_dtype: ", "\n  layout.order: ", "\n  layout.bar: ",
                            "\n  split_kv.fixed: ", "\n  arch: "})
     EXPECT_THAT(message, HasSubstr(line));
+}
+
+TEST(Json, WhatCouldBeReadIsValidatedWithTheRest) {
+  std::string message = refused(R"({"maks":"causal","q_dtype":"fp16","head_dim_qk":24,"group_size":0,"arch":"sm_1"})");
+  for (const char* line : {"5 problems", "\n  maks: unknown field", "\n  q_dtype: \"fp16\" is not allowed",
+                           "\n  group_size: 0 is not allowed; allowed: 1..128", "\n  head_dim_qk: 24 is not allowed",
+                           "\n  arch: \"sm_1\" is not allowed"})
+    EXPECT_THAT(message, HasSubstr(line));
+  message = refused(R"({"lse":"log10","layout":{"kind":"ragged","page_size":32}})");
+  EXPECT_THAT(message, AllOf(HasSubstr("2 problems"), HasSubstr("layout.page_size: 32 is given, but layout.kind ragged")));
+  auto merge = merge_spec_from_json(R"({"dtype":"f8","head_dim":12})");
+  ASSERT_FALSE(merge.ok());
+  EXPECT_THAT(merge.status().message(), AllOf(HasSubstr("2 problems"), HasSubstr("head_dim: 12 is not allowed")));
+}
+
+// What could not be read is unknown, not its default: nothing is said about how it goes with the rest, and it is named once.
+TEST(Json, WhatCouldNotBeReadIsNamedOnce) {
+  for (const char* text : {
+           R"({"q_dtype":"fp16","kfmt":"f16","vfmt":"f16"})",
+           R"({"kfmt":"fp8"})",
+           R"({"layout":{"kind":"raged","page_size":32}})",
+           R"({"layout":{"kind":"ragged","page_size":"32"}})",
+           R"({"head_dim_qk":"64","head_dim_vo":64,"layout":{"storage":"joint"}})",
+           R"({"split_kv":{"fixed":"2048"}})",
+           R"({"tile":{"warps":8,"stages":2,"classes":[]}})",
+       })
+    EXPECT_THAT(refused(text), Not(HasSubstr("problems"))) << text;
 }
 
 TEST(Json, TextsThatAreNotJson) {
