@@ -1,9 +1,9 @@
 #include "demo_batch.h"
 
 #include <algorithm>
-#include <array>
 
 #include "lathe/base/bytes.h"
+#include "lathe/replay/synthetic.h"
 
 namespace lathe::cli {
 namespace {
@@ -13,24 +13,14 @@ constexpr size_t kRequests = 16;
 constexpr size_t kPrefillEvery = 4;
 constexpr int32_t kChunk = 2048;
 
-// p10, p25, p50, p75, p90, p99 of input and of output lengths.
-constexpr std::array kQuantiles{
-    // Azure LLM inference trace 2023, code (github.com/Azure/AzurePublicDataset, CC-BY-4.0), described in Patel et al., "Splitwise:
-    // Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024.
-    TraceRequest{147, 7}, TraceRequest{578, 9}, TraceRequest{1469, 13}, TraceRequest{2745, 24}, TraceRequest{5194, 55},
-    TraceRequest{7436, 252},
-    // The same, conversation.
-    TraceRequest{207, 54}, TraceRequest{396, 85}, TraceRequest{1020, 129}, TraceRequest{1189, 395}, TraceRequest{2735, 424},
-    TraceRequest{4142, 601},
-    // Mooncake conversation trace (github.com/kvcache-ai/Mooncake, Apache-2.0), described in Qin et al., "Mooncake: Trading More
-    // Storage for Less Computation", FAST 2025.
-    TraceRequest{964, 24}, TraceRequest{2306, 156}, TraceRequest{6909, 350}, TraceRequest{15368, 472}, TraceRequest{27367, 597},
-    TraceRequest{85401, 1120}};
-
 }  // namespace
 
-std::span<const TraceRequest> published_quantiles() {
-  return kQuantiles;
+std::vector<TraceRequest> quantile_requests() {
+  std::vector<TraceRequest> requests;
+  for (const TraceQuantiles& trace : published_quantiles()) {
+    requests.insert(requests.end(), trace.points.begin(), trace.points.end());
+  }
+  return requests;
 }
 
 testing::BatchShape demo_batch(std::span<const TraceRequest> requests, int scale) {

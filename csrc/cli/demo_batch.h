@@ -4,14 +4,13 @@
 #include <span>
 #include <vector>
 
-#include "lathe/cli/traces.h"
 #include "lathe/proof/batch_values.h"
+#include "lathe/replay/traces.h"
 
 namespace lathe::cli {
 
-/// Quantiles of public traces, as requests. Their sources are named beside them in the .cc, and in docs/cli.md how they were
-/// computed.
-std::span<const TraceRequest> published_quantiles();
+/// The published quantiles of all public traces (lathe/replay/synthetic.h), as requests.
+std::vector<TraceRequest> quantile_requests();
 
 /// A mixed batch of Llama-3 shape (8 KV heads) made of `requests` (at least one): 16 of them at evenly spaced ranks of their
 /// length. Every fourth is in prefill, with the last chunk (at most 2048 tokens) of its prompt at hand; the others decode one

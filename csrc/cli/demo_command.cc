@@ -15,7 +15,7 @@
 #include "lathe/base/knobs.h"
 #include "progress.h"
 #include "spec_arg.h"
-#include "traces.h"
+#include "trace_files.h"
 
 namespace lathe::cli {
 namespace {
@@ -90,8 +90,7 @@ Result<Lengths> lengths_of(const DemoOptions& options) {
     out = {*std::move(read), ""};
     out.from = fmt::format("16 of the {} requests of the traces in {}", out.requests.size(), *folder);
   } else {
-    const auto quantiles = published_quantiles();
-    out = {{quantiles.begin(), quantiles.end()}, "quantiles of the Azure LLM 2023 and Mooncake traces (docs/cli.md)"};
+    out = {quantile_requests(), "quantiles of the Azure LLM 2023 and Mooncake traces (docs/cli.md)"};
   }
   return out;
 }

@@ -16,7 +16,7 @@ using testing::Program;
 using testing::Ran;
 
 TEST(DemoBatch, MixesPrefillsAndDecodes) {
-  const testing::BatchShape shape = demo_batch(published_quantiles(), 16);
+  const testing::BatchShape shape = demo_batch(quantile_requests(), 16);
   ASSERT_EQ(shape.batch(), 16u);
   EXPECT_EQ(shape.num_kv_heads, 8);
   EXPECT_EQ(std::ranges::count_if(shape.qo_lens, [](int32_t n) { return n > 1; }), 4);
@@ -28,7 +28,7 @@ TEST(DemoBatch, MixesPrefillsAndDecodes) {
 }
 
 TEST(DemoBatch, WorksWithAnyTrace) {
-  for (const TraceRequest r : {TraceRequest{0, 0}, TraceRequest{1, 0}, TraceRequest{1 << 24, 1 << 24}}) {
+  for (const TraceRequest& r : {TraceRequest{0, 0}, TraceRequest{1, 0}, TraceRequest{1 << 24, 1 << 24}}) {
     for (int scale : {1, 3, 1 << 20}) {
       const testing::BatchShape shape = demo_batch(std::vector{r}, scale);
       ASSERT_EQ(shape.batch(), 16u);

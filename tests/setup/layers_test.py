@@ -16,6 +16,7 @@ RULE = {
     "csrc/spec": ["base"],
     "csrc/arch": ["base", "spec"],
     "csrc/plan": ["base", "spec", "arch", "abi"],
+    "csrc/replay": ["base", "spec", "arch", "plan", "abi"],
     "cache": ["base"],
     "jit": ["base", "spec", "arch", "cache"],
     "csrc/runtime": ["base", "spec", "arch", "cache", "jit", "plan", "abi"],
