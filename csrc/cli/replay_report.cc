@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "table.h"
@@ -14,7 +15,8 @@ using Json = nlohmann::ordered_json;
 constexpr StepKind kKinds[] = {StepKind::decode, StepKind::mixed, StepKind::drain};
 
 Json quantiles(const Samples& samples) {
-  return {{"p50", samples.quantile(0.5)}, {"p99", samples.quantile(0.99)}, {"max", samples.quantile(1)}};
+  const auto rounded = [&](double rank) { return std::round(samples.quantile(rank) * 1e4) / 1e4; };
+  return {{"p50", rounded(0.5)}, {"p99", rounded(0.99)}, {"max", rounded(1)}};
 }
 
 Json to_json(const Figures& f) {

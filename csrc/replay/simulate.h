@@ -38,8 +38,8 @@ struct Step {
 /// `chunk` goes to inputs, in the order in which the requests came. The last chunk of an input yields the first output token, each
 /// decode one more; then the slot is free. An input of 0 tokens counts as 1.
 ///
-/// Prefix blocks that an earlier request has computed are resident for good (no eviction): a request's leading blocks that are
-/// resident when its first chunk is made are not computed again, but its last input token always is.
+/// Prefix blocks that were computed are resident for good (no eviction), for later requests of the same step too: a request's
+/// leading blocks that are resident when its first chunk is made are not computed again, but its last input token always is.
 ///
 /// Not thread-safe.
 class Simulation {

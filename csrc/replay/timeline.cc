@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <iterator>
 #include <numeric>
@@ -40,10 +41,17 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-// Colours that differ most between neighbours: steps of the golden angle around the circle, in three depths.
+// Colours that differ most between neighbours: steps of the golden angle around the circle of hues, in three depths. Written as
+// red, green and blue, which every viewer of SVG reads.
 std::string colour(int32_t request) {
-  return fmt::format("hsl({:.0f},60%,{}%)", (request * 137.508) - 360.0 * static_cast<int>(request * 137.508 / 360.0),
-                     48 + 11 * (request % 3));
+  constexpr double kGoldenAngle = 137.508, kSaturation = 0.6;
+  const double hue = std::fmod(request * kGoldenAngle, 360.0), lightness = 0.48 + 0.11 * (request % 3);
+  const double amplitude = kSaturation * std::min(lightness, 1 - lightness);
+  const auto channel = [&](double offset) {
+    const double k = std::fmod(offset + hue / 30, 12);
+    return static_cast<int>(255 * (lightness - amplitude * std::clamp(std::min(k - 3, 9 - k), -1.0, 1.0)));
+  };
+  return fmt::format("#{:02x}{:02x}{:02x}", channel(0), channel(8), channel(4));
 }
 
 void draw_axis(std::string& svg, double us_per_width, double height) {
