@@ -4,4 +4,5 @@
 #include "lathe/api/attention.h"
 #include "lathe/api/error.h"
 #include "lathe/api/merge.h"
+#include "lathe/api/plan_stager.h"
 #include "lathe/base/version.h"

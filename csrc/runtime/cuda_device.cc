@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "lathe/runtime/cuda_context.h"
+#include "lathe/runtime/cuda_fence.h"
 #include "lathe/runtime/cuda_stream.h"
 #include "lathe/runtime/device.h"
 
@@ -12,7 +13,7 @@ namespace lathe {
 namespace cuda {
 namespace {
 
-constexpr size_t kMaxParams = 4096, kParamAlignment = 64, kAllocationAlignment = 1024;
+constexpr size_t kMaxParams = 4096, kParamAlignment = 64, kAllocationAlignment = 1024, kHostAlignment = 64;
 constexpr uint32_t kMaxCluster = 8, kMaxThreadsPerBlock = 1024, kPortableShared = 48 * 1024;
 
 /// Shared by a device and its kernels, which may outlive it.
@@ -98,6 +99,9 @@ class CudaDevice final : public Device {
   Status copy_out(void* host, const void* device, size_t bytes, Stream stream) override;
   Status fill(void* device, uint8_t value, size_t bytes, Stream stream) override;
   Status synchronize(Stream stream) override;
+  Result<std::shared_ptr<std::byte>> allocate_host(size_t bytes) override;
+  Result<std::unique_ptr<Fence>> make_fence() override { return cuda::make_fence(context_); }
+  Result<bool> capturing(Stream stream) override;
   uint64_t modules() const override { return modules_->loaded.load(); }
 
  private:
@@ -349,6 +353,35 @@ Status CudaDevice::synchronize(Stream stream) {
   ScopedContext scope(*context_);
   LATHE_TRY(scope.status());
   return context_->check(context_->driver().cuStreamSynchronize(static_cast<CUstream_st*>(stream)), "cuStreamSynchronize");
+}
+
+Result<std::shared_ptr<std::byte>> CudaDevice::allocate_host(size_t bytes) {
+  auto padded = checked_add(bytes, kHostAlignment);
+  if (!padded) return invalid_argument("bytes", std::to_string(bytes) + " is more than can be addressed");
+  ScopedContext scope(*context_);
+  LATHE_TRY(scope.status());
+  void* base = nullptr;
+  if (int error = context_->driver().cuMemHostAlloc(&base, *padded, 0); error != kSuccess) {
+    Status status = context_->check(error, "cuMemHostAlloc");
+    if (status.code() == Code::device_lost) return status;
+    return Status(status.code(), status.message() + "; " + std::to_string(bytes) + " page-locked bytes were asked for",
+                  status.where());
+  }
+  auto release = [context = context_, base](std::byte*) {
+    ScopedContext owner(*context);
+    if (owner.status().ok()) context->driver().cuMemFreeHost(base);
+  };
+  const auto aligned = round_up<uintptr_t>(reinterpret_cast<uintptr_t>(base), kHostAlignment);
+  return std::shared_ptr<std::byte>(reinterpret_cast<std::byte*>(aligned), release);
+}
+
+Result<bool> CudaDevice::capturing(Stream stream) {
+  ScopedContext scope(*context_);
+  LATHE_TRY(scope.status());
+  int status = 0;  // CU_STREAM_CAPTURE_STATUS_NONE
+  LATHE_TRY(
+      context_->check(context_->driver().cuStreamIsCapturing(static_cast<CUstream_st*>(stream), &status), "cuStreamIsCapturing"));
+  return status != 0;
 }
 
 }  // namespace

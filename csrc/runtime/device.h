@@ -70,6 +70,18 @@ class Kernel {
 };
 using KernelPtr = std::shared_ptr<const Kernel>;
 
+/// A point on a stream that can be asked about. One thread at a time; keeps its device's context alive.
+class Fence {
+ public:
+  virtual ~Fence() = default;
+  /// Marks what was queued on `stream` so far, in place of what was marked before.
+  virtual Status record(Stream stream) = 0;
+  /// Whether the device has finished what is marked; true when nothing is. Never waits.
+  virtual Result<bool> passed() const = 0;
+  /// Waits until it has.
+  virtual Status wait() const = 0;
+};
+
 /// What the host executor counted in one launch (all zero on a GPU).
 struct LaunchCounters {
   struct Tensor {
@@ -108,6 +120,13 @@ class Device {
   virtual Status copy_out(void* host, const void* device, size_t bytes, Stream stream) = 0;
   virtual Status fill(void* device, uint8_t value, size_t bytes, Stream stream) = 0;
   virtual Status synchronize(Stream stream) = 0;
+
+  /// What staging needs. Host memory is page-locked and 64-byte aligned: a copy from it is queued without waiting and reads it
+  /// later, so it must outlive the copy. Neither of the first two may be called while the calling thread captures a stream.
+  virtual Result<std::shared_ptr<std::byte>> allocate_host(size_t bytes) = 0;
+  virtual Result<std::unique_ptr<Fence>> make_fence() = 0;
+  /// Whether `stream` is being captured into a graph.
+  virtual Result<bool> capturing(Stream stream) = 0;
 
   /// Of the most recent launch by this thread (host executor).
   virtual LaunchCounters counters() const { return {}; }

@@ -96,12 +96,15 @@ using DevicePtr = unsigned long long;
   X(cuLaunchKernelEx, (const ::lathe::cuda::LaunchConfig* config, CUfunc_st* function, void** parameters, void** extra)) \
   X(cuMemAlloc_v2, (::lathe::cuda::DevicePtr * address, size_t bytes))                                                   \
   X(cuMemFree_v2, (::lathe::cuda::DevicePtr address))                                                                    \
+  X(cuMemHostAlloc, (void** address, size_t bytes, unsigned flags))                                                      \
+  X(cuMemFreeHost, (void* address))                                                                                      \
   X(cuMemcpyHtoDAsync_v2, (::lathe::cuda::DevicePtr device, const void* host, size_t bytes, CUstream_st* stream))        \
   X(cuMemcpyDtoHAsync_v2, (void* host, ::lathe::cuda::DevicePtr device, size_t bytes, CUstream_st* stream))              \
   X(cuMemsetD8Async, (::lathe::cuda::DevicePtr device, unsigned char value, size_t bytes, CUstream_st* stream))          \
   X(cuStreamCreate, (CUstream_st * *stream, unsigned flags))                                                             \
   X(cuStreamDestroy_v2, (CUstream_st * stream))                                                                          \
   X(cuStreamSynchronize, (CUstream_st * stream))                                                                         \
+  X(cuStreamIsCapturing, (CUstream_st * stream, int* status))                                                            \
   X(cuStreamBeginCapture_v2, (CUstream_st * stream, int mode))                                                           \
   X(cuStreamEndCapture, (CUstream_st * stream, CUgraph_st * *graph))                                                     \
   X(cuGraphInstantiateWithFlags, (CUgraphExec_st * *executable, CUgraph_st * graph, unsigned long long flags))           \

@@ -3,9 +3,9 @@
 
 #include <thread>
 
+#include "cubin_compiler.h"
 #include "cuda_support.h"
 #include "lathe/abi/attention.h"
-#include "lathe/abi/merge.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/runtime/cuda_stream.h"
@@ -16,24 +16,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-/// Makes files that the fake driver loads, with the entries and parameter blocks of the real kernels.
-class CubinCompiler final : public Compiler {
- public:
-  Result<std::string> identity(const std::string&) override { return std::string("nvrtc 13.0.88"); }
-  Result<CompileOutput> compile(const CompileJob&) override {
-    ++compiles;
-    CompileOutput out;
-    out.binary = make_cubin(
-        {{"attention_kernel", {{sizeof(abi::AttentionParams)}, 256}}, {"merge_kernel", {{sizeof(abi::MergeParams)}, 256}}});
-    out.registers = 128;
-    return out;
-  }
-  std::vector<std::string> archs() override { return {"sm_90a"}; }
-  std::string describe() override { return "NVRTC 13.0.88 (pretended)"; }
-
-  std::atomic<int> compiles{0};
-};
 
 class CudaApi : public CudaTest {
  protected:

@@ -21,6 +21,9 @@ class OtherDevice final : public Device {
   Status copy_out(void*, const void*, size_t, Stream) override { return {}; }
   Status fill(void*, uint8_t, size_t, Stream) override { return {}; }
   Status synchronize(Stream) override { return {}; }
+  Result<std::shared_ptr<std::byte>> allocate_host(size_t) override { return Status(Code::unsupported, ""); }
+  Result<std::unique_ptr<Fence>> make_fence() override { return Status(Code::unsupported, ""); }
+  Result<bool> capturing(Stream) override { return false; }
   uint64_t modules() const override { return 0; }
 
  private:

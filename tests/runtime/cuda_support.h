@@ -23,10 +23,12 @@ class CudaTest : public ::testing::Test {
       EXPECT_EQ(left.contexts, 0);
       EXPECT_EQ(left.libraries, 0);
       EXPECT_EQ(left.allocations, 0);
+      EXPECT_EQ(left.host_allocations, 0);
       EXPECT_EQ(left.streams, 0);
       EXPECT_EQ(left.events, 0);
       EXPECT_EQ(left.graphs, 0);
     }
+    EXPECT_EQ(fake::violations().empty(), !expect_violations);
     unsetenv("LATHE_CUDA_DRIVER");
   }
 
@@ -41,6 +43,7 @@ class CudaTest : public ::testing::Test {
     return device.ok() ? *device : nullptr;
   }
 
+  bool expect_violations = false;
   bool expect_clean = true;  // false where the device was lost: handles of a lost device cannot be given back
 };
 

@@ -7,11 +7,12 @@
 #include <cstring>
 #include <type_traits>
 
-#include "lathe/fake_driver/state.h"
+#include "lathe/fake_driver/entry.h"
 
 namespace fake = lathe::testing::fake;
 namespace cuda = lathe::cuda;
 using fake::Kind;
+using fake::ours;
 using fake::State;
 
 namespace {
@@ -53,20 +54,7 @@ int check_launch(const State& s, const fake::LaunchRecord& r, const CUfunc_st& f
   return cuda::kSuccess;
 }
 
-/// Whether `stream` belongs to the current context; the null stream always does.
-bool ours(const CUstream_st* stream) {
-  return stream == nullptr || stream->context == fake::current().back();
-}
-
 }  // namespace
-
-// Begins an entry point: takes the lock and returns early when the script or the rules say so.
-#define FAKE_BEGIN(name, kind)            \
-  State& s = fake::state();               \
-  std::lock_guard lock(s.mutex);          \
-  if (int error = s.admit(#name, kind)) { \
-    return error;                         \
-  }
 
 extern "C" {
 
@@ -284,42 +272,6 @@ int cuLaunchKernelEx(const cuda::LaunchConfig* config, CUfunc_st* function, void
   return s.run(std::move(record), fake::current().back());
 }
 
-int cuMemAlloc_v2(cuda::DevicePtr* address, size_t bytes) {
-  FAKE_BEGIN(cuMemAlloc_v2, Kind::heavy)
-  *address = fake::allocate_block(bytes);
-  if (*address == 0) return cuda::kOutOfMemory;
-  s.allocations[*address] = bytes;
-  return cuda::kSuccess;
-}
-
-int cuMemFree_v2(cuda::DevicePtr address) {
-  FAKE_BEGIN(cuMemFree_v2, Kind::heavy)
-  if (s.allocations.erase(address) == 0) return cuda::kInvalidValue;
-  fake::free_block(address);
-  return cuda::kSuccess;
-}
-
-int cuMemcpyHtoDAsync_v2(cuda::DevicePtr device, const void* host, size_t bytes, CUstream_st* stream) {
-  FAKE_BEGIN(cuMemcpyHtoDAsync_v2, Kind::heavy)
-  if (!s.in_bounds(device, bytes) || !ours(stream)) return cuda::kInvalidValue;
-  std::memcpy(reinterpret_cast<void*>(device), host, bytes);
-  return cuda::kSuccess;
-}
-
-int cuMemcpyDtoHAsync_v2(void* host, cuda::DevicePtr device, size_t bytes, CUstream_st* stream) {
-  FAKE_BEGIN(cuMemcpyDtoHAsync_v2, Kind::heavy)
-  if (!s.in_bounds(device, bytes) || !ours(stream)) return cuda::kInvalidValue;
-  std::memcpy(host, reinterpret_cast<const void*>(device), bytes);
-  return cuda::kSuccess;
-}
-
-int cuMemsetD8Async(cuda::DevicePtr device, unsigned char value, size_t bytes, CUstream_st* stream) {
-  FAKE_BEGIN(cuMemsetD8Async, Kind::heavy)
-  if (!s.in_bounds(device, bytes) || !ours(stream)) return cuda::kInvalidValue;
-  std::memset(reinterpret_cast<void*>(device), value, bytes);
-  return cuda::kSuccess;
-}
-
 int cuStreamCreate(CUstream_st** stream, unsigned) {
   FAKE_BEGIN(cuStreamCreate, Kind::heavy)
   auto made = std::make_unique<CUstream_st>();
@@ -335,7 +287,15 @@ int cuStreamDestroy_v2(CUstream_st* stream) {
 
 int cuStreamSynchronize(CUstream_st* stream) {
   FAKE_BEGIN(cuStreamSynchronize, Kind::heavy)
-  return ours(stream) ? cuda::kSuccess : kInvalidHandle;
+  if (!ours(stream)) return kInvalidHandle;
+  s.finish_all();
+  return cuda::kSuccess;
+}
+
+int cuStreamIsCapturing(CUstream_st* stream, int* status) {
+  FAKE_BEGIN(cuStreamIsCapturing, Kind::launch)
+  *status = stream != nullptr && stream->capture != nullptr ? 1 : 0;
+  return cuda::kSuccess;
 }
 
 int cuStreamBeginCapture_v2(CUstream_st* stream, int) {
@@ -388,7 +348,7 @@ int cuGraphExecDestroy(CUgraphExec_st* executable) {
 }
 
 int cuEventCreate(CUevent_st** event, unsigned) {
-  FAKE_BEGIN(cuEventCreate, Kind::heavy)
+  FAKE_BEGIN(cuEventCreate, Kind::create)
   auto made = std::make_unique<CUevent_st>();
   made->context = fake::current().back();
   *event = fake::adopt(s.events, std::move(made));
@@ -405,11 +365,18 @@ int cuEventRecord(CUevent_st* event, CUstream_st* stream) {
   if (!ours(stream) || event->context != fake::current().back()) return kInvalidHandle;
   event->clock_us = event->context->clock_us;
   event->pending = s.config.event_delay;
+  event->passed = false;
+  s.queue({.finish = [event, record = ++event->records](State& now) {
+    // It may have been destroyed or recorded anew by then.
+    for (const auto& known : now.events)
+      if (known.get() == event && event->records == record) event->passed = true;
+  }});
   return cuda::kSuccess;
 }
 
 int cuEventQuery(CUevent_st* event) {
   FAKE_BEGIN(cuEventQuery, Kind::launch)
+  if (!event->passed) return cuda::kNotReady;
   if (event->pending > 0) {
     --event->pending;
     return cuda::kNotReady;
@@ -420,19 +387,16 @@ int cuEventQuery(CUevent_st* event) {
 int cuEventSynchronize(CUevent_st* event) {
   FAKE_BEGIN(cuEventSynchronize, Kind::heavy)
   event->pending = 0;
+  if (!event->passed) s.finish_all();
   return cuda::kSuccess;
 }
 
 int cuEventElapsedTime(float* milliseconds, CUevent_st* start, CUevent_st* stop) {
   FAKE_BEGIN(cuEventElapsedTime, Kind::launch)
   if (start->clock_us < 0 || stop->clock_us < 0) return kInvalidHandle;
-  if (start->pending > 0 || stop->pending > 0) return cuda::kNotReady;
+  if (start->pending > 0 || stop->pending > 0 || !start->passed || !stop->passed) return cuda::kNotReady;
   *milliseconds = static_cast<float>((stop->clock_us - start->clock_us) / 1000);
   return cuda::kSuccess;
 }
 
 }  // extern "C"
-
-// Every function that Lathe looks up is here, with the signature that Lathe calls it by.
-#define FAKE_CHECK(name, parameters) static_assert(std::is_same_v<decltype(&name), int(*) parameters>);
-LATHE_CUDA_FUNCTIONS(FAKE_CHECK)

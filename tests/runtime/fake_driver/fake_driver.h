@@ -1,5 +1,6 @@
 // A CUDA driver for machines without one: a shared library with the driver's entry points, opened through LATHE_CUDA_DRIVER like
-// the real one. Device memory is host memory, kernels do nothing but are recorded, time is a counter. It is stricter than the real
+// the real one. Device memory is host memory, kernels do nothing but are recorded, time is a counter; work is done at once, or late
+// and in the order it was queued. It is stricter than the real
 // one: it keeps count of every handle, checks bounds of copies, and refuses what the documentation forbids even where a real driver
 // would let it pass.
 //
@@ -11,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,7 @@ struct Config {
   int resident_blocks = 132;  // that a cooperative launch may have
   double launch_us = 10;      // that a kernel takes
   int event_delay = 0;        // queries of an event that answer "not ready" before it is
+  int delay = 0;              // launches that must be queued behind a piece of work (a copy, a launch, an event) before it is done
 };
 
 struct LaunchRecord {
@@ -50,8 +53,19 @@ void lose_device_after(int launches, int error);
 
 /// While on, every call but a launch and reading the current context fails and is noted in forbidden().
 void only_launches(bool on);
-/// Names of the calls that only_launches() refused.
+/// While on, every call that waits for the device, or may, fails and is noted in forbidden(): waiting itself, freeing, loading,
+/// allocating device memory, and copies from memory that is not page-locked.
+void no_waits(bool on);
+/// Names of the calls that only_launches() and no_waits() refused.
 std::vector<std::string> forbidden();
+
+/// Finishes all that is queued, as if the caller had waited.
+void finish_all();
+/// Calls `f` when a launch is carried out (see Config::delay); what was queued before it has been done, nothing behind it has. `f`
+/// must not call the driver.
+void on_launch(std::function<void(const LaunchRecord&)> f);
+/// What was done that a real driver would not forgive.
+std::vector<std::string> violations();
 
 std::vector<LaunchRecord> launches();
 /// How often `name` was called since reset(), failures included; with no name, all calls.
@@ -59,7 +73,7 @@ uint64_t calls(const std::string& name = {});
 
 /// Live handles.
 struct Live {
-  int contexts = 0, libraries = 0, allocations = 0, streams = 0, events = 0, graphs = 0;
+  int contexts = 0, libraries = 0, allocations = 0, host_allocations = 0, streams = 0, events = 0, graphs = 0;
 };
 Live live();
 

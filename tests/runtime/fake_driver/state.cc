@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
+#include <utility>
 
 namespace lathe::testing::fake {
 namespace {
@@ -64,9 +65,9 @@ void State::read_environment() {
   Config c = config;
   while (in >> field) {
     std::string name = field.substr(0, field.find('=')), value = field.substr(std::min(field.size(), field.find('=') + 1));
-    std::map<std::string, int*> numbers{{"version", &c.version}, {"devices", &c.devices},        {"capability", &c.capability},
-                                        {"sms", &c.sms},         {"max_shared", &c.max_shared},  {"lose_after", &launches_left},
-                                        {"error", &lost_error},  {"event_delay", &c.event_delay}};
+    std::map<std::string, int*> numbers{{"version", &c.version}, {"devices", &c.devices},         {"capability", &c.capability},
+                                        {"sms", &c.sms},         {"max_shared", &c.max_shared},   {"lose_after", &launches_left},
+                                        {"error", &lost_error},  {"event_delay", &c.event_delay}, {"delay", &c.delay}};
     if (auto number = numbers.find(name); number != numbers.end())
       *number->second = std::atoi(value.c_str());
     else if (name == "launch_us")
@@ -97,7 +98,8 @@ bool State::capturing_here() const {
 int State::admit(const char* name, Kind kind) {
   ++calls[name];
   if (initialised && process != getpid()) return cuda::kNotInitialized;
-  if (only_launches && (kind == Kind::heavy || kind == Kind::query)) {
+  const bool queues = kind == Kind::copy || kind == Kind::create || kind == Kind::heavy;
+  if ((only_launches && (queues || kind == Kind::query)) || (no_waits && kind == Kind::heavy)) {
     forbidden.push_back(name);
     return kNotPermitted;
   }
@@ -106,7 +108,7 @@ int State::admit(const char* name, Kind kind) {
   if (!initialised) return cuda::kNotInitialized;
   if (current().empty()) return kInvalidContext;
   if (current().back()->lost != 0) return current().back()->lost;
-  if (kind == Kind::heavy && capturing_here()) {
+  if (queues && capturing_here()) {
     for (const auto& s : streams)
       if (s->capture != nullptr && s->capturing_thread == std::this_thread::get_id()) s->capture_broken = true;
     return kCaptureUnsupported;
@@ -114,7 +116,7 @@ int State::admit(const char* name, Kind kind) {
   return cuda::kSuccess;
 }
 
-bool State::in_bounds(cuda::DevicePtr address, size_t bytes) const {
+bool in_bounds(const Allocations& allocations, cuda::DevicePtr address, size_t bytes) {
   auto after = allocations.upper_bound(address);
   if (after == allocations.begin()) return false;
   auto [base, size] = *std::prev(after);
@@ -137,9 +139,35 @@ int State::run(LaunchRecord record, CUctx_st* context) {
   uint64_t blocks = uint64_t{record.grid[0]} * record.grid[1] * record.grid[2];
   if (record.cooperative && blocks > static_cast<uint64_t>(config.resident_blocks)) return kCooperativeTooLarge;
   context->clock_us += config.launch_us;
-  launches.push_back(std::move(record));
+  launches.push_back(record);
+  ++launched;
+  queue({.finish = [record = std::move(record)](State& s) {
+    if (s.on_launch) s.on_launch(record);
+  }});
+  finish_due();
   if (launches_left > 0 && --launches_left == 0) context->lost = lost_error;
   return cuda::kSuccess;
+}
+
+void State::queue(Work work) {
+  work.due = launched + static_cast<uint64_t>(config.delay);
+  pending.push_back(std::move(work));
+  finish_due();
+}
+
+void State::finish_due() {
+  while (!pending.empty() && pending.front().due <= launched) {
+    const Work work = std::move(pending.front());
+    pending.pop_front();
+    work.finish(*this);
+  }
+}
+
+void State::finish_all() {
+  const int delay = std::exchange(config.delay, 0);
+  for (Work& work : pending) work.due = launched;
+  finish_due();
+  config.delay = delay;
 }
 
 // ---- the functions that tests call ---------------------------------------------------------------------------------------------
@@ -151,11 +179,17 @@ void reset(const Config& config) {
   s.calls.clear();
   s.failures.clear();
   s.launches_left = -1;
-  s.only_launches = false;
+  s.only_launches = s.no_waits = false;
   s.forbidden.clear();
+  s.violations.clear();
+  s.pending.clear();
+  s.launched = 0;
+  s.on_launch = nullptr;
   s.launches.clear();
-  for (auto [base, bytes] : s.allocations) free_block(base);
-  s.allocations.clear();
+  for (Allocations* allocations : {&s.allocations, &s.host_allocations}) {
+    for (auto [base, bytes] : *allocations) free_block(base);
+    allocations->clear();
+  }
   s.libraries.clear();
   s.streams.clear();
   s.events.clear();
@@ -182,6 +216,30 @@ void only_launches(bool on) {
   State& s = state();
   std::lock_guard lock(s.mutex);
   s.only_launches = on;
+}
+
+void no_waits(bool on) {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  s.no_waits = on;
+}
+
+void on_launch(std::function<void(const LaunchRecord&)> f) {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  s.on_launch = std::move(f);
+}
+
+void finish_all() {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  s.finish_all();
+}
+
+std::vector<std::string> violations() {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  return s.violations;
 }
 
 std::vector<std::string> forbidden() {
@@ -212,6 +270,7 @@ Live live() {
   for (const auto& [device, context] : s.contexts) l.contexts += context->references;
   l.libraries = static_cast<int>(s.libraries.size());
   l.allocations = static_cast<int>(s.allocations.size());
+  l.host_allocations = static_cast<int>(s.host_allocations.size());
   l.streams = static_cast<int>(s.streams.size());
   l.events = static_cast<int>(s.events.size());
   l.graphs = static_cast<int>(s.graphs.size() + s.executables.size());

@@ -3,6 +3,8 @@
 
 #include <sys/types.h>
 
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -49,6 +51,8 @@ struct CUevent_st {
   CUctx_st* context = nullptr;
   double clock_us = -1;  // not recorded
   int pending = 0;
+  bool passed = true;
+  uint64_t records = 0;
 };
 
 namespace lathe::testing::fake {
@@ -58,13 +62,26 @@ enum class Kind {
   query,    // looks at the driver or the device: always allowed
   current,  // reads or sets the current context: always allowed
   launch,   // queues work: needs a context that is not lost
-  heavy,    // allocates, frees, loads, copies or waits: as launch, and neither during a capture nor between only_launches()
+  copy,     // queues a copy: as launch, and neither during a capture nor between only_launches()
+  create,   // allocates page-locked memory or an event: as copy
+  heavy,    // allocates, frees, loads or waits: as copy, and not between no_waits() either
 };
+
+struct State;
 
 struct Failure {
   std::string name;
   int error = 0, nth = 1, times = 1;
 };
+
+/// Something queued that finishes later.
+struct Work {
+  uint64_t due = 0;                  // launches after which it is finished
+  const std::byte* reads = nullptr;  // first byte of the page-locked memory that it reads when it is finished
+  std::function<void(State&)> finish;
+};
+
+using Allocations = std::map<cuda::DevicePtr, size_t>;
 
 struct State {
   std::mutex mutex;
@@ -75,10 +92,13 @@ struct State {
   std::map<std::string, uint64_t> calls;
   std::vector<Failure> failures;
   int launches_left = -1, lost_error = 0;
-  bool only_launches = false;
-  std::vector<std::string> forbidden;
+  bool only_launches = false, no_waits = false;
+  std::vector<std::string> forbidden, violations;
+  std::deque<Work> pending;  // in the order they were queued, of all streams
+  uint64_t launched = 0;
+  std::function<void(const LaunchRecord&)> on_launch;
   std::vector<LaunchRecord> launches;
-  std::map<cuda::DevicePtr, size_t> allocations;
+  Allocations allocations, host_allocations;
   std::set<std::unique_ptr<CUlib_st>> libraries;
   std::set<std::unique_ptr<CUstream_st>> streams;
   std::set<std::unique_ptr<CUevent_st>> events;
@@ -93,10 +113,15 @@ struct State {
   int admit(const char* name, Kind kind);
   int scripted(const std::string& name);
   bool capturing_here() const;
-  /// The allocation that holds [address, address + bytes), or null.
-  bool in_bounds(cuda::DevicePtr address, size_t bytes) const;
   int run(LaunchRecord record, CUctx_st* context);
+  /// Finishes `work` after as many launches as the configuration says.
+  void queue(Work work);
+  void finish_due();
+  void finish_all();
 };
+
+/// Whether one allocation holds [address, address + bytes).
+bool in_bounds(const Allocations& allocations, cuda::DevicePtr address, size_t bytes);
 
 /// Poisoned memory, never more aligned than promised, so that nobody relies on luck; 0 when there is none.
 cuda::DevicePtr allocate_block(size_t bytes);
