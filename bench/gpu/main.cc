@@ -48,7 +48,7 @@ nlohmann::json describe(const DeviceInfo& info, const Artifact& artifact, const 
             {"shared_bytes", artifact.shared_bytes},
             {"block_threads", artifact.block_threads},
             {"compile_ms", artifact.compile_ms}}},
-          {"plan", {{"items", plan.num_items}, {"merge_groups", plan.num_groups}, {"blocks", plan.cta_load.size()}}}};
+          {"plan", {{"items", plan.num_items}, {"split_tiles", plan.num_split_tiles}, {"workspace_bytes", plan.workspace.total()}}}};
 }
 
 Status run(const Options& options, nlohmann::json& out, bool& wrong) {

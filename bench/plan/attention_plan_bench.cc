@@ -2,7 +2,6 @@
 // 128) on 132 blocks. Counters: the plan's items and how even it is (longest block over the mean).
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -58,15 +57,15 @@ void plan(benchmark::State& state, Lengths (*lengths_of)(int64_t)) {
   shape.num_ctas = 132;
   Lengths lengths = lengths_of(state.range(0));
   lathe::PlanBatch batch{lengths.qo_indptr, lengths.kv_lens, lengths.kv_begin, 0};
-  lathe::Result<lathe::AttentionPlan> result = plan_attention(shape, batch);
+  lathe::AttentionPlan result;
+  lathe::Status status = plan_attention(shape, batch, nullptr, result);
   for (auto _ : state) {
-    result = plan_attention(shape, batch);
-    benchmark::DoNotOptimize(result);
+    status = plan_attention(shape, batch, nullptr, result);
+    benchmark::DoNotOptimize(result.image.data());
   }
-  if (!result.ok()) return state.SkipWithError(result.status().to_string().c_str());
-  int64_t longest = *std::max_element(result->cta_load.begin(), result->cta_load.end());
-  state.counters["items"] = static_cast<double>(result->num_items);
-  state.counters["imbalance"] = static_cast<double>(longest) * shape.num_ctas / static_cast<double>(result->total_load);
+  if (!status.ok()) return state.SkipWithError(status.to_string().c_str());
+  state.counters["items"] = result.num_items;
+  state.counters["imbalance"] = load_of(shape, result).imbalance();
 }
 
 BENCHMARK_CAPTURE(plan, zipf_decodes, zipf_decodes)->Arg(16)->Arg(64)->Arg(256)->Arg(1024)->Unit(benchmark::kMicrosecond);

@@ -49,6 +49,7 @@ Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> dev
   LATHE_TRY(kernel);
   const Artifact& artifact = *(*kernel)->artifact();
   attention.num_ctas_ = grid_blocks(device->info(), artifact);
+  attention.costs_ = attention_costs(*traits, device->info().num_sms, attention.num_ctas_);
   attention.identity_ = plan_identity(artifact, spec, attention.num_ctas_);
   attention.spec_ = std::move(spec);
   attention.tile_ = *std::move(tile);
@@ -58,7 +59,7 @@ Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> dev
 }
 
 Result<WorkspaceLayout> Attention::workspace_bound(int32_t num_kv_heads, const PlanBounds& bounds) const {
-  return lathe::workspace_bound({spec_, tile_, num_kv_heads, num_ctas_}, bounds);
+  return lathe::workspace_bound(plan_shape(num_kv_heads), bounds);
 }
 
 Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t num_kv_heads) const {
@@ -66,7 +67,7 @@ Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t nu
   Result<BatchLengths> lengths = read_batch(spec_, batch);
   LATHE_TRY(lengths);
   const PlanBatch plan_batch{batch.qo_indptr, lengths->kv_lens, lengths->kv_begin, batch.window};
-  Result<AttentionPlan> plan = plan_attention({spec_, tile_, num_kv_heads, num_ctas_}, plan_batch);
+  Result<AttentionPlan> plan = plan_attention(plan_shape(num_kv_heads), plan_batch);
   LATHE_TRY(plan);
   PlannedAttention planned;
   planned.plan = *std::move(plan);
@@ -88,7 +89,7 @@ Status Attention::upload(const PlannedAttention& plan, void* workspace, size_t w
                             "is " + std::to_string(workspace_bytes) + ", the plan needs " + std::to_string(layout.total()),
                             "workspace_bound() gives a size that serves every batch within bounds");
   }
-  LATHE_TRY(device_->copy_in(workspace, plan.plan.image.data(), plan.plan.image.size(), stream));
+  LATHE_TRY(device_->copy_in(workspace, plan.plan.image.data(), plan.plan.image_bytes, stream));
   if (layout.counters == 0) return {};
   return device_->fill(static_cast<std::byte*>(workspace) + layout.plan, 0, layout.counters, stream);
 }

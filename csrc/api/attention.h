@@ -78,6 +78,9 @@ class Attention {
   Origin origin() const { return origin_; }
   int32_t num_ctas() const { return num_ctas_; }
 
+  /// What the planner takes as given: this kernel, its grid, the costs on its device.
+  PlanShape plan_shape(int32_t num_kv_heads) const { return {spec_, tile_, num_kv_heads, num_ctas_, costs_}; }
+
   Result<WorkspaceLayout> workspace_bound(int32_t num_kv_heads, const PlanBounds& bounds) const;
   Result<PlannedAttention> plan(const AttentionBatch& batch, int32_t num_kv_heads) const;
   /// Copies the plan into `workspace` (256-byte aligned device memory) and zeroes its counters; asynchronous on `stream`.
@@ -94,6 +97,7 @@ class Attention {
   KernelPtr kernel_;
   Origin origin_ = Origin::compiled;
   int32_t num_ctas_ = 0;
+  AttentionCosts costs_;
   std::string identity_;
 };
 

@@ -16,6 +16,8 @@ struct ArchTraits {
   int compute_capability = 0;               // 80, 90, ...; 0 for the host
   int32_t max_shared_bytes = 0;             // shared memory one block may ask for (opt-in maximum)
   int32_t num_sms = 0;                      // of a typical device; used when planning without one
+  int32_t memory_gb_per_s = 0;              // what reading device memory reaches on such a device
+  int32_t mma_tflop_per_s = 0;              // what dense 16-bit mma.sync reaches on such a device
   std::vector<std::string> device_folders;  // under templates/, searched in order for a primitive's header
 
   bool is_host() const { return compute_capability == 0; }

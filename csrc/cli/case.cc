@@ -26,18 +26,19 @@ std::string exceeds(const char* what, double error, double bound) {
 
 }  // namespace
 
-ScheduleFigures figures_of(const AttentionPlan& plan, const AttentionTile& tile) {
+ScheduleFigures figures_of(const PlanShape& shape, const AttentionPlan& plan) {
   ScheduleFigures f;
-  f.blocks = static_cast<int32_t>(plan.cta_load.size());
-  f.items = plan.num_items;
-  f.split_tiles = plan.num_groups;
+  f.blocks = shape.num_ctas;
+  f.items_of_class.resize(shape.tile.classes.size());
+  if (plan.image_bytes == 0) return f;  // refused
+  for_each_item(view_plan(plan.bytes()), [&](int, const abi::AttentionWorkItem& item) {
+    f.items += item.num_heads;
+    f.items_of_class[static_cast<size_t>(item.tile_class)] += item.num_heads;
+  });
+  f.split_tiles = plan.num_split_tiles;
   f.partial_rows = plan.partial_rows;
   f.workspace_bytes = plan.workspace.total();
-  f.items_of_class.resize(tile.classes.size());
-  if (plan.image.empty()) return f;  // refused
-  for (const abi::AttentionWorkItem& item : view_plan(plan.image).items) ++f.items_of_class[static_cast<size_t>(item.tile_class)];
-  const int64_t longest = plan.cta_load.empty() ? 0 : *std::ranges::max_element(plan.cta_load);
-  if (plan.total_load > 0) f.longest_over_mean = static_cast<double>(longest) * f.blocks / static_cast<double>(plan.total_load);
+  f.longest_over_mean = load_of(shape, plan).imbalance();
   return f;
 }
 
@@ -68,6 +69,7 @@ Result<CaseResult> run_case(Engine& engine, const std::shared_ptr<Device>& devic
   result.prepare_ms = ms_since(start);
   result.spec = kernel.spec();
   result.tile = kernel.tile();
+  result.plan_shape = kernel.plan_shape(shape.num_kv_heads);
   result.artifact = kernel.kernel().artifact();
   result.origin = kernel.origin();
 

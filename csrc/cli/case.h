@@ -25,13 +25,14 @@ struct ScheduleFigures {
   double longest_over_mean = 1;  // cost of the longest block over the mean: 1 is ideal
   std::vector<int64_t> items_of_class;
 };
-ScheduleFigures figures_of(const AttentionPlan& plan, const AttentionTile& tile);
+ScheduleFigures figures_of(const PlanShape& shape, const AttentionPlan& plan);
 
 struct CaseResult {
   AttentionSpec spec;
   testing::BatchShape shape;
   uint64_t seed = 0;
   AttentionTile tile;
+  PlanShape plan_shape;
   DeviceInfo device;
   ArtifactPtr artifact;
   Origin origin = Origin::compiled;
@@ -42,7 +43,7 @@ struct CaseResult {
 
   /// What is wrong with the result, a line each; empty when nothing is.
   std::vector<std::string> failures() const;
-  ScheduleFigures schedule() const { return figures_of(outcome.plan.plan, tile); }
+  ScheduleFigures schedule() const { return figures_of(plan_shape, outcome.plan.plan); }
 };
 
 /// Runs `shape` on `device`. Fails when it cannot be prepared; what goes wrong later is in failures().

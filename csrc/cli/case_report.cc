@@ -118,9 +118,9 @@ std::string sizes_of(const AttentionSpec& spec, const testing::BatchShape& shape
 }
 
 std::string schedule_text(const CaseResult& r) {
-  if (r.outcome.plan.plan.image.empty()) return "  none: the batch was not planned\n";
+  if (r.outcome.plan.plan.image_bytes == 0) return "  none: the batch was not planned\n";
   const ScheduleFigures s = r.schedule();
-  std::string drawn = draw(r.outcome.plan.plan, 74), text;
+  std::string drawn = draw(r.plan_shape, r.outcome.plan.plan, 74), text;
   for (size_t at = 0; at < drawn.size();) {
     const size_t end = std::min(drawn.find('\n', at), drawn.size());
     text += "  " + drawn.substr(at, end - at) + "\n";

@@ -81,10 +81,11 @@ Result<std::string> batch_text(const AttentionSpec& spec, const AttentionTile& t
   Result<ArchTraits> traits = arch_traits(spec.arch);
   LATHE_TRY(traits);
   const std::vector<int32_t> qo_indptr = testing::indptr(shape.qo_lens), kv_begin(shape.batch(), 0);
-  Result<AttentionPlan> plan =
-      plan_attention({spec, tile, shape.num_kv_heads, traits->num_sms}, {qo_indptr, shape.kv_lens, kv_begin, shape.window});
+  const PlanShape plan_shape{spec, tile, shape.num_kv_heads, traits->num_sms,
+                             attention_costs(*traits, traits->num_sms, traits->num_sms)};
+  Result<AttentionPlan> plan = plan_attention(plan_shape, {qo_indptr, shape.kv_lens, kv_begin, shape.window});
   LATHE_TRY(plan);
-  const ScheduleFigures s = figures_of(*plan, tile);
+  const ScheduleFigures s = figures_of(plan_shape, *plan);
   std::string text =
       paragraph(fmt::format("for {} of {}, one on each multiprocessor", plural(static_cast<uint64_t>(s.blocks), "block"),
                             spec.arch == "host" ? "the host executor" : "a typical " + spec.arch + " device"));
@@ -94,7 +95,7 @@ Result<std::string> batch_text(const AttentionSpec& spec, const AttentionTile& t
     text += fmt::format("  {} x {}: {}\n", tile.classes[i].q, tile.classes[i].kv,
                         plural(static_cast<uint64_t>(s.items_of_class[i]), "item"));
   }
-  return text + "\n" + draw(*plan, 76);
+  return text + "\n" + draw(plan_shape, *plan, 76);
 }
 
 int explain(const ExplainOptions& options) {

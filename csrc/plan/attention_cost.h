@@ -1,15 +1,14 @@
 // What the planner believes things cost. Only proportions matter: they decide cuts and balance, never results.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
-#include "lathe/spec/attention_spec.h"
+#include "lathe/arch/traits.h"
 
 namespace lathe {
 
-/// Picoseconds of one thread block. The figures are those of an H100 that is fully used: 3.0 TB/s and about 370 TFLOP/s of
-/// mma.sync, over 132 blocks. With them, reading the keys binds every tile of up to 128 rows.
+/// Picoseconds of one thread block. The defaults are those of an H100 that is fully used by 132 blocks. With them, reading the keys
+/// binds every tile of up to 128 rows.
 struct AttentionCosts {
   int64_t byte = 44;            // reading one byte of K or V
   int64_t fragment_dim = 11;    // 16 rows against one key, per element of head_dim_qk + head_dim_vo
@@ -17,11 +16,17 @@ struct AttentionCosts {
   int64_t partial = 1'000'000;  // writing a partial state and reading it back for the merge
 };
 
-/// Cost of one key for a tile of class `c`.
-inline int64_t key_cost(const AttentionCosts& costs, const AttentionSpec& spec, const TileClass& c) {
-  int64_t dims = int64_t{spec.head_dim_qk} + spec.head_dim_vo;
-  constexpr int64_t kElementBytes = 2;
-  return std::max(costs.byte * kElementBytes, costs.fragment_dim * (c.q / 16)) * dims;
+/// Costs on a device of `arch` whose memory and multiprocessors `num_ctas` blocks share, `num_sms` of them at one each.
+inline AttentionCosts attention_costs(const ArchTraits& arch, int32_t num_sms, int32_t num_ctas) {
+  constexpr int64_t kPerSecond = 1'000'000'000'000;  // picoseconds
+  constexpr int64_t kFragmentFlops = 2 * 16;
+  // A device with fewer or more multiprocessors than the arch's typical one is taken to have memory in proportion.
+  const int64_t bytes = int64_t{arch.memory_gb_per_s} * 1'000'000'000 / arch.num_sms * num_sms / num_ctas;
+  const int64_t flops = int64_t{arch.mma_tflop_per_s} * kPerSecond / arch.num_sms * num_sms / num_ctas;
+  AttentionCosts costs;
+  costs.byte = (kPerSecond + bytes / 2) / bytes;
+  costs.fragment_dim = (kFragmentFlops * kPerSecond + flops / 2) / flops;
+  return costs;
 }
 
 }  // namespace lathe

@@ -41,41 +41,45 @@ std::vector<Line> lines_of(const std::vector<int64_t>& load) {
   return lines;
 }
 
-// The items of block `cta` side by side: full where an item has its tile alone, half-tone where it is one of several parts. Each
-// that is wider than a cell begins with a half cell, so that neighbours can be told apart.
-std::string bar(const AttentionPlan& plan, const PlanView& view, int32_t cta, int64_t scale, int width) {
-  std::string cells;
-  int64_t at = 0;
-  for (int i = view.item_indptr[cta]; i < view.item_indptr[cta + 1]; ++i) {
-    auto cell_of = [&](int64_t cost) { return static_cast<int>(static_cast<double>(cost) / static_cast<double>(scale) * width); };
-    int first = cell_of(at);
-    at += plan.item_cost[i];
-    int end = cell_of(at);
-    for (int c = first; c < end; ++c) {
-      bool start = c == first && end - first > 1;
-      cells += start ? "▐" : view.items[i].merge_group >= 0 ? "▒" : "█";
+// One bar for each block: its items side by side, full where an item has its tile alone, half-tone where it is one of several
+// parts. Each that is wider than a cell begins with a half cell, so that neighbours can be told apart.
+std::vector<std::string> bars_of(const PlanShape& shape, const PlanView& view, int64_t scale, int width) {
+  std::vector<std::string> bars(static_cast<size_t>(shape.num_ctas));
+  std::vector<int64_t> at(bars.size(), 0);
+  const auto cell_of = [&](int64_t cost) {
+    return static_cast<int>(static_cast<double>(cost) / static_cast<double>(scale) * width);
+  };
+  for_each_item(view, [&](int cta, const abi::AttentionWorkItem& item) {
+    const int64_t each = item_cost(shape, item) / item.num_heads;
+    for (int head = 0; head < item.num_heads; ++head) {
+      const int first = cell_of(at[static_cast<size_t>(cta)]);
+      at[static_cast<size_t>(cta)] += each;
+      const int end = cell_of(at[static_cast<size_t>(cta)]);
+      for (int c = first; c < end; ++c) {
+        const bool start = c == first && end - first > 1;
+        bars[static_cast<size_t>(cta)] += start ? "▐" : item.merge_group >= 0 ? "▒" : "█";
+      }
     }
-  }
-  return cells;
+  });
+  return bars;
 }
 
-std::string summary(const AttentionPlan& plan, int64_t longest, int64_t mean) {
-  double ratio = mean > 0 ? static_cast<double>(longest) / static_cast<double>(mean) : 1.0;
-  std::string time = time_text(longest);
+std::string summary(const AttentionPlan& plan, const PlanLoad& load) {
+  const std::string time = time_text(load.longest);
   return fmt::format("{} items on {} blocks\n{} tiles split\nlongest block {} (nominal)\n{:.3f} x mean\n", plan.num_items,
-                     plan.cta_load.size(), plan.num_groups, time.substr(time.find_first_not_of(' ')), ratio);
+                     load.cta.size(), plan.num_split_tiles, time.substr(time.find_first_not_of(' ')), load.imbalance());
 }
 
 std::string splits(const PlanView& view) {
   std::map<int, std::pair<int, int>> parts_of;  // request -> split tiles, most parts of one of them
-  std::vector<bool> seen(view.groups.size());
-  for (const abi::AttentionWorkItem& item : view.items) {
-    if (item.merge_group < 0 || seen[item.merge_group]) continue;
-    seen[item.merge_group] = true;
+  std::vector<bool> seen(static_cast<size_t>(view.header.num_groups * view.header.num_replicas));
+  for_each_item(view, [&](int, const abi::AttentionWorkItem& item) {
+    if (item.merge_group < 0 || seen[static_cast<size_t>(item.merge_group)]) return;
+    seen[static_cast<size_t>(item.merge_group)] = true;
     auto& [tiles, parts] = parts_of[item.request];
     ++tiles;
-    parts = std::max(parts, view.groups[item.merge_group].num_parts);
-  }
+    parts = std::max(parts, view.groups[static_cast<size_t>(item.merge_group % view.header.num_groups)].num_parts);
+  });
   std::string text;
   int shown = 0;
   for (const auto& [request, count] : parts_of) {
@@ -90,21 +94,20 @@ std::string splits(const PlanView& view) {
 
 }  // namespace
 
-std::string draw(const AttentionPlan& plan, int columns) {
+std::string draw(const PlanShape& shape, const AttentionPlan& plan, int columns) {
   columns = std::max(columns, kMinColumns);
-  PlanView view = view_plan(plan.image);
-  int64_t longest = 0;
-  for (int64_t load : plan.cta_load) longest = std::max(longest, load);
-  int64_t mean = plan.cta_load.empty() ? 0 : plan.total_load / static_cast<int64_t>(plan.cta_load.size());
-  std::string text = summary(plan, longest, mean);
-  if (longest == 0) return text;
-  std::vector<Line> lines = lines_of(plan.cta_load);
+  const PlanView view = view_plan(plan.bytes());
+  const PlanLoad load = load_of(shape, plan);
+  std::string text = summary(plan, load);
+  if (load.longest == 0) return text;
+  const std::vector<Line> lines = lines_of(load.cta);
   size_t label_width = 0;
   for (const Line& line : lines) label_width = std::max(label_width, line.label().size());
-  int width = columns - static_cast<int>(label_width) - kTimeWidth - 2;
+  const int width = columns - static_cast<int>(label_width) - kTimeWidth - 2;
+  const std::vector<std::string> bars = bars_of(shape, view, load.longest, width);
   for (const Line& line : lines) {
-    text += fmt::format("{:>{}} {} {}\n", line.label(), label_width, time_text(plan.cta_load[line.shown]),
-                        bar(plan, view, line.shown, longest, width));
+    text += fmt::format("{:>{}} {} {}\n", line.label(), label_width, time_text(load.cta[static_cast<size_t>(line.shown)]),
+                        bars[static_cast<size_t>(line.shown)]);
   }
   return text + splits(view);
 }

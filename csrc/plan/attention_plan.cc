@@ -1,123 +1,179 @@
 #include "lathe/plan/attention_plan.h"
 
+#include <fmt/format.h>
+
+#include <cstring>
+
 #include "lathe/plan/attention_image.h"
-#include "lathe/plan/attention_split.h"
 #include "lathe/plan/attention_work.h"
-#include "lathe/plan/attention_workspace.h"
 
 namespace lathe {
 namespace {
 
-// Where the split tiles of each row block keep their states and merge groups. Head h of block i: group group_base[i] + h, states
-// from row row_base[i] + h * parts * q on.
-struct SplitPlaces {
-  std::vector<int64_t> row_base;
-  std::vector<int32_t> group_base;
-  std::vector<abi::AttentionMergeGroup> groups;
-  int64_t rows = 0;
+struct RowBlocks {
+  const abi::AttentionRowBlock* data;
+  const abi::AttentionRowBlock& at(int i) const { return data[i]; }
 };
 
-SplitPlaces place_splits(const PlanShape& shape, std::span<const RowBlock> blocks, const Schedule& schedule) {
-  SplitPlaces places;
-  places.row_base.resize(blocks.size());
-  places.group_base.resize(blocks.size());
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    int64_t parts = num_parts(blocks[i], schedule.cuts[i]);
-    int64_t rows = parts * shape.tile.classes[blocks[i].tile_class].q;
-    places.row_base[i] = places.rows;
-    places.group_base[i] = static_cast<int32_t>(places.groups.size());
-    for (int32_t h = 0; h < split_heads(blocks[i], schedule.cuts[i]); ++h) {
-      places.groups.push_back({static_cast<int>(places.rows), static_cast<int>(parts)});
-      places.rows += rows;
-    }
-  }
-  return places;
-}
+// Writes the pieces of a schedule into the lists of an image.
+class ListWriter {
+ public:
+  ListWriter(std::byte* image, const abi::AttentionPlanHeader& offsets, std::span<const TileClass> classes)
+      : indptr_(reinterpret_cast<int*>(image + offsets.item_indptr_offset)),
+        groups_(reinterpret_cast<abi::AttentionMergeGroup*>(image + offsets.groups_offset)),
+        items_(reinterpret_cast<abi::AttentionWorkItem*>(image + offsets.items_offset)),
+        classes_(classes) {}
 
-abi::AttentionWorkItem make_item(const PlanShape& shape, const RowBlock& block, const Cuts& cuts, PartRef ref, int32_t head,
-                                 const SplitPlaces& places) {
-  Part keys = ref.part == kWhole ? Part{block.kv_begin, block.kv_end} : part_of(block, cuts, ref.part);
-  abi::AttentionWorkItem item{};
-  item.request = block.request;
-  item.head = head;
-  item.row_begin = block.row_begin;
-  item.kv_begin = keys.kv_begin;
-  item.kv_end = keys.kv_end;
-  item.partial_row = -1;
-  item.merge_group = -1;
-  item.tile_class = static_cast<short>(block.tile_class);
-  if (ref.part != kWhole) {
-    int64_t part = int64_t{head} * num_parts(block, cuts) + ref.part;
-    item.partial_row = static_cast<int32_t>(places.row_base[ref.block] + part * shape.tile.classes[block.tile_class].q);
-    item.merge_group = places.group_base[ref.block] + head;
+  void whole(int list, const abi::AttentionRowBlock& block, int, int head, int count) {
+    enter(list);
+    items_[num_items_++] = {block.request,
+                            head,
+                            block.row_begin,
+                            block.kv_begin,
+                            block.kv_end,
+                            -1,
+                            -1,
+                            static_cast<short>(count),
+                            static_cast<signed char>(block.tile_class),
+                            0};
   }
-  return item;
-}
 
-struct Lists {
-  std::vector<int> indptr;
-  std::vector<abi::AttentionWorkItem> items;
-  std::vector<int64_t> cost;
+  void part(int list, const abi::AttentionRowBlock& block, int, int head, int begin, int end, bool first, bool) {
+    enter(list);
+    if (first) groups_[num_groups_++] = {partial_rows_, 0};
+    ++groups_[num_groups_ - 1].num_parts;
+    items_[num_items_++] = {block.request,
+                            head,
+                            block.row_begin,
+                            begin,
+                            end,
+                            partial_rows_,
+                            num_groups_ - 1,
+                            1,
+                            static_cast<signed char>(block.tile_class),
+                            0};
+    partial_rows_ += classes_[static_cast<size_t>(block.tile_class)].q;
+  }
+
+  // Ends the last list. The header's counts are set; its offsets are those the writer was made with.
+  void finish(abi::AttentionPlanHeader& header) {
+    enter(header.num_lists);
+    header.num_items = num_items_;
+    header.num_groups = num_groups_;
+    header.replica_partial_rows = partial_rows_;
+    header.bytes = header.items_offset + num_items_ * static_cast<int>(sizeof(abi::AttentionWorkItem));
+  }
+
+ private:
+  void enter(int list) {
+    while (list_ < list) indptr_[++list_] = num_items_;
+  }
+
+  int* indptr_;
+  abi::AttentionMergeGroup* groups_;
+  abi::AttentionWorkItem* items_;
+  std::span<const TileClass> classes_;
+  int list_ = -1, num_items_ = 0, num_groups_ = 0, partial_rows_ = 0;
 };
 
-// The items block by block. The balance lists jobs costliest first, and so does each block's list, since the order is kept.
-Lists make_lists(const PlanShape& shape, std::span<const RowBlock> blocks, const Schedule& schedule, const SplitPlaces& places) {
-  const std::vector<int32_t>& cta_of = schedule.balance.machine_of;
-  Lists lists;
-  lists.indptr.assign(static_cast<size_t>(shape.num_ctas) + 1, 0);
-  for (int32_t cta : cta_of) ++lists.indptr[cta + 1];
-  for (int32_t c = 0; c < shape.num_ctas; ++c) lists.indptr[c + 1] += lists.indptr[c];
-  std::vector<int> next(lists.indptr.begin(), lists.indptr.end() - 1);
-  lists.items.resize(cta_of.size());
-  lists.cost.resize(cta_of.size());
-  size_t job = 0;
-  for (int32_t r : schedule.balance.order) {
-    PartRef ref = schedule.refs[r];
-    const JobRun& run = schedule.runs[r];
-    for (int32_t i = 0; i < run.count; ++i, ++job) {
-      int slot = next[cta_of[job]]++;
-      lists.items[slot] = make_item(shape, blocks[ref.block], schedule.cuts[ref.block], ref, ref.head_begin + i, places);
-      lists.cost[slot] = run.cost;
-    }
-  }
-  return lists;
-}
-
-std::vector<abi::AttentionRequest> make_requests(const PlanBatch& batch) {
-  std::vector<abi::AttentionRequest> requests(batch.kv_lens.size());
-  for (size_t b = 0; b < requests.size(); ++b) {
+void write_requests(const PlanBatch& batch, std::byte* image, int offset) {
+  auto* requests = reinterpret_cast<abi::AttentionRequest*>(image + offset);
+  for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
     requests[b] = {batch.qo_indptr[b], batch.qo_indptr[b + 1] - batch.qo_indptr[b], batch.kv_lens[b], batch.kv_begin[b]};
   }
-  return requests;
+}
+
+Status check_spans(const PlanShape& shape, const PlanBatch& batch) {
+  const size_t size = batch.kv_lens.size();
+  const bool good = batch.qo_indptr.size() == size + 1 && batch.kv_begin.size() == size && batch.qo_indptr[0] == 0 &&
+                    (!shape.spec.windowed() || batch.window >= 1);
+  return good ? Status() : check_batch(shape, batch);
+}
+
+Status check_fits(const WorkspaceLayout& needs, const WorkspaceLayout& has) {
+  Problems problems;
+  const auto part = [&](const char* name, size_t needed, size_t given) {
+    if (needed > given) problems.add(name, fmt::format("of this batch needs {} bytes; the workspace has {}", needed, given));
+  };
+  part("workspace.plan", needs.plan, has.plan);
+  part("workspace.counters", needs.counters, has.counters);
+  part("workspace.partial_o", needs.partial_o, has.partial_o);
+  part("workspace.partial_lse", needs.partial_lse, has.partial_lse);
+  return problems.status();
 }
 
 }  // namespace
 
-Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& batch) {
+Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const WorkspaceLayout* layout, AttentionPlan& plan) {
+  plan.image_bytes = 0;
   LATHE_TRY(check_shape(shape));
-  LATHE_TRY(check_batch(shape, batch));
-  Result<std::vector<RowBlock>> blocks = row_blocks(shape, batch);
-  LATHE_TRY(blocks);
-  Result<Schedule> schedule = make_schedule(shape, *blocks);
-  LATHE_TRY(schedule);
-  SplitPlaces places = place_splits(shape, *blocks, *schedule);
-  Result<WorkspaceLayout> workspace =
-      workspace_layout({static_cast<int64_t>(batch.kv_lens.size()), static_cast<int64_t>(schedule->balance.machine_of.size()),
-                        static_cast<int64_t>(places.groups.size()), places.rows},
-                       shape);
-  LATHE_TRY(workspace);
+  LATHE_TRY(check_spans(shape, batch));
+  const Replicas replicas = replicas_of(shape);
+  abi::AttentionScheduleShape schedule = schedule_shape(shape, replicas);
+  RowWork work;
+  LATHE_TRY(row_blocks(shape, batch, schedule, plan.row_blocks, work));
 
-  Lists lists = make_lists(shape, *blocks, *schedule, places);
+  abi::AttentionPlanHeader header =
+      plan_offsets({static_cast<int64_t>(batch.kv_lens.size()), replicas.lists, work.groups, work.items});
+  if (header.bytes < 0)
+    return invalid_argument("batch", fmt::format("of {} requests and up to {} work items passes the 2^31 - 1 bytes of a plan",
+                                                 batch.kv_lens.size(), work.items));
+  if (work.partial_rows * replicas.count > std::numeric_limits<int32_t>::max())
+    return invalid_argument("split_kv", fmt::format("makes {} rows of partial states; at most 2^31 - 1 can be listed",
+                                                    work.partial_rows * replicas.count));
+  if (plan.image.size() < static_cast<size_t>(header.bytes)) plan.image.resize(static_cast<size_t>(header.bytes));
+
+  const RowBlocks blocks{plan.row_blocks.data()};
+  const abi::AttentionScheduleChoice choice = choose_schedule(schedule, work.sums, [&](int64_t limit) {
+    abi::IgnorePieces none;
+    return deal_out(schedule, blocks, work.sums.num_blocks, limit, none);
+  });
+  schedule.may_cut = choice.may_cut;
+  ListWriter lists(plan.image.data(), header, shape.tile.classes);
+  deal_out(schedule, blocks, work.sums.num_blocks, choice.limit, lists);
+
+  header.num_requests = static_cast<int>(batch.kv_lens.size());
+  header.num_lists = replicas.lists;
+  header.num_replicas = replicas.count;
+  header.replica_heads = replicas.heads;
+  lists.finish(header);
+  write_requests(batch, plan.image.data(), header.requests_offset);
+  std::memcpy(plan.image.data(), &header, sizeof header);
+
+  plan.num_items = header.num_items * replicas.count;
+  plan.num_split_tiles = header.num_groups * replicas.count;
+  plan.partial_rows = int64_t{header.replica_partial_rows} * replicas.count;
+  Result<WorkspaceLayout> needs = workspace_layout({header.bytes, plan.num_split_tiles, plan.partial_rows}, shape);
+  LATHE_TRY(needs);
+  if (layout != nullptr) LATHE_TRY(check_fits(*needs, *layout));
+  plan.workspace = layout != nullptr ? *layout : *needs;
+  plan.image_bytes = static_cast<size_t>(header.bytes);
+  return {};
+}
+
+Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& batch) {
   AttentionPlan plan;
-  plan.image = write_plan_image(make_requests(batch), lists.indptr, lists.items, places.groups);
-  plan.workspace = *workspace;
-  plan.num_items = static_cast<int32_t>(lists.items.size());
-  plan.num_groups = static_cast<int32_t>(places.groups.size());
-  plan.partial_rows = places.rows;
-  plan.item_cost = std::move(lists.cost);
-  plan.cta_load = std::move(schedule->balance.load);
-  for (int64_t load : plan.cta_load) plan.total_load += load;
+  LATHE_TRY(plan_attention(shape, batch, nullptr, plan));
   return plan;
+}
+
+int64_t item_cost(const PlanShape& shape, const abi::AttentionWorkItem& item) {
+  const abi::AttentionRowShape rows = row_shape(shape, 1);
+  const int64_t keys = int64_t{item.kv_end} - item.kv_begin;
+  return item.num_heads *
+         (rows.item + (item.partial_row >= 0 ? shape.costs.partial : 0) + keys * rows.key_cost[static_cast<int>(item.tile_class)]);
+}
+
+PlanLoad load_of(const PlanShape& shape, const AttentionPlan& plan) {
+  PlanLoad load;
+  load.cta.assign(static_cast<size_t>(shape.num_ctas), 0);
+  for_each_item(view_plan(plan.bytes()),
+                [&](int cta, const abi::AttentionWorkItem& item) { load.cta[static_cast<size_t>(cta)] += item_cost(shape, item); });
+  for (int64_t cta : load.cta) {
+    load.total += cta;
+    load.longest = std::max(load.longest, cta);
+  }
+  return load;
 }
 
 }  // namespace lathe

@@ -1,5 +1,4 @@
-// The planner of attention: from lengths to work lists. A pure function of integers; no CUDA header, no allocation besides its
-// result.
+// The planner of attention: from lengths to work lists. A pure function of integers; no CUDA header.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "lathe/abi/attention.h"
+#include "lathe/abi/attention_schedule.h"
 #include "lathe/base/bytes.h"
 #include "lathe/base/status.h"
+#include "lathe/plan/attention_cost.h"
 #include "lathe/plan/attention_tile.h"
 #include "lathe/spec/attention_spec.h"
 
@@ -20,6 +22,7 @@ struct PlanShape {
   AttentionTile tile;
   int32_t num_kv_heads = 0;
   int32_t num_ctas = 0;  // blocks of the persistent grid
+  AttentionCosts costs = {};
 };
 
 /// The batch at hand. All spans are host memory and only read during the call.
@@ -37,36 +40,59 @@ struct PlanBounds {
   int64_t max_kv_len = 0;     // of one request; only split_kv fixed(n) depends on it
 };
 
-/// Bytes of each part of the workspace, in this order, each aligned to 256.
+/// Bytes of each part of the workspace, in this order, each a multiple of 256.
 struct WorkspaceLayout {
   size_t plan = 0, counters = 0, partial_o = 0, partial_lse = 0;
   size_t total() const { return plan + counters + partial_o + partial_lse; }
+  bool operator==(const WorkspaceLayout&) const = default;
 };
 
+/// A plan, and the memory it was made in: planning the next batch into the same object allocates only when that batch needs more
+/// room than any before.
 struct AttentionPlan {
-  Bytes image;                // AttentionPlanHeader and its lists, ready to be copied to device memory
-  WorkspaceLayout workspace;  // exactly what this plan uses
-  int32_t num_items = 0, num_groups = 0;
+  Bytes image;                  // the first image_bytes are AttentionPlanHeader and its lists, ready to be copied to device memory
+  size_t image_bytes = 0;       // 0 until a batch was planned
+  WorkspaceLayout workspace;    // what this plan uses or, when it was given, the layout it was made for
+  int32_t num_items = 0;        // work items, all replicas
+  int32_t num_split_tiles = 0;  // output tiles that were cut, all replicas
   int64_t partial_rows = 0;
-  std::vector<int64_t> cta_load;   // cost units (attention_cost.h) per block, for pictures and tests
-  std::vector<int64_t> item_cost;  // of each item, in the order of the image
-  int64_t total_load = 0;
+  std::vector<abi::AttentionRowBlock> row_blocks;
+
+  BytesView bytes() const { return BytesView(image).first(image_bytes); }
 };
 
 /// Work lists of `batch`: every (packed row, visible key) of every request and head covered exactly once; a row with no visible key
 /// is covered by an item with an empty range. Per request the tile class depends on its own lengths alone. Splits follow
-/// spec.split_kv: `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it shortens the longest block. Under
-/// batch_invariant, automatic means off. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1, naming
-/// request and value. `shape.spec` has passed validate() and `shape.tile` is what resolve_tile made of it. Thread-safe; the result
-/// depends on the arguments alone.
+/// spec.split_kv: `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it shortens the longest block, so that at
+/// most two parts come on one block. Under batch_invariant, automatic means off.
+/// With `layout` the plan's lists and partial states must fit its parts (see workspace_bound); without it the plan gets a layout of
+/// its own size. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1 and more work than `layout` holds,
+/// naming request and value or what is needed; `plan` then holds no plan. `shape.spec` has passed validate() and `shape.tile` is
+/// what resolve_tile made of it. Thread-safe for different plans; the result depends on the arguments alone.
+Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const WorkspaceLayout* layout, AttentionPlan& plan);
+
+/// The same, into a new plan with a layout of its own.
 Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& batch);
 
 /// A workspace that serves every batch within `bounds` whatever its lengths. With automatic splitting the partial states take two
 /// tiles for each block of the grid, with fixed(n) what max_kv_len can make of every tile, else none.
 Result<WorkspaceLayout> workspace_bound(const PlanShape& shape, const PlanBounds& bounds);
 
+/// Cost of the plan's work, by the costs it was made with.
+struct PlanLoad {
+  std::vector<int64_t> cta;  // per block of the grid
+  int64_t total = 0, longest = 0;
+  double imbalance() const {
+    return total == 0 ? 1.0 : static_cast<double>(longest) * static_cast<double>(cta.size()) / static_cast<double>(total);
+  }
+};
+PlanLoad load_of(const PlanShape& shape, const AttentionPlan& plan);
+
+/// Cost of an item's work for all its heads.
+int64_t item_cost(const PlanShape& shape, const abi::AttentionWorkItem& item);
+
 /// The schedule as a picture in text: load per block as bars, splits, the longest block over the mean. No line is wider than
 /// `columns` (at least 40).
-std::string draw(const AttentionPlan& plan, int columns = 72);
+std::string draw(const PlanShape& shape, const AttentionPlan& plan, int columns = 72);
 
 }  // namespace lathe

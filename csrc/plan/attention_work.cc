@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 #include "lathe/plan/attention_image.h"
@@ -15,29 +16,10 @@ constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 // A kernel's indices run past the end of a request by up to a few tiles before they are masked; this much room keeps them in 32
 // bits.
 constexpr int64_t kMaxLength = kInt32Max - 4096;
-// Loads are sums of costs; what splitting adds to this stays far below the other half of the range.
-constexpr int64_t kMaxCost = std::numeric_limits<int64_t>::max() / 2;
-
-struct KeyRange {
-  int64_t begin = 0, end = 0;
-};
-
-// Keys that any of the queries [first, last] of a request sees. With a rising query both ends of its range rise, so the first query
-// gives the lower end and the last one the upper.
-KeyRange visible_keys(const AttentionSpec& spec, int64_t window, int64_t qo_len, int64_t kv_len, int64_t first, int64_t last) {
-  int64_t shift = kv_len - qo_len;  // position of query 0
-  KeyRange range{0, kv_len};
-  if (spec.causal()) range.end = std::min(range.end, last + shift + 1);
-  if (spec.windowed()) range.begin = std::max(range.begin, first + shift - window + 1);
-  if (range.begin >= range.end) return {};
-  // Whole pages and fragments; the mask hides what lies before. Never past a fixed cut, which would make a part of hidden keys
-  // alone.
-  int64_t aligned = range.begin / 16 * 16;
-  if (spec.split_kv.mode == SplitMode::fixed)
-    aligned = std::max(aligned, range.begin / spec.split_kv.tokens * spec.split_kv.tokens);
-  range.begin = aligned;
-  return range;
-}
+// Room for the sums of costs that the schedule works with, which stay within a few times this.
+constexpr int64_t kMaxCost = std::numeric_limits<int64_t>::max() / 16;
+constexpr int32_t kMaxCtas = 1 << 16;
+constexpr int32_t kMaxHeads = std::numeric_limits<int16_t>::max();  // an item counts its heads in 16 bits
 
 void check_request(const PlanShape& shape, const PlanBatch& batch, size_t b, Problems& problems) {
   int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
@@ -57,24 +39,34 @@ void check_request(const PlanShape& shape, const PlanBatch& batch, size_t b, Pro
                                                              entries, paged ? "pages" : "tokens", b));
 }
 
-}  // namespace
-
-int32_t class_of_rows(const AttentionTile& tile, int64_t rows) {
-  int32_t best = 0;
-  for (int32_t c = 1; c < static_cast<int32_t>(tile.classes.size()); ++c) {
-    if (ceil_div<int64_t>(rows, tile.classes[c].q) <= ceil_div<int64_t>(rows, tile.classes[best].q)) best = c;
-  }
-  return best;
+// True when check_batch would find a problem with request b; that names it.
+bool request_is_bad(const PlanShape& shape, const PlanBatch& batch, size_t b) {
+  const int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
+  const int64_t kv_len = batch.kv_lens[b], kv_begin = batch.kv_begin[b];
+  const bool paged = shape.spec.layout.kind == LayoutKind::paged;
+  // One page more than needed is harmless here: check_batch decides.
+  const int64_t entries = paged ? kv_len / shape.spec.layout.page_size + 1 : kv_len;
+  return qo_len < 0 || kv_len < 0 || kv_len > kMaxLength || kv_begin < 0 || kv_begin + entries > kInt32Max;
 }
+
+// Cost of the piece that cannot be cut further, and of the whole tile, under fixed cuts.
+void fixed_costs(const abi::AttentionScheduleShape& schedule, abi::AttentionRowBlock& block, int parts, int64_t& largest) {
+  block.tile_cost += (parts - 1) * schedule.item + parts * schedule.partial;
+  largest =
+      schedule.item + schedule.partial + std::min<int64_t>(block.kv_end - block.kv_begin, schedule.fixed_keys) * block.key_cost;
+}
+
+}  // namespace
 
 Status check_shape(const PlanShape& shape) {
   Problems problems;
   if (shape.num_kv_heads < 1) problems.add("num_kv_heads", fmt::format("is {}; must be at least 1", shape.num_kv_heads));
-  if (shape.num_ctas < 1) problems.add("num_ctas", fmt::format("is {}; must be at least 1", shape.num_ctas));
+  if (shape.num_ctas < 1 || shape.num_ctas > kMaxCtas)
+    problems.add("num_ctas", fmt::format("is {}; must be 1..{}", shape.num_ctas, kMaxCtas));
   if (shape.tile.classes.empty()) problems.add("tile.classes", "is empty; the tile must come from resolve_tile");
-  if (shape.num_kv_heads >= 1 && int64_t{shape.num_kv_heads} * shape.spec.group_size > kInt32Max)
+  if (shape.num_kv_heads >= 1 && int64_t{shape.num_kv_heads} * shape.spec.group_size > kMaxHeads)
     problems.add("num_kv_heads * group_size",
-                 fmt::format("is {}; must not pass 2^31 - 1", int64_t{shape.num_kv_heads} * shape.spec.group_size));
+                 fmt::format("is {}; must not pass {}", int64_t{shape.num_kv_heads} * shape.spec.group_size, kMaxHeads));
   return problems.status();
 }
 
@@ -98,41 +90,96 @@ Status check_batch(const PlanShape& shape, const PlanBatch& batch) {
   return problems.status();
 }
 
-Result<std::vector<RowBlock>> row_blocks(const PlanShape& shape, const PlanBatch& batch) {
-  const AttentionCosts costs;
-  const int64_t group = rows_per_token(shape);
-  const int64_t heads = num_item_heads(shape);
-  std::vector<int32_t> class_of(batch.kv_lens.size());
-  int64_t count = 0;
-  for (size_t b = 0; b < class_of.size(); ++b) {
-    int64_t rows = (int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b]) * group;
-    class_of[b] = rows == 0 ? 0 : class_of_rows(shape.tile, rows);
-    count += ceil_div<int64_t>(rows, shape.tile.classes[class_of[b]].q);
-  }
-  if (count > kMaxPlanItems / heads)
-    return invalid_argument("qo_indptr",
-                            fmt::format("{} row blocks x {} heads pass the {} work items of a plan", count, heads, kMaxPlanItems));
+Replicas replicas_of(const PlanShape& shape) {
+  const int32_t heads = static_cast<int32_t>(num_item_heads(shape));
+  const int32_t count = std::gcd(heads, shape.num_ctas);
+  return {count, heads / count, shape.num_ctas / count};
+}
 
-  std::vector<RowBlock> blocks;
-  blocks.reserve(count);
-  int64_t cost = 0;
-  for (size_t b = 0; b < class_of.size(); ++b) {
-    const TileClass& tile = shape.tile.classes[class_of[b]];
+abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas) {
+  abi::AttentionScheduleShape schedule{};
+  schedule.num_lists = replicas.lists;
+  schedule.num_heads = replicas.heads;
+  schedule.may_cut = cuts_freely(shape.spec) ? 1 : 0;
+  schedule.fixed_keys = shape.spec.split_kv.mode == SplitMode::fixed ? shape.spec.split_kv.tokens : 0;
+  schedule.item = shape.costs.item;
+  schedule.partial = shape.costs.partial;
+  return schedule;
+}
+
+abi::AttentionRowShape row_shape(const PlanShape& shape, int32_t window) {
+  abi::AttentionRowShape rows{};
+  rows.rows_per_token = rows_per_token(shape);
+  rows.causal = shape.spec.causal() ? 1 : 0;
+  rows.windowed = shape.spec.windowed() ? 1 : 0;
+  rows.window = window;
+  rows.fixed_keys = shape.spec.split_kv.mode == SplitMode::fixed ? shape.spec.split_kv.tokens : 0;
+  rows.num_classes = static_cast<int>(shape.tile.classes.size());
+  rows.item = shape.costs.item;
+  const int64_t dims = int64_t{shape.spec.head_dim_qk} + shape.spec.head_dim_vo;
+  constexpr int64_t kElementBytes = 2;
+  for (int c = 0; c < rows.num_classes; ++c) {
+    const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];
+    rows.rows[c] = tile.q;
+    // A tall tile is bound by its products, which come in whole kv tiles; a short one by the keys' bytes.
+    rows.keys_per_cut[c] = tile.q > 16 ? tile.kv : 16;
+    rows.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
+  }
+  return rows;
+}
+
+Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
+                  std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
+  const abi::AttentionRowShape rows = row_shape(shape, batch.window);
+  const int64_t max_blocks = kMaxPlanItems / schedule.num_heads;
+  const auto too_many = [&](size_t b) {
+    return invalid_argument("batch", fmt::format("makes more than the {} work items of a plan, at request {}", kMaxPlanItems, b));
+  };
+  blocks.clear();
+  work = {};
+  for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
+    if (request_is_bad(shape, batch, b)) LATHE_TRY(check_batch(shape, batch));
     const int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
-    for (int64_t row = 0; row < qo_len * group; row += tile.q) {
-      int64_t last_row = std::min(row + tile.q, qo_len * group) - 1;
-      KeyRange keys = visible_keys(shape.spec, batch.window, qo_len, batch.kv_lens[b], row / group, last_row / group);
-      blocks.push_back({static_cast<int32_t>(b), class_of[b], static_cast<int32_t>(row), static_cast<int32_t>(keys.begin),
-                        static_cast<int32_t>(keys.end), key_cost(costs, shape.spec, tile)});
-      std::optional<int64_t> each = checked_mul(whole_cost(costs, blocks.back()), heads);
-      std::optional<int64_t> sum = each ? checked_add(cost, *each) : std::nullopt;
-      if (!sum || *sum > kMaxCost)
+    const int64_t num_rows = qo_len * rows.rows_per_token;
+    if (num_rows == 0) continue;
+    if (num_rows > kMaxLength) LATHE_TRY(check_batch(shape, batch));
+    const int tile_class = abi::tile_class_of(rows, static_cast<int>(num_rows));
+    const int tile_rows = rows.rows[tile_class];
+    if (static_cast<int64_t>(blocks.size()) + num_rows / tile_rows >= max_blocks) return too_many(b);
+    for (int64_t row = 0; row < num_rows; row += tile_rows) {
+      blocks.push_back(
+          abi::row_block(rows, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class, static_cast<int>(row)));
+      abi::AttentionRowBlock& block = blocks.back();
+      const int parts = abi::fixed_parts(block, schedule.fixed_keys);
+      int64_t largest = block.tile_cost;
+      if (parts > 1) {
+        fixed_costs(schedule, block, parts, largest);
+        work.items += int64_t{parts - 1} * schedule.num_heads + schedule.num_heads - 1;
+        work.groups += schedule.num_heads;
+        work.partial_rows += int64_t{parts} * schedule.num_heads * tile_rows;
+        if (work.items > kMaxPlanItems) return too_many(b);
+      }
+      const std::optional<int64_t> each = checked_mul<int64_t>(block.tile_cost, schedule.num_heads);
+      if (!each || *each > kMaxCost - work.sums.total)
         return invalid_argument("kv_lens",
                                 fmt::format("rows x keys of the batch pass what one plan can balance, at request {}", b));
-      cost = *sum;
+      work.sums.total += *each;
+      work.sums.largest = std::max<long long>(work.sums.largest, largest);
+      work.sums.cut_step = std::max<long long>(work.sums.cut_step, block.key_cost * block.keys_per_cut);
     }
   }
-  return blocks;
+  const int64_t tokens = batch.qo_indptr.back();
+  if (tokens * shape.num_kv_heads * shape.spec.group_size > kMaxLength) LATHE_TRY(check_batch(shape, batch));
+  if (work.sums.largest > kMaxCost / schedule.num_lists)
+    return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
+  work.sums.num_blocks = static_cast<int>(blocks.size());
+  // Every boundary between two lists can break a run of heads, and cut a tile in two.
+  work.items += static_cast<int64_t>(blocks.size()) + 3 * int64_t{schedule.num_lists};
+  if (schedule.may_cut != 0) {
+    work.groups = schedule.num_lists;
+    work.partial_rows = 2 * int64_t{schedule.num_lists} * rows.rows[0];
+  }
+  return {};
 }
 
 }  // namespace lathe

@@ -1,30 +1,13 @@
-// From a batch to the output tiles it consists of: the planner's first step. Internal to csrc/plan.
+// From a batch to the row blocks it consists of: the planner's first step. Internal to csrc/plan.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "lathe/base/status.h"
-#include "lathe/plan/attention_cost.h"
 #include "lathe/plan/attention_plan.h"
 
 namespace lathe {
-
-/// A tile of packed rows of one request, and the keys that any of its rows can see. It stands for one output tile per head.
-struct RowBlock {
-  int32_t request = 0;
-  int32_t tile_class = 0;
-  int32_t row_begin = 0;
-  int32_t kv_begin = 0, kv_end = 0;  // both 0 when no row sees a key
-  int64_t key_cost = 0;              // of one key
-
-  int64_t keys() const { return int64_t{kv_end} - kv_begin; }
-};
-
-/// Cost of the block for one head when it is not split.
-inline int64_t whole_cost(const AttentionCosts& costs, const RowBlock& block) {
-  return costs.item + block.keys() * block.key_cost;
-}
 
 /// Heads that items iterate over: kv heads when packed, else qo heads.
 inline int64_t num_item_heads(const PlanShape& shape) {
@@ -35,17 +18,42 @@ inline int32_t rows_per_token(const PlanShape& shape) {
   return shape.tile.packed ? shape.spec.group_size : 1;
 }
 
-/// The class of a request with `rows` packed rows (> 0): the fewest row blocks, because each reads the keys again; among equals the
-/// shortest, because it wastes the fewest rows.
-int32_t class_of_rows(const AttentionTile& tile, int64_t rows);
+/// True when the schedule may cut tiles wherever that shortens the longest block.
+inline bool cuts_freely(const AttentionSpec& spec) {
+  return spec.split_kv.mode == SplitMode::automatic && spec.determinism != Determinism::batch_invariant;
+}
 
 /// The shape's own problems (no heads, no blocks, no classes); OK when it can be planned for.
 Status check_shape(const PlanShape& shape);
 /// Every problem of `batch` for a shape that is valid.
 Status check_batch(const PlanShape& shape, const PlanBatch& batch);
 
-/// The row blocks of a checked batch, by request and row. Refuses more of them (times heads) than a plan can list, and more work
-/// than 64-bit costs can hold.
-Result<std::vector<RowBlock>> row_blocks(const PlanShape& shape, const PlanBatch& batch);
+/// How the heads and blocks fall into replicas that are scheduled alike: as many as divide both.
+struct Replicas {
+  int32_t count = 1;
+  int32_t heads = 0;  // of one replica
+  int32_t lists = 0;  // of one replica
+};
+Replicas replicas_of(const PlanShape& shape);
+
+abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas);
+abi::AttentionRowShape row_shape(const PlanShape& shape, int32_t window);
+
+/// The row blocks of a checked batch, by request and row, and their sums. `items` gets the most items that their schedule can
+/// list, `groups` and `partial_rows` the most split tiles and rows of partial states, each of one replica. Refuses more than a plan
+/// can list, and more work than 64-bit costs can hold.
+struct RowWork {
+  abi::AttentionScheduleWork sums{};
+  int64_t items = 0, groups = 0, partial_rows = 0;
+};
+Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
+                  std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
+
+/// What a plan needs of a workspace.
+struct WorkspaceNeeds {
+  int64_t plan_bytes = 0, groups = 0, partial_rows = 0;  // all replicas
+};
+/// The layout that holds these; refused when the partial rows pass 2^31 - 1.
+Result<WorkspaceLayout> workspace_layout(const WorkspaceNeeds& needs, const PlanShape& shape);
 
 }  // namespace lathe

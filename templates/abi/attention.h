@@ -12,18 +12,20 @@ struct AttentionRequest {
   int kv_begin;  // ragged: its first row in k and v; paged: its first entry in kv_indices (the flat csr indices or block table)
 };
 
-// One unit of work of a thread block: a tile of packed query rows of one head against a range of keys.
+// One unit of work of a thread block: a tile of packed query rows against a range of keys, for a run of heads one after another.
 // Packed row r of a request is query r / G of head `head * G + r % G` (G = group_size when packed, else 1).
+// Heads, partial rows and merge groups count from those of the block's replica, see AttentionPlanHeader.
 struct AttentionWorkItem {
   int request;
-  int head;       // kv head when packed, else qo head
+  int head;       // the first: kv head when packed, else qo head
   int row_begin;  // first packed row of the tile
   int kv_begin;   // keys [kv_begin, kv_end) of the request; empty when no key is visible
   int kv_end;
   int partial_row;  // first row of this item's partial state, or -1: the item writes the result itself
   int merge_group;  // index of its merge group, or -1
-  short tile_class;
-  short level;  // 0 until shared prefixes exist
+  short num_heads;  // 1 when the item has a partial state
+  signed char tile_class;
+  signed char level;  // 0 until shared prefixes exist
 };
 
 // The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile
@@ -34,15 +36,23 @@ struct AttentionMergeGroup {
 };
 
 // Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
+//
+// The heads fall into replicas, equal parts that are scheduled alike: there is one set of lists for all of them. Block c runs list
+// c % num_lists for replica c / num_lists, whose heads, partial rows and merge groups begin at that many times the header's
+// heads, partial_rows and groups; blocks past the last replica have nothing to do.
 struct AttentionPlanHeader {
   int num_requests;
   int num_items;
-  int num_groups;
-  int num_ctas;            // blocks that have work lists
-  int requests_offset;     // AttentionRequest[num_requests]
-  int item_indptr_offset;  // int[num_ctas + 1]: items of block c are [item_indptr[c], item_indptr[c + 1])
-  int items_offset;        // AttentionWorkItem[num_items]
-  int groups_offset;       // AttentionMergeGroup[num_groups]
+  int num_groups;  // of one replica
+  int num_lists;
+  int num_replicas;
+  int replica_heads;         // heads of one replica
+  int replica_partial_rows;  // distance between two replicas' first partial rows
+  int requests_offset;       // AttentionRequest[num_requests]
+  int item_indptr_offset;    // int[num_lists + 1]: items of list l are [item_indptr[l], item_indptr[l + 1])
+  int groups_offset;         // AttentionMergeGroup[num_groups]
+  int items_offset;          // AttentionWorkItem[num_items]
+  int bytes;                 // of the whole plan
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
@@ -56,7 +66,7 @@ struct alignas(64) AttentionParams {
   const void* plan;          // AttentionPlanHeader
   float* partial_o;          // [partial rows, head_dim_vo], normalised
   float* partial_lse;        // [partial rows], base 2
-  unsigned* merge_counters;  // [groups], zero before the launch and after it
+  unsigned* merge_counters;  // [replicas * groups], zero before the launch and after it
   long long q_stride_token, q_stride_head;
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused

@@ -13,18 +13,20 @@ struct AttentionRequest {
   int kv_begin;  // ragged: its first row in k and v; paged: its first entry in kv_indices (the flat csr indices or block table)
 };
 
-// One unit of work of a thread block: a tile of packed query rows of one head against a range of keys.
+// One unit of work of a thread block: a tile of packed query rows against a range of keys, for a run of heads one after another.
 // Packed row r of a request is query r / G of head `head * G + r % G` (G = group_size when packed, else 1).
+// Heads, partial rows and merge groups count from those of the block's replica, see AttentionPlanHeader.
 struct AttentionWorkItem {
   int request;
-  int head;       // kv head when packed, else qo head
+  int head;       // the first: kv head when packed, else qo head
   int row_begin;  // first packed row of the tile
   int kv_begin;   // keys [kv_begin, kv_end) of the request; empty when no key is visible
   int kv_end;
   int partial_row;  // first row of this item's partial state, or -1: the item writes the result itself
   int merge_group;  // index of its merge group, or -1
-  short tile_class;
-  short level;  // 0 until shared prefixes exist
+  short num_heads;  // 1 when the item has a partial state
+  signed char tile_class;
+  signed char level;  // 0 until shared prefixes exist
 };
 
 // The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile
@@ -35,15 +37,23 @@ struct AttentionMergeGroup {
 };
 
 // Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
+//
+// The heads fall into replicas, equal parts that are scheduled alike: there is one set of lists for all of them. Block c runs list
+// c % num_lists for replica c / num_lists, whose heads, partial rows and merge groups begin at that many times the header's
+// heads, partial_rows and groups; blocks past the last replica have nothing to do.
 struct AttentionPlanHeader {
   int num_requests;
   int num_items;
-  int num_groups;
-  int num_ctas;            // blocks that have work lists
-  int requests_offset;     // AttentionRequest[num_requests]
-  int item_indptr_offset;  // int[num_ctas + 1]: items of block c are [item_indptr[c], item_indptr[c + 1])
-  int items_offset;        // AttentionWorkItem[num_items]
-  int groups_offset;       // AttentionMergeGroup[num_groups]
+  int num_groups;  // of one replica
+  int num_lists;
+  int num_replicas;
+  int replica_heads;         // heads of one replica
+  int replica_partial_rows;  // distance between two replicas' first partial rows
+  int requests_offset;       // AttentionRequest[num_requests]
+  int item_indptr_offset;    // int[num_lists + 1]: items of list l are [item_indptr[l], item_indptr[l + 1])
+  int groups_offset;         // AttentionMergeGroup[num_groups]
+  int items_offset;          // AttentionWorkItem[num_items]
+  int bytes;                 // of the whole plan
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
@@ -57,7 +67,7 @@ struct alignas(64) AttentionParams {
   const void* plan;          // AttentionPlanHeader
   float* partial_o;          // [partial rows, head_dim_vo], normalised
   float* partial_lse;        // [partial rows], base 2
-  unsigned* merge_counters;  // [groups], zero before the launch and after it
+  unsigned* merge_counters;  // [replicas * groups], zero before the launch and after it
   long long q_stride_token, q_stride_head;
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused
@@ -880,24 +890,31 @@ using config::Element;
 using dev::i64;
 using dev::u32;
 
-// The plan in device memory, written by the planner (csrc/plan) before the launch. Its header is read anew for every list: it stays
-// in the cache, and would otherwise take registers from the main loop.
+// The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
+// is read anew for every list: it stays in the cache, and would otherwise take registers from the main loop.
 struct Plan {
   const void* base;
+  int replica;
 
   LATHE_DEVICE abi::AttentionPlanHeader header() const { return dev::GlobalList<abi::AttentionPlanHeader>{base}.load(0); }
-  LATHE_DEVICE int item_begin(int cta) const { return indptr().load(cta); }
-  LATHE_DEVICE int item_end(int cta) const { return indptr().load(cta + 1); }
+  LATHE_DEVICE int item_begin(int list) const { return indptr().load(list); }
+  LATHE_DEVICE int item_end(int list) const { return indptr().load(list + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
-    return dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, header().items_offset)}.load(i);
+    const abi::AttentionPlanHeader h = header();
+    abi::AttentionWorkItem item = dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, h.items_offset)}.load(i);
+    item.head += replica * h.replica_heads;
+    if (item.partial_row >= 0) item.partial_row += replica * h.replica_partial_rows;
+    return item;
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const {
     return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header().requests_offset)}.load(i);
   }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const dev::GlobalList<int> words{dev::at(base, header().groups_offset)};
-    return abi::AttentionMergeGroup{words.load(2 * i), words.load(2 * i + 1)};
+    const abi::AttentionPlanHeader h = header();
+    const dev::GlobalList<int> words{dev::at(base, h.groups_offset)};
+    return abi::AttentionMergeGroup{words.load(2 * i) + replica * h.replica_partial_rows, words.load(2 * i + 1)};
   }
+  LATHE_DEVICE int counter_index(int group) const { return replica * header().num_groups + group; }
 
  private:
   LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header().item_indptr_offset)}; }
@@ -1112,7 +1129,7 @@ template <int ROWS>
 LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, const Problem& problem) {
   const Control control;
   const abi::AttentionMergeGroup group = plan.group(problem.item.merge_group);
-  const dev::Counter counter{params.merge_counters, problem.item.merge_group};
+  const dev::Counter counter{params.merge_counters, plan.counter_index(problem.item.merge_group)};
   dev::block_barrier();
   if (dev::thread_index() == 0) dev::shared_store_u32(control.ticket, counter.add_acq_rel(1));
   dev::block_barrier();
@@ -1401,24 +1418,28 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
 #line 37 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const attention::Plan plan{params.plan};
   const int cta = static_cast<int>(dev::block_index());
-  if (cta >= plan.header().num_ctas) return;
-  for (int i = plan.item_begin(cta); i < plan.item_end(cta); ++i) {
-    const abi::AttentionWorkItem item = plan.item(i);
-    switch (item.tile_class) {
+  const abi::AttentionPlanHeader header = attention::Plan{params.plan, 0}.header();
+  const attention::Plan plan{params.plan, cta / header.num_lists};
+  if (plan.replica >= header.num_replicas) return;
+  const int list = cta % header.num_lists;
+  for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
+    abi::AttentionWorkItem item = plan.item(i);
+    for (const int end = item.head + item.num_heads; item.head < end; ++item.head) {
+      switch (item.tile_class) {
 
-      case 0:
-        attention::run_item<config::TileClass<0>>(params, plan, item);
-        break;
-#line 46 "templates/kernels/attention/kernel.cu"
-      case 1:
-        attention::run_item<config::TileClass<1>>(params, plan, item);
-        break;
+        case 0:
+          attention::run_item<config::TileClass<0>>(params, plan, item);
+          break;
+#line 49 "templates/kernels/attention/kernel.cu"
+        case 1:
+          attention::run_item<config::TileClass<1>>(params, plan, item);
+          break;
 
-      default:
-        dev::trap();
+        default:
+          dev::trap();
+      }
+      dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
-    dev::block_barrier();  // the next item reuses the tiles
   }
 }

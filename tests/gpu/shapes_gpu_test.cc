@@ -14,7 +14,7 @@ class GpuShapes : public GpuTest {
     Outcome outcome;
     EXPECT_EQ(prove(device, *attention, shape, mix(seed(), 1), repeat_command(), &outcome), "");
     EXPECT_GT(outcome.plan.plan.num_items, 0);
-    groups = outcome.plan.plan.num_groups;
+    groups = outcome.plan.plan.num_split_tiles;
   }
 
   static AttentionSpec paged(DType dtype, int32_t group_size) {

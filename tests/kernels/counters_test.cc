@@ -6,17 +6,19 @@
 #include <ostream>
 
 #include "lathe/abi/attention.h"
+#include "lathe/plan/attention_image.h"
 #include "lathe/proof/harness.h"
 #include "lathe/testing/seed.h"
 
 namespace lathe::testing {
 namespace {
 
+// The items of all blocks, one for each head.
 std::vector<abi::AttentionWorkItem> items_of(const AttentionPlan& plan) {
-  abi::AttentionPlanHeader header;
-  std::memcpy(&header, plan.image.data(), sizeof header);
-  std::vector<abi::AttentionWorkItem> items(static_cast<size_t>(header.num_items));
-  if (!items.empty()) std::memcpy(items.data(), plan.image.data() + header.items_offset, items.size() * sizeof items[0]);
+  std::vector<abi::AttentionWorkItem> items;
+  for_each_item(view_plan(plan.bytes()), [&](int, const abi::AttentionWorkItem& item) {
+    for (int head = 0; head < item.num_heads; ++head) items.push_back(item);
+  });
   return items;
 }
 

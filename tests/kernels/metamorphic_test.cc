@@ -88,7 +88,7 @@ TEST_F(Metamorphic, OrderOfThreadsAndBlocks) {
   spec.split_kv = {SplitMode::fixed, 64};
   const Batch batch = draw(spec, kShape);
   const Outcome first = outcome(spec, batch, {}, 1);
-  EXPECT_GT(first.plan.plan.num_groups, 0);
+  EXPECT_GT(first.plan.plan.num_split_tiles, 0);
   for (uint64_t order = 2; order < 6; ++order) expect_same_bits(first, outcome(spec, batch, {}, order), "another order of threads");
 }
 
@@ -137,7 +137,7 @@ TEST_F(Metamorphic, SplitsAgreeWithinRounding) {
   for (int32_t tokens : {16, 48, 64, 128, 1024}) {
     spec.split_kv = {SplitMode::fixed, tokens};
     const Outcome parts = outcome(spec, batch);
-    EXPECT_EQ(parts.plan.plan.num_groups > 0, tokens < 300);
+    EXPECT_EQ(parts.plan.plan.num_split_tiles > 0, tokens < 300);
     // No request is cut: the sums are the same ones.
     if (tokens == 1024) expect_same_bits(whole, parts, "splits longer than every request");
     expect_close(spec, whole, parts, "split keys");

@@ -19,7 +19,7 @@ uint64_t shard_seed(int shard) {
 // The schedule that the executor's device would be given, made without compiling.
 Result<AttentionPlan> plan_of(const AttentionSpec& spec, const AttentionTile& tile, const BatchShape& shape) {
   const std::vector<int32_t> qo_indptr = indptr(shape.qo_lens), kv_begin(shape.batch(), 0);
-  return plan_attention({spec, tile, shape.num_kv_heads, SimtOptions{}.num_sms},
+  return plan_attention({spec, tile, shape.num_kv_heads, SimtOptions{}.num_sms, {}},
                         {qo_indptr, shape.kv_lens, kv_begin, shape.window});
 }
 
@@ -31,7 +31,7 @@ std::vector<BatchShape> batches_of(const AttentionSpec& spec, const AttentionTil
     const bool want_split = rng() % 12 != 0;
     BatchShape shape = draw_batch(spec, tile, want_split, rng);
     for (int attempt = 0; attempt < 6 && want_split; ++attempt) {
-      if (const Result<AttentionPlan> plan = plan_of(spec, tile, shape); !plan.ok() || plan->num_groups > 0) break;
+      if (const Result<AttentionPlan> plan = plan_of(spec, tile, shape); !plan.ok() || plan->num_split_tiles > 0) break;
       shape = draw_batch(spec, tile, want_split, rng);
     }
     out.push_back(std::move(shape));
@@ -53,7 +53,7 @@ TEST_P(Kernels, Oracle) {
       Outcome outcome;
       EXPECT_EQ(prove(device, *attention, batches[n], mix(shard_seed(GetParam()), 1000 * i + n), repeat_command(), &outcome), "")
           << "spec " << i << ", batch " << n;
-      coverage.add(specs[i], attention->tile(), batches[n], outcome.plan.plan.num_groups);
+      coverage.add(specs[i], attention->tile(), batches[n], outcome.plan.plan.num_split_tiles);
     }
   }
   std::printf("%s", coverage.table().c_str());
@@ -76,7 +76,7 @@ TEST(KernelCases, Coverage) {
       for (const BatchShape& shape : batches_of(specs[i], *tile, shard, i)) {
         Result<AttentionPlan> plan = plan_of(specs[i], *tile, shape);
         ASSERT_TRUE(plan.ok()) << plan.status().to_string() << "\n" << to_json(specs[i]) << "\n" << to_string(shape);
-        coverage.add(specs[i], *tile, shape, plan->num_groups);
+        coverage.add(specs[i], *tile, shape, plan->num_split_tiles);
       }
     }
   }

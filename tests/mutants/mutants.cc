@@ -20,7 +20,7 @@ constexpr Mutant kMutants[] = {
     {"group_not_committed", KERNEL "run_item.cuh", "loader.copy_keys(k_tile(t), group_keys);\n    pipeline.commit();",
      "loader.copy_keys(k_tile(t), group_keys);"},
     {"queries_not_shared", KERNEL "run_item.cuh", "if (t == 0) dev::block_barrier();", ""},
-    {"tiles_reused_by_next_item", KERNEL "kernel.cu", "dev::block_barrier();  // the next item", "// the next item"},
+    {"tiles_reused_by_next_item", KERNEL "kernel.cu", "dev::block_barrier();  // the next tile", "// the next tile"},
     {"page_ids_one_tile_late", KERNEL "run_item.cuh", "loader.prefetch(t + kStages);", "loader.prefetch(t + kStages - 1);"},
 
     // Layouts of shared memory and fragments.
@@ -98,6 +98,16 @@ constexpr Mutant kMutants[] = {
      "if (dev::thread_index() == 0) counter.store_relaxed(0);  // for the next launch", ""},
     {"partial_state_in_wrong_row", KERNEL "epilogue.cuh", "const i64 at = static_cast<i64>(problem.item.partial_row) + row;",
      "const i64 at = static_cast<i64>(problem.item.partial_row) + row / 2;"},
+
+    // Lists, replicas and runs of heads.
+    {"replica_with_the_first_heads", KERNEL "problem.cuh", "item.head += replica * h.replica_heads;", ""},
+    {"replicas_share_partial_rows", KERNEL "problem.cuh",
+     "if (item.partial_row >= 0) item.partial_row += replica * h.replica_partial_rows;", ""},
+    {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "words.load(2 * i) + replica * h.replica_partial_rows",
+     "words.load(2 * i)"},
+    {"replicas_share_counters", KERNEL "problem.cuh", "return replica * header().num_groups + group;", "return group;"},
+    {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "const int end = item.head + item.num_heads;",
+     "const int end = item.head + (item.num_heads > 1 ? item.num_heads - 1 : 1);"},
 
     // The merge kernel.
     {"merge_reads_one_state", "kernels/merge/merge_rows.cuh", "state * params.state_stride_o + row_bytes",

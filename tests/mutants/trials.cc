@@ -42,7 +42,7 @@ Result<std::string> mixed(Engine& engine, uint64_t seed) {
   return attend(engine, seed, spec, {.num_kv_heads = 1, .qo_lens = {1, 40, 3}, .kv_lens = {700, 260, 90}});
 }
 
-// No paging, head dims that fill a panel only in part, three stages, heads not packed, soft-cap.
+// No paging, head dims that fill a panel only in part, three stages, heads not packed, several to an item, soft-cap.
 Result<std::string> ragged(Engine& engine, uint64_t seed) {
   AttentionSpec spec;
   spec.q_dtype = spec.o_dtype = spec.kfmt = spec.vfmt = DType::f16;
@@ -55,7 +55,7 @@ Result<std::string> ragged(Engine& engine, uint64_t seed) {
   spec.soft_cap = true;
   spec.lse = LseOut::log2;
   spec.tile = {.automatic = false, .warps = 4, .stages = 3, .classes = {{64, 32}, {16, 64}}};
-  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {5, 70, 1}, .kv_lens = {129, 201, 300}, .soft_cap = 3.0f});
+  return attend(engine, seed, spec, {.num_kv_heads = 3, .qo_lens = {5, 70, 1}, .kv_lens = {129, 201, 300}, .soft_cap = 3.0f});
 }
 
 // A window, odd pages, rows that see no key at all, warps that share both rows and keys.

@@ -32,7 +32,7 @@ TEST(Draw, NeverWiderThanAsked) {
     shape.spec.split_kv.mode = SplitMode::automatic;
     AttentionPlan plan = planned(shape, random_batch(rng, {}));
     for (int columns : {40, 72, 120}) {
-      std::istringstream text(draw(plan, columns));
+      std::istringstream text(draw(shape, plan, columns));
       for (std::string line; std::getline(text, line);) ASSERT_LE(width_of(line), static_cast<size_t>(columns)) << line;
     }
   }
@@ -42,7 +42,7 @@ TEST(Draw, ShowsLoadSplitsAndTheLongestBlock) {
   RandomBatch lengths;
   lengths.add(1, 60'000);
   for (int b = 0; b < 12; ++b) lengths.add(1, 900);
-  std::string text = draw(planned(llama_shape(), lengths));
+  std::string text = draw(llama_shape(), planned(llama_shape(), lengths));
   std::puts(text.c_str());
   EXPECT_THAT(text, HasSubstr("items on 132 blocks"));
   EXPECT_THAT(text, HasSubstr("x mean"));
@@ -53,7 +53,7 @@ TEST(Draw, ShowsLoadSplitsAndTheLongestBlock) {
 }
 
 TEST(Draw, EmptyPlan) {
-  EXPECT_THAT(draw(planned(llama_shape(), {})), HasSubstr("0 items on 132 blocks"));
+  EXPECT_THAT(draw(llama_shape(), planned(llama_shape(), {})), HasSubstr("0 items on 132 blocks"));
 }
 
 }  // namespace

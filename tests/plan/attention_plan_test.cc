@@ -42,8 +42,7 @@ TEST(AttentionPlan, EmptyBatch) {
   PlanShape shape = llama_shape();
   AttentionPlan plan = planned(shape, {});
   EXPECT_EQ(plan.num_items, 0);
-  EXPECT_EQ(plan.total_load, 0);
-  EXPECT_EQ(view_plan(plan.image).header.num_ctas, shape.num_ctas);
+  EXPECT_EQ(load_of(shape, plan).total, 0);
   EXPECT_EQ(plan.workspace.partial_o, 0u);
 }
 
@@ -51,7 +50,7 @@ TEST(AttentionPlan, RequestsWithoutQueriesHaveNoItem) {
   PlanShape shape = small_shape(Mask::causal);
   AttentionPlan plan = planned(shape, lengths({{0, 100}, {1, 100}, {0, 0}}));
   EXPECT_EQ(plan.num_items, 1);
-  EXPECT_EQ(view_plan(plan.image).items[0].request, 1);
+  EXPECT_EQ(view_plan(plan.bytes()).items[0].request, 1);
 }
 
 TEST(AttentionPlan, RowsWithoutKeysHaveAnEmptyItem) {
@@ -86,7 +85,10 @@ TEST(AttentionPlan, WindowTilesBeginAtTheirFirstRow) {
 
 TEST(AttentionPlan, ClassFollowsPackedRows) {
   PlanShape shape = small_shape(Mask::none, 4);
-  auto class_of = [&](int32_t qo_len) { return view_plan(planned(shape, lengths({{qo_len, 8}})).image).items[0].tile_class; };
+  auto class_of = [&](int32_t qo_len) {
+    const AttentionPlan plan = planned(shape, lengths({{qo_len, 8}}));
+    return static_cast<int>(view_plan(plan.bytes()).items[0].tile_class);
+  };
   EXPECT_EQ(class_of(1), 1);
   EXPECT_EQ(class_of(4), 1) << "16 rows fill the short class";
   EXPECT_EQ(class_of(5), 0) << "20 rows would read the keys twice";
@@ -98,9 +100,9 @@ TEST(AttentionPlan, ClassFollowsPackedRows) {
 
 TEST(AttentionPlan, UnpackedItemsIterateQueryHeads) {
   PlanShape shape = small_shape(Mask::none, 4);
-  EXPECT_EQ(planned(shape, lengths({{1, 50}})).num_items, 1);
+  EXPECT_EQ(num_tiles_and_parts(planned(shape, lengths({{1, 50}}))), 1);
   shape.tile.packed = false;
-  EXPECT_EQ(planned(shape, lengths({{1, 50}})).num_items, 4);
+  EXPECT_EQ(num_tiles_and_parts(planned(shape, lengths({{1, 50}}))), 4);
 }
 
 TEST(AttentionPlan, FixedSplitsAtAbsoluteMultiples) {
@@ -115,17 +117,29 @@ TEST(AttentionPlan, FixedSplitsAtAbsoluteMultiples) {
 TEST(AttentionPlan, AutomaticSplitSharesOneLongRequest) {
   PlanShape shape = llama_shape();
   AttentionPlan plan = planned(shape, lengths({{1, 100'000}}));
-  EXPECT_EQ(plan.num_groups, 8);
-  EXPECT_GE(plan.num_items, 8 * 16);
-  EXPECT_LE(plan.num_items, 2 * shape.num_ctas);
+  EXPECT_EQ(plan.num_split_tiles, 8);
+  EXPECT_GE(num_tiles_and_parts(plan), 8 * 16);
+  EXPECT_LE(num_tiles_and_parts(plan), 2 * shape.num_ctas);
   shape.spec.determinism = Determinism::batch_invariant;
-  EXPECT_EQ(planned(shape, lengths({{1, 100'000}})).num_groups, 0);
+  EXPECT_EQ(planned(shape, lengths({{1, 100'000}})).num_split_tiles, 0);
 }
 
-TEST(AttentionPlan, EqualRequestsAreCutAlike) {
+// Without cuts every tile is alone: none of them is worth the price of a merge.
+TEST(AttentionPlan, DoesNotCutWhatFitsOneBlockEach) {
+  EXPECT_EQ(planned(llama_shape(), lengths({{1, 60}, {1, 50}, {1, 70}})).num_split_tiles, 0);
+}
+
+TEST(AttentionPlan, PlansIntoTheSameMemory) {
   PlanShape shape = llama_shape();
-  AttentionPlan plan = planned(shape, lengths({{1, 30'000}, {1, 70'000}, {1, 30'000}}));
-  EXPECT_EQ(items_of_request(shape, plan, 0), items_of_request(shape, plan, 2));
+  OwnedBatch large(lengths({{1, 30'000}, {500, 7000}, {1, 30'000}})), small(lengths({{1, 300}}));
+  AttentionPlan plan;
+  ASSERT_TRUE(plan_attention(shape, large.view(), nullptr, plan).ok());
+  const std::byte* image = plan.image.data();
+  ASSERT_TRUE(plan_attention(shape, small.view(), nullptr, plan).ok());
+  EXPECT_EQ(plan.image.data(), image);
+  EXPECT_EQ(check_plan(shape, small.view(), plan), "");
+  const AttentionPlan fresh = planned(shape, small.lengths);
+  EXPECT_EQ(first_difference(plan.bytes(), fresh.bytes()), "");
 }
 
 TEST(AttentionPlan, LongRequestsAndManyRequests) {
@@ -145,7 +159,7 @@ TEST(AttentionPlan, WorkspaceHoldsExactlyWhatIsUsed) {
   EXPECT_EQ(plan.workspace.partial_o, size_t{8 * 16 * 128 * 4});
   EXPECT_EQ(plan.workspace.partial_lse, size_t{8 * 16 * 4});
   EXPECT_EQ(plan.workspace.counters, 256u);
-  EXPECT_EQ(plan.workspace.plan, round_up<size_t>(plan.image.size(), 256));
+  EXPECT_EQ(plan.workspace.plan, round_up<size_t>(plan.image_bytes, 256));
 }
 
 TEST(WorkspaceBound, IsTwoTilesForEachBlockWhateverTheLengths) {
@@ -158,6 +172,19 @@ TEST(WorkspaceBound, IsTwoTilesForEachBlockWhateverTheLengths) {
   EXPECT_EQ(workspace_bound(shape, {256, 4096, 0})->partial_o, 0u);
 }
 
+TEST(WorkspaceBound, RefusesABatchThatIsLarger) {
+  PlanShape shape = llama_shape();
+  Result<WorkspaceLayout> bound = workspace_bound(shape, {4, 64, 0});
+  ASSERT_TRUE(bound.ok());
+  OwnedBatch fits(lengths({{1, 30'000}, {50, 7000}, {1, 3}, {12, 13}})), large(lengths({{2000, 9000}}));
+  AttentionPlan plan;
+  ASSERT_TRUE(plan_attention(shape, fits.view(), &*bound, plan).ok());
+  EXPECT_EQ(plan.workspace, *bound);
+  Status refused = plan_attention(shape, large.view(), &*bound, plan);
+  EXPECT_THAT(refused.to_string(), HasSubstr("workspace.plan: of this batch needs"));
+  EXPECT_EQ(plan.image_bytes, 0u);
+}
+
 TEST(WorkspaceBound, HoldsAMergeGroupForEachTileCutInTwo) {
   PlanShape shape = llama_shape();
   shape.num_kv_heads = 1;
@@ -165,7 +192,7 @@ TEST(WorkspaceBound, HoldsAMergeGroupForEachTileCutInTwo) {
   RandomBatch batch;
   for (int32_t b = 0; b < 300; ++b) batch.add(1, 20'000);
   AttentionPlan plan = planned(shape, batch);
-  ASSERT_EQ(plan.num_groups, 300);
+  ASSERT_GE(plan.num_split_tiles, 200);
   EXPECT_GE(workspace_bound(shape, {300, 300, 0})->counters, plan.workspace.counters);
 }
 
@@ -228,11 +255,12 @@ TEST(AttentionPlanInput, MoreItemsThanAPlanLists) {
   shape.num_kv_heads = 1;
   std::vector<int32_t> indptr{0, 2'000'000'000}, kv_lens{1}, kv_begin{0};
   EXPECT_THAT(refusal(shape, {indptr, kv_lens, kv_begin, 0}),
-              HasSubstr("125000000 row blocks x 1 heads pass the 33554432 work items"));
+              HasSubstr("makes more than the 33554432 work items of a plan, at request 0"));
   indptr = {0, 1};
   kv_lens = {100'000'000};
   shape.spec.split_kv = {SplitMode::fixed, 1};
-  EXPECT_THAT(refusal(shape, {indptr, kv_lens, kv_begin, 0}), HasSubstr("split_kv: makes more than the 33554432 work items"));
+  EXPECT_THAT(refusal(shape, {indptr, kv_lens, kv_begin, 0}),
+              HasSubstr("makes more than the 33554432 work items of a plan, at request 0"));
 }
 
 TEST(AttentionPlanInput, MoreWorkThanCostsHold) {
@@ -248,8 +276,7 @@ TEST(AttentionPlanInput, MorePartialRowsThanIndicesReach) {
   shape.spec.split_kv = {SplitMode::fixed, 16};
   shape.tile.classes = {{128, 64}};
   std::vector<int32_t> indptr{0, 1}, kv_lens{60'000'000}, kv_begin{0};
-  EXPECT_THAT(refusal(shape, {indptr, kv_lens, kv_begin, 0}),
-              HasSubstr("split_kv: makes more than 2^31 - 1 rows of partial states"));
+  EXPECT_THAT(refusal(shape, {indptr, kv_lens, kv_begin, 0}), HasSubstr("rows of partial states; at most 2^31 - 1"));
 }
 
 TEST(AttentionPlanInput, WindowWidth) {

@@ -50,16 +50,13 @@ void expect_even(const char* name, const RandomBatch& lengths) {
   shape.spec.split_kv.mode = SplitMode::off;
   Result<AttentionPlan> unsplit = plan_attention(shape, owned.view());
   ASSERT_TRUE(unsplit.ok());
-  auto longest = [](const AttentionPlan& p) {
-    return static_cast<double>(*std::max_element(p.cta_load.begin(), p.cta_load.end()));
-  };
-  double blocks = static_cast<double>(shape.num_ctas);
-  double mean = static_cast<double>(plan->total_load) / blocks, ideal = static_cast<double>(unsplit->total_load) / blocks;
-  std::printf("%-24s batch %4d: longest/mean %.3f, longest/ideal %.3f (without splitting %.2f), %d parts of %d tiles\n", name,
-              lengths.size(), longest(*plan) / mean, longest(*plan) / ideal, longest(*unsplit) / ideal,
-              plan->num_items - unsplit->num_items + plan->num_groups, plan->num_groups);
-  EXPECT_LE(longest(*plan) / mean, 1.25) << name;
-  EXPECT_LE(longest(*plan) / ideal, 1.25) << name;
+  const PlanLoad load = load_of(shape, *plan), whole = load_of(shape, *unsplit);
+  const double ideal = static_cast<double>(whole.total) / static_cast<double>(shape.num_ctas);
+  const auto over_ideal = [&](const PlanLoad& l) { return static_cast<double>(l.longest) / ideal; };
+  std::printf("%-24s batch %4d: longest/mean %.3f, longest/ideal %.3f (without splitting %.2f), %d tiles split\n", name,
+              lengths.size(), load.imbalance(), over_ideal(load), over_ideal(whole), plan->num_split_tiles);
+  EXPECT_LE(load.imbalance(), 1.03) << name;
+  EXPECT_LE(over_ideal(load), 1.12) << name;
 }
 
 TEST(Imbalance, Zipf) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <tuple>
 
@@ -13,12 +14,31 @@ namespace {
 
 using Item = abi::AttentionWorkItem;
 
+// The items of all blocks, one for each head.
+std::vector<Item> tiles_of(const PlanView& view) {
+  std::vector<Item> items;
+  for_each_item(view, [&](int, Item item) {
+    const int end = item.head + item.num_heads;
+    item.num_heads = 1;
+    for (; item.head < end; ++item.head) items.push_back(item);
+  });
+  return items;
+}
+
+abi::AttentionMergeGroup group_of(const PlanView& view, const Item& item) {
+  const abi::AttentionPlanHeader& h = view.header;
+  abi::AttentionMergeGroup group = view.groups[static_cast<size_t>(item.merge_group % h.num_groups)];
+  group.first_row += item.merge_group / h.num_groups * h.replica_partial_rows;
+  return group;
+}
+
 struct Checker {
   const PlanShape& shape;
   const PlanBatch& batch;
   const AttentionPlan& plan;
-  PlanView view = view_plan(plan.image);
-  std::vector<int> group_uses = std::vector<int>(view.groups.size(), 0);
+  PlanView view = view_plan(plan.bytes());
+  std::vector<Item> items = tiles_of(view);
+  std::vector<int> group_uses = std::vector<int>(static_cast<size_t>(plan.num_split_tiles), 0);
 
   int64_t group() const { return shape.tile.packed ? shape.spec.group_size : 1; }
   int64_t heads() const { return shape.tile.packed ? shape.num_kv_heads : int64_t{shape.num_kv_heads} * shape.spec.group_size; }
@@ -37,13 +57,17 @@ struct Checker {
   std::string header() const {
     const abi::AttentionPlanHeader& h = view.header;
     if (h.num_requests != static_cast<int>(batch.kv_lens.size())) return "header: requests";
-    if (h.num_items != plan.num_items || h.num_groups != plan.num_groups || h.num_ctas != shape.num_ctas) return "header: counts";
-    int64_t size = static_cast<int64_t>(plan.image.size());
+    if (h.num_items * h.num_replicas != plan.num_items || h.num_groups * h.num_replicas != plan.num_split_tiles ||
+        h.num_lists * h.num_replicas != shape.num_ctas || h.replica_heads * h.num_replicas != heads() ||
+        h.replica_partial_rows * int64_t{h.num_replicas} != plan.partial_rows)
+      return "header: counts";
+    int64_t size = static_cast<int64_t>(plan.image_bytes);
+    if (h.bytes != size || plan.image.size() < plan.image_bytes) return "header: bytes";
     if (h.requests_offset % 16 || h.item_indptr_offset % 16 || h.items_offset % 16 || h.groups_offset % 16)
       return "header: alignment";
-    if (h.groups_offset + 8LL * h.num_groups > size || h.items_offset + 32LL * h.num_items > h.groups_offset ||
-        h.item_indptr_offset + 4LL * (h.num_ctas + 1) > h.items_offset ||
-        h.requests_offset + 16LL * h.num_requests > h.item_indptr_offset || h.requests_offset < 32)
+    if (h.items_offset + 32LL * h.num_items > size || h.groups_offset + 8LL * h.num_groups > h.items_offset ||
+        h.item_indptr_offset + 4LL * (h.num_lists + 1) > h.groups_offset ||
+        h.requests_offset + 16LL * h.num_requests > h.item_indptr_offset || h.requests_offset < 48)
       return "header: lists overlap or pass the end";
     for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
       const abi::AttentionRequest& r = view.requests[b];
@@ -54,31 +78,27 @@ struct Checker {
     return {};
   }
 
-  std::string blocks() const {
-    if (view.item_indptr.front() != 0 || view.item_indptr.back() != plan.num_items) return "item_indptr does not cover the items";
-    int64_t total = 0;
-    for (int32_t c = 0; c < shape.num_ctas; ++c) {
-      int64_t load = 0;
-      for (int i = view.item_indptr[c]; i < view.item_indptr[c + 1]; ++i) {
-        load += plan.item_cost[i];
-        if (i > view.item_indptr[c] && plan.item_cost[i] > plan.item_cost[i - 1])
-          return fmt::format("block {} is not longest first", c);
-      }
-      if (view.item_indptr[c + 1] < view.item_indptr[c] || load != plan.cta_load[c])
-        return fmt::format("list or load of block {}", c);
-      total += load;
+  std::string lists() const {
+    if (view.item_indptr.front() != 0 || view.item_indptr.back() != view.header.num_items)
+      return "item_indptr does not cover the items";
+    for (int list = 0; list < view.header.num_lists; ++list) {
+      if (view.item_indptr[list + 1] < view.item_indptr[list]) return fmt::format("list {} has fewer than no items", list);
     }
-    return total == plan.total_load ? "" : "total load";
+    const PlanLoad load = load_of(shape, plan);
+    int64_t total = 0;
+    for (const Item& item : items) total += item_cost(shape, item);
+    return total == load.total && load.longest * shape.num_ctas >= total ? "" : "loads";
   }
 
   std::string item_fields(const Item& item) const {
     bool known = item.request >= 0 && item.request < view.header.num_requests && item.head >= 0 && item.head < heads() &&
-                 item.tile_class >= 0 && item.tile_class < static_cast<int>(shape.tile.classes.size()) && item.level == 0;
+                 item.tile_class >= 0 && item.tile_class < static_cast<int>(shape.tile.classes.size()) && item.level == 0 &&
+                 item.num_heads == 1;
     if (!known) return "item names what does not exist";
     if (item.row_begin < 0 || item.row_begin >= rows(item.request) || item.row_begin % tile_rows(item) != 0)
       return "item: row_begin";
     if (item.kv_begin < 0 || item.kv_end < item.kv_begin || item.kv_end > batch.kv_lens[item.request]) return "item: key range";
-    if ((item.partial_row < 0) != (item.merge_group < 0) || item.merge_group >= view.header.num_groups) return "item: partial";
+    if ((item.partial_row < 0) != (item.merge_group < 0) || item.merge_group >= plan.num_split_tiles) return "item: partial";
     return {};
   }
 
@@ -87,7 +107,7 @@ struct Checker {
     const Item& first = *parts.front();
     if (parts.size() == 1) return first.merge_group == -1 ? "" : "a tile of one part has a merge group";
     if (first.merge_group < 0) return "a split tile has no merge group";
-    const abi::AttentionMergeGroup& g = view.groups[first.merge_group];
+    const abi::AttentionMergeGroup g = group_of(view, first);
     if (group_uses[first.merge_group]++ != 0) return "a merge group serves two tiles";
     if (g.num_parts != static_cast<int>(parts.size()))
       return fmt::format("group of {} parts for {} items", g.num_parts, parts.size());
@@ -122,7 +142,7 @@ struct Checker {
 
   std::string coverage() {
     std::map<std::tuple<int, int, int>, std::vector<const Item*>> tiles;  // request, head, row
-    for (const Item& item : view.items) {
+    for (const Item& item : items) {
       if (std::string wrong = item_fields(item); !wrong.empty()) return wrong;
       tiles[{item.request, item.head, item.row_begin}].push_back(&item);
     }
@@ -149,13 +169,11 @@ struct Checker {
 
   std::string partials() const {
     std::vector<std::pair<int64_t, int64_t>> ranges;
-    std::vector<int64_t> q_of(view.groups.size(), 0);
-    for (const Item& item : view.items) {
-      if (item.merge_group >= 0) q_of[item.merge_group] = tile_rows(item);
-    }
-    for (size_t g = 0; g < view.groups.size(); ++g) {
+    for (size_t g = 0; g < group_uses.size(); ++g) {
       if (group_uses[g] != 1) return fmt::format("group {} is used {} times", g, group_uses[g]);
-      ranges.emplace_back(view.groups[g].first_row, view.groups[g].first_row + view.groups[g].num_parts * q_of[g]);
+    }
+    for (const Item& item : items) {
+      if (item.partial_row >= 0) ranges.emplace_back(item.partial_row, item.partial_row + tile_rows(item));
     }
     std::sort(ranges.begin(), ranges.end());
     int64_t end = 0;
@@ -166,7 +184,7 @@ struct Checker {
     if (end > plan.partial_rows) return "partial states pass their rows";
     const WorkspaceLayout& w = plan.workspace;
     if (w.plan % 256 || w.counters % 256 || w.partial_o % 256 || w.partial_lse % 256) return "workspace alignment";
-    bool fits = w.plan >= plan.image.size() && w.counters >= 4 * view.groups.size() &&
+    bool fits = w.plan >= plan.image_bytes && w.counters >= 4 * group_uses.size() &&
                 w.partial_o >= static_cast<size_t>(plan.partial_rows) * shape.spec.head_dim_vo * 4 &&
                 w.partial_lse >= static_cast<size_t>(plan.partial_rows) * 4;
     return fits ? "" : "workspace too small";
@@ -174,7 +192,7 @@ struct Checker {
 
   std::string splits() const {
     int64_t parts = 0;
-    for (const abi::AttentionMergeGroup& g : view.groups) parts += g.num_parts;
+    for (const Item& item : items) parts += item.merge_group >= 0;
     SplitMode mode = shape.spec.split_kv.mode;
     bool none = mode == SplitMode::off || (mode == SplitMode::automatic && shape.spec.determinism == Determinism::batch_invariant);
     if (none && parts > 0) return "split although the spec forbids it";
@@ -186,26 +204,46 @@ struct Checker {
 }  // namespace
 
 std::vector<std::string> items_of_request(const PlanShape& shape, const AttentionPlan& plan, int32_t request) {
-  PlanView view = view_plan(plan.image);
+  PlanView view = view_plan(plan.bytes());
   std::vector<std::string> lines;
-  for (const Item& item : view.items) {
+  for (const Item& item : tiles_of(view)) {
     if (item.request != request) continue;
     int part = 0, parts = 1;
     if (item.merge_group >= 0) {
-      part = (item.partial_row - view.groups[item.merge_group].first_row) / shape.tile.classes[item.tile_class].q;
-      parts = view.groups[item.merge_group].num_parts;
+      const abi::AttentionMergeGroup group = group_of(view, item);
+      part = (item.partial_row - group.first_row) / shape.tile.classes[item.tile_class].q;
+      parts = group.num_parts;
     }
-    lines.push_back(fmt::format("head {} row {} class {} keys [{}, {}) part {} of {}", item.head, item.row_begin, item.tile_class,
-                                item.kv_begin, item.kv_end, part, parts));
+    lines.push_back(fmt::format("head {} row {} class {} keys [{}, {}) part {} of {}", item.head, item.row_begin,
+                                static_cast<int>(item.tile_class), item.kv_begin, item.kv_end, part, parts));
   }
   std::sort(lines.begin(), lines.end());
   return lines;
 }
 
+int64_t num_tiles_and_parts(const AttentionPlan& plan) {
+  return static_cast<int64_t>(tiles_of(view_plan(plan.bytes())).size());
+}
+
+std::string first_difference(BytesView a, BytesView b) {
+  const PlanView x = view_plan(a), y = view_plan(b);
+  const auto differ = [](auto s, auto t) {
+    return s.size() != t.size() || (!s.empty() && std::memcmp(s.data(), t.data(), s.size_bytes()) != 0);
+  };
+  const auto &h = x.header, &k = y.header;
+  if (h.num_lists != k.num_lists || h.num_replicas != k.num_replicas || h.replica_heads != k.replica_heads ||
+      h.replica_partial_rows != k.replica_partial_rows)
+    return "header";
+  if (differ(x.requests, y.requests)) return "requests";
+  if (differ(x.item_indptr, y.item_indptr)) return "item_indptr";
+  if (differ(x.groups, y.groups)) return "groups";
+  return differ(x.items, y.items) ? "items" : "";
+}
+
 std::string check_plan(const PlanShape& shape, const PlanBatch& batch, const AttentionPlan& plan) {
   Checker checker{shape, batch, plan};
   if (std::string wrong = checker.header(); !wrong.empty()) return wrong;
-  if (std::string wrong = checker.blocks(); !wrong.empty()) return wrong;
+  if (std::string wrong = checker.lists(); !wrong.empty()) return wrong;
   if (std::string wrong = checker.coverage(); !wrong.empty()) return wrong;
   if (std::string wrong = checker.partials(); !wrong.empty()) return wrong;
   return checker.splits();

@@ -6,8 +6,8 @@
 namespace lathe::testing {
 namespace {
 
-TEST(PlanProperties, HoldOnRandomBatches) {
-  expect_plan_properties(seed(), 100'000);
+TEST(PlanProperties, HoldOnAMillionRandomBatches) {
+  expect_plan_properties(seed(), 1'000'000);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ template <int ROWS>
 LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, const Problem& problem) {
   const Control control;
   const abi::AttentionMergeGroup group = plan.group(problem.item.merge_group);
-  const dev::Counter counter{params.merge_counters, problem.item.merge_group};
+  const dev::Counter counter{params.merge_counters, plan.counter_index(problem.item.merge_group)};
   dev::block_barrier();
   if (dev::thread_index() == 0) dev::shared_store_u32(control.ticket, counter.add_acq_rel(1));
   dev::block_barrier();

@@ -36,20 +36,24 @@ struct TileClass<<% index %>> {
 #include "kernels/attention/run_item.cuh"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const attention::Plan plan{params.plan};
   const int cta = static_cast<int>(dev::block_index());
-  if (cta >= plan.header().num_ctas) return;
-  for (int i = plan.item_begin(cta); i < plan.item_end(cta); ++i) {
-    const abi::AttentionWorkItem item = plan.item(i);
-    switch (item.tile_class) {
+  const abi::AttentionPlanHeader header = attention::Plan{params.plan, 0}.header();
+  const attention::Plan plan{params.plan, cta / header.num_lists};
+  if (plan.replica >= header.num_replicas) return;
+  const int list = cta % header.num_lists;
+  for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
+    abi::AttentionWorkItem item = plan.item(i);
+    for (const int end = item.head + item.num_heads; item.head < end; ++item.head) {
+      switch (item.tile_class) {
 <%# tile_classes %>
-      case <% index %>:
-        attention::run_item<config::TileClass<<% index %>>>(params, plan, item);
-        break;
+        case <% index %>:
+          attention::run_item<config::TileClass<<% index %>>>(params, plan, item);
+          break;
 <%/ tile_classes %>
-      default:
-        dev::trap();
+        default:
+          dev::trap();
+      }
+      dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
-    dev::block_barrier();  // the next item reuses the tiles
   }
 }

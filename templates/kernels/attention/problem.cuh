@@ -7,24 +7,31 @@ using config::Element;
 using dev::i64;
 using dev::u32;
 
-// The plan in device memory, written by the planner (csrc/plan) before the launch. Its header is read anew for every list: it stays
-// in the cache, and would otherwise take registers from the main loop.
+// The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
+// is read anew for every list: it stays in the cache, and would otherwise take registers from the main loop.
 struct Plan {
   const void* base;
+  int replica;
 
   LATHE_DEVICE abi::AttentionPlanHeader header() const { return dev::GlobalList<abi::AttentionPlanHeader>{base}.load(0); }
-  LATHE_DEVICE int item_begin(int cta) const { return indptr().load(cta); }
-  LATHE_DEVICE int item_end(int cta) const { return indptr().load(cta + 1); }
+  LATHE_DEVICE int item_begin(int list) const { return indptr().load(list); }
+  LATHE_DEVICE int item_end(int list) const { return indptr().load(list + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
-    return dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, header().items_offset)}.load(i);
+    const abi::AttentionPlanHeader h = header();
+    abi::AttentionWorkItem item = dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, h.items_offset)}.load(i);
+    item.head += replica * h.replica_heads;
+    if (item.partial_row >= 0) item.partial_row += replica * h.replica_partial_rows;
+    return item;
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const {
     return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header().requests_offset)}.load(i);
   }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const dev::GlobalList<int> words{dev::at(base, header().groups_offset)};
-    return abi::AttentionMergeGroup{words.load(2 * i), words.load(2 * i + 1)};
+    const abi::AttentionPlanHeader h = header();
+    const dev::GlobalList<int> words{dev::at(base, h.groups_offset)};
+    return abi::AttentionMergeGroup{words.load(2 * i) + replica * h.replica_partial_rows, words.load(2 * i + 1)};
   }
+  LATHE_DEVICE int counter_index(int group) const { return replica * header().num_groups + group; }
 
  private:
   LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header().item_indptr_offset)}; }

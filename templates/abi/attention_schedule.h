@@ -1,0 +1,242 @@
+// The scheduler's arithmetic: from row blocks to the lists of a persistent grid. Integers only, no library, no memory of its own,
+// so that the host (csrc/plan) and a planning kernel compute the same schedule from the same lines.
+//
+// Work is a line: row blocks one after another, each with `num_heads` equal output tiles. The line is dealt out to the lists in
+// order; a list that cannot hold the next tile whole takes a part of it, and the lists after it go on where it stopped (the
+// "stream-K" decomposition of Osama et al., arXiv 2301.03598, with a cost line instead of an iteration line). So only the first and
+// the last tile of a list can be parts, whatever the batch.
+#pragma once
+
+// Where these functions run; a kernel defines it before it includes this header.
+#ifndef LATHE_SHARED
+#define LATHE_SHARED inline
+#endif
+
+namespace lathe::abi {
+
+constexpr int kMaxTileClasses = 4;
+
+// Packed rows of one request, at most one tile of them, and the keys that any of them sees. One output tile for each head.
+struct AttentionRowBlock {
+  int request;
+  int tile_class;
+  int row_begin;
+  int kv_begin;  // keys [kv_begin, kv_end) of the request; empty when no row sees a key
+  int kv_end;
+  int keys_per_cut;  // cuts lie at kv_begin + i * keys_per_cut
+  long long key_cost;
+  long long tile_cost;  // of one tile that is not cut: item + keys * key_cost
+};
+
+// What the schedule of a batch depends on besides its row blocks. Costs are picoseconds of one block.
+struct AttentionScheduleShape {
+  int num_lists;
+  int num_heads;      // tiles of a row block that one set of lists holds
+  int may_cut;        // 0: tiles and parts are dealt out as they are
+  int fixed_keys;     // > 0: tiles are made of parts that end at multiples of this many keys
+  long long item;     // starting and ending a work item
+  long long partial;  // writing a partial state and merging it
+};
+
+// Sums and bounds of a batch's row blocks.
+struct AttentionScheduleWork {
+  long long total;     // cost of all tiles of a set of lists, no cut
+  long long largest;   // cost of the largest thing that stays in one piece
+  long long cut_step;  // greatest cost of keys_per_cut keys
+  int num_blocks;
+};
+
+LATHE_SHARED long long schedule_min(long long a, long long b) {
+  return a < b ? a : b;
+}
+LATHE_SHARED long long schedule_max(long long a, long long b) {
+  return a > b ? a : b;
+}
+// a / b for a >= 0, b > 0, by the 32-bit division where that will do: it is several times faster.
+LATHE_SHARED long long schedule_div(long long a, long long b) {
+  if ((static_cast<unsigned long long>(a | b) >> 32) == 0) return static_cast<unsigned>(a) / static_cast<unsigned>(b);
+  return a / b;
+}
+LATHE_SHARED long long schedule_ceil_div(long long a, long long b) {
+  return schedule_div(a + b - 1, b);
+}
+
+// Parts of a row block's tile under fixed_keys: part i is what lies in [(first + i) * fixed_keys, (first + i + 1) * fixed_keys).
+LATHE_SHARED int fixed_parts(const AttentionRowBlock& block, int fixed_keys) {
+  if (fixed_keys == 0 || block.kv_begin >= block.kv_end) return 1;
+  return (block.kv_end - 1) / fixed_keys - block.kv_begin / fixed_keys + 1;
+}
+
+// Deals the row blocks out to lists of at most `limit` each. `blocks.at(i)` gives block i. `sink` is told of every piece, in order:
+//   sink.whole(list, block, i, head, count)                   tiles of `count` heads from `head` on
+//   sink.part(list, block, i, head, begin, end, first, last)  keys [begin, end) of a tile that is cut; its first, its last part
+// Returns by how much the lists' capacity is passed (> 0: by the last list) or how much of it is left (<= 0). `limit` must be at
+// least schedule_floor(); anything above makes progress.
+template <class BLOCKS, class SINK>
+LATHE_SHARED long long deal_out(const AttentionScheduleShape& shape, const BLOCKS& blocks, int num_blocks, long long limit,
+                                SINK& sink) {
+  const long long worth = shape.item + 2 * shape.partial;  // a cut costs this much; room for less is better left empty
+  const int last_list = shape.num_lists - 1;
+  int list = 0;
+  long long room = limit;
+  for (int i = 0; i < num_blocks; ++i) {
+    const AttentionRowBlock block = blocks.at(i);
+    const int parts = fixed_parts(block, shape.fixed_keys);
+    int head = 0;
+    while (head < shape.num_heads) {
+      if (parts > 1) {  // every part is a piece of its own
+        const int first = block.kv_begin / shape.fixed_keys;
+        for (int p = 0; p < parts; ++p) {
+          const int begin = p == 0 ? block.kv_begin : (first + p) * shape.fixed_keys;
+          const int end = p == parts - 1 ? block.kv_end : (first + p + 1) * shape.fixed_keys;
+          const long long cost = shape.item + shape.partial + (end - begin) * block.key_cost;
+          if (cost > room && list < last_list) ++list, room = limit;
+          room -= cost;
+          sink.part(list, block, i, head, begin, end, p == 0, p == parts - 1);
+        }
+        ++head;
+        continue;
+      }
+      const int rest = shape.num_heads - head;
+      int fit = rest;
+      if (list < last_list && block.tile_cost * rest > room) {
+        fit = room < block.tile_cost ? 0 : static_cast<int>(schedule_div(room, block.tile_cost));
+      }
+      if (fit > 0) {
+        sink.whole(list, block, i, head, fit);
+        room -= fit * block.tile_cost;
+        head += fit;
+        continue;
+      }
+      const long long step = block.key_cost * block.keys_per_cut;
+      if (shape.may_cut == 0 || room <= worth || room - shape.item - shape.partial < step) {
+        ++list, room = limit;
+        continue;
+      }
+      int begin = block.kv_begin;
+      for (;;) {
+        const long long need = shape.item + shape.partial + (block.kv_end - begin) * block.key_cost;
+        const bool last = begin > block.kv_begin && (need <= room || list == last_list);
+        const int end = last ? block.kv_end
+                             : begin + static_cast<int>(schedule_div(room - shape.item - shape.partial, step)) * block.keys_per_cut;
+        sink.part(list, block, i, head, begin, end, begin == block.kv_begin, last);
+        begin = end;
+        if (last) {
+          room -= need;
+          break;
+        }
+        ++list, room = limit;
+      }
+      ++head;
+    }
+  }
+  return list == last_list ? -room : -room - (last_list - list) * limit;
+}
+
+struct IgnorePieces {
+  LATHE_SHARED void whole(int, const AttentionRowBlock&, int, int, int) {}
+  LATHE_SHARED void part(int, const AttentionRowBlock&, int, int, int, int, bool, bool) {}
+};
+
+// A schedule's lists hold at most `limit` each; without `may_cut` no tile is cut (parts under fixed_keys apart).
+struct AttentionScheduleChoice {
+  long long limit;
+  int may_cut;
+};
+
+// Finds the least limit, on a grid of limits, at which the lists hold the work. `excess(limit)` is what deal_out returns, for the
+// same shape. It says by how much a limit is off, so that a few trials do; what they leave is below 1/128 of a list or one step of
+// the grid.
+template <class EXCESS>
+LATHE_SHARED long long least_limit(const AttentionScheduleShape& shape, const AttentionScheduleWork& work, const EXCESS& excess) {
+  constexpr int kSteps = 64;
+  const long long lists = shape.num_lists;
+  const long long even = schedule_ceil_div(work.total, lists);
+  const long long worth = shape.item + 2 * shape.partial;
+  // Every list but the last may leave `slack` empty, or spend it on cuts, and no more: with `top` the work always fits.
+  const long long slack = shape.may_cut != 0 ? worth + work.cut_step : work.largest;
+  const long long base = schedule_max(even, slack);
+  const long long step = schedule_ceil_div(slack, kSteps);
+  int low = -1, high = kSteps;  // the grid's limits that are known not to do, and to do
+  long long guess = shape.may_cut != 0 ? schedule_div(schedule_max(0, even + worth - worth / 4 - base), step) : kSteps / 2;
+  const int trials = shape.may_cut != 0 ? 3 : 6;
+  for (int trial = 0; trial < trials && high - low > 1; ++trial) {
+    const int at = static_cast<int>(schedule_min(schedule_max(guess, low + 1), high - 1));
+    const long long limit = base + at * step;
+    const long long over = excess(limit);
+    if (over > 0) {
+      low = at;
+      guess = at + schedule_ceil_div(over, lists * step);
+    } else {
+      high = at;
+      if (-over <= (limit * lists >> 7)) break;
+      guess = at - schedule_div(-over, lists * step);
+    }
+    if (shape.may_cut == 0) guess = (low + high) / 2;
+  }
+  return base + high * step;
+}
+
+// The schedule's choice for a batch: without cuts where every tile can have a list of its own and none takes longer than with cuts.
+template <class EXCESS>
+LATHE_SHARED AttentionScheduleChoice choose_schedule(const AttentionScheduleShape& shape, const AttentionScheduleWork& work,
+                                                     const EXCESS& excess) {
+  const long long limit = least_limit(shape, work, excess);
+  const bool list_each = work.num_blocks <= shape.num_lists / shape.num_heads && shape.fixed_keys == 0;
+  if (list_each && work.largest <= limit) return {work.largest, 0};
+  return {limit, shape.may_cut};
+}
+
+// What the row blocks of a batch depend on.
+struct AttentionRowShape {
+  int rows_per_token;  // packed rows that one query token makes
+  int causal;
+  int windowed;
+  int window;
+  int fixed_keys;  // see AttentionScheduleShape
+  int num_classes;
+  int rows[kMaxTileClasses];  // of each tile class, tallest first
+  int keys_per_cut[kMaxTileClasses];
+  long long key_cost[kMaxTileClasses];  // one key against one tile
+  long long item;
+};
+
+// The class of a request with `rows` packed rows (> 0): the fewest row blocks, because each reads the keys again; among equals the
+// shortest, because it wastes the fewest rows.
+LATHE_SHARED int tile_class_of(const AttentionRowShape& shape, int rows) {
+  int best = 0;
+  for (int c = 1; c < shape.num_classes; ++c) {
+    if ((rows - 1) / shape.rows[c] <= (rows - 1) / shape.rows[best]) best = c;
+  }
+  return best;
+}
+
+// The row block of `request` that begins at packed row `row_begin`.
+LATHE_SHARED AttentionRowBlock row_block(const AttentionRowShape& shape, int request, int qo_len, int kv_len, int tile_class,
+                                         int row_begin) {
+  const int rows = qo_len * shape.rows_per_token;
+  const int last_row = static_cast<int>(schedule_min(row_begin + shape.rows[tile_class], rows)) - 1;
+  // With a rising query both ends of what it sees rise: the first query gives the lower end and the last one the upper.
+  const long long shift = static_cast<long long>(kv_len) - qo_len;  // position of query 0
+  long long begin = 0, end = kv_len;
+  if (shape.causal != 0) end = schedule_min(end, last_row / shape.rows_per_token + shift + 1);
+  if (shape.windowed != 0) begin = schedule_max(begin, row_begin / shape.rows_per_token + shift - shape.window + 1);
+  if (begin >= end) {
+    begin = end = 0;
+  } else {
+    // Whole pages and fragments; the mask hides what lies before. Never past a fixed cut, which would make a part of hidden keys.
+    const long long cut = shape.fixed_keys > 0 ? begin / shape.fixed_keys * shape.fixed_keys : 0;
+    begin = schedule_max(begin / 16 * 16, cut);
+  }
+  const long long key_cost = shape.key_cost[tile_class];
+  return {request,
+          tile_class,
+          row_begin,
+          static_cast<int>(begin),
+          static_cast<int>(end),
+          shape.keys_per_cut[tile_class],
+          key_cost,
+          shape.item + (end - begin) * key_cost};
+}
+
+}  // namespace lathe::abi
