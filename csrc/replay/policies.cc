@@ -19,15 +19,6 @@ namespace {
 constexpr const char* kArch = "sm_90a";
 constexpr int32_t kMaxHeads = 1 << 12, kMaxSms = 1 << 12;
 
-template <class Item>
-int32_t heads_of(const Item& item) {
-  if constexpr (requires { item.num_heads; }) {
-    return item.num_heads;
-  } else {
-    return 1;
-  }
-}
-
 class Planned : public Policy {
  public:
   Planned(PlanShape shape, int32_t page_size) : shape_(std::move(shape)), page_size_(page_size) {}
@@ -35,10 +26,10 @@ class Planned : public Policy {
   Result<Timed> assign(std::span<const int32_t> qo_lens, std::span<const int32_t> kv_lens, Assignment& out) override {
     lay_out(qo_lens, kv_lens);
     const auto start = std::chrono::steady_clock::now();
-    const Result<AttentionPlan> plan = plan_attention(shape_, {qo_indptr_, kv_lens, kv_begin_, 0});
+    const Status status = plan_attention(shape_, {qo_indptr_, kv_lens, kv_begin_, 0}, nullptr, plan_);
     const Timed timed{std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count()};
-    LATHE_TRY(plan);
-    read(*plan, out);
+    LATHE_TRY(status);
+    read(out);
     return timed;
   }
 
@@ -54,19 +45,19 @@ class Planned : public Policy {
     }
   }
 
-  void read(const AttentionPlan& plan, Assignment& out) const {
+  void read(Assignment& out) const {
     const int32_t group = shape_.spec.group_size;
     out.num_ctas = shape_.num_ctas;
     out.ctas_per_sm = 1;
     out.num_heads = shape_.num_kv_heads * (shape_.tile.packed ? 1 : group);
     out.rows_per_token = shape_.tile.packed ? group : 1;
-    out.workspace_bytes = static_cast<int64_t>(plan.workspace.total());
+    out.workspace_bytes = static_cast<int64_t>(plan_.workspace.total());
     out.pieces.clear();
-    for_each_item(view_plan(plan.image), [&](int cta, const abi::AttentionWorkItem& item) {
+    for_each_item(view_plan(plan_.bytes()), [&](int cta, const abi::AttentionWorkItem& item) {
       out.pieces.push_back({.cta = cta,
                             .request = item.request,
                             .head = item.head,
-                            .num_heads = heads_of(item),
+                            .num_heads = item.num_heads,
                             .row_begin = item.row_begin,
                             .rows = shape_.tile.classes[item.tile_class].q,
                             .kv_begin = item.kv_begin,
@@ -78,6 +69,7 @@ class Planned : public Policy {
   const PlanShape shape_;
   const int32_t page_size_;
   std::vector<int32_t> qo_indptr_, kv_begin_;
+  AttentionPlan plan_;
 };
 
 Status check(const PolicyShape& shape) {
