@@ -21,8 +21,26 @@ int32_t grid_blocks(const DeviceInfo& device, const Artifact& artifact) {
   return device.num_sms * std::clamp(std::min(by_registers, by_shared), 1, 2);
 }
 
-std::string plan_identity(const Artifact& artifact, const AttentionSpec& spec, int32_t num_ctas) {
-  return artifact.key_hex + "/" + std::to_string(num_ctas) + "/" + to_string(spec);
+// Makes room for every plan of an envelope at once.
+void reserve(const AttentionBounds& bounds, const WorkspaceLayout& layout, PlannedAttention& out) {
+  const auto batch = static_cast<size_t>(bounds.max_batch);
+  out.lengths.kv_lens.reserve(batch);
+  out.lengths.kv_begin.reserve(batch);
+  if (out.plan.image.size() < layout.plan) out.plan.image.resize(layout.plan);
+  // A request that has rows has at most one row block and one more for each whole tallest tile of the others.
+  const int64_t requests = std::min<int64_t>(bounds.max_batch, bounds.max_qo_tokens);
+  const int64_t rows = bounds.max_qo_tokens * (out.shape.tile.packed ? out.shape.spec.group_size : 1);
+  const int64_t more = (rows - requests) / out.shape.tile.classes[0].q;
+  out.plan.row_blocks.reserve(static_cast<size_t>(requests + more));
+}
+
+Status check_workspace(const WorkspaceLayout& layout, const void* workspace, size_t workspace_bytes) {
+  if (workspace == nullptr) return invalid_argument("workspace", "is null");
+  if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return invalid_argument("workspace", "must be 256-byte aligned");
+  if (workspace_bytes >= layout.total()) return {};
+  return invalid_argument("workspace_bytes",
+                          "is " + std::to_string(workspace_bytes) + ", the plan needs " + std::to_string(layout.total()),
+                          "envelope() gives a size that serves every batch within bounds");
 }
 
 }  // namespace
@@ -48,11 +66,9 @@ Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> dev
   Result<KernelPtr> kernel = build_kernel(engine, *device, *request, &attention.origin_);
   LATHE_TRY(kernel);
   const Artifact& artifact = *(*kernel)->artifact();
-  attention.num_ctas_ = grid_blocks(device->info(), artifact);
-  attention.costs_ = attention_costs(*traits, device->info().num_sms, attention.num_ctas_);
-  attention.identity_ = plan_identity(artifact, spec, attention.num_ctas_);
-  attention.spec_ = std::move(spec);
-  attention.tile_ = *std::move(tile);
+  const int32_t num_ctas = grid_blocks(device->info(), artifact);
+  attention.identity_ = {artifact.key_hex, to_string(spec), num_ctas};
+  attention.shape_ = {std::move(spec), *std::move(tile), 0, num_ctas, attention_costs(*traits, device->info().num_sms, num_ctas)};
   attention.device_ = std::move(device);
   attention.kernel_ = *std::move(kernel);
   return attention;
@@ -62,50 +78,103 @@ Result<WorkspaceLayout> Attention::workspace_bound(int32_t num_kv_heads, const P
   return lathe::workspace_bound(plan_shape(num_kv_heads), bounds);
 }
 
+PlanShape Attention::plan_shape(int32_t num_kv_heads) const {
+  PlanShape shape = shape_;
+  shape.num_kv_heads = num_kv_heads;
+  return shape;
+}
+
 Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t num_kv_heads) const {
   if (num_kv_heads < 1) return invalid_argument("num_kv_heads", "is " + std::to_string(num_kv_heads) + ", must be >= 1");
-  Result<BatchLengths> lengths = read_batch(spec_, batch);
-  LATHE_TRY(lengths);
-  const PlanBatch plan_batch{batch.qo_indptr, lengths->kv_lens, lengths->kv_begin, batch.window};
-  Result<AttentionPlan> plan = plan_attention(plan_shape(num_kv_heads), plan_batch);
-  LATHE_TRY(plan);
-  PlannedAttention planned;
-  planned.plan = *std::move(plan);
-  planned.num_kv_heads = num_kv_heads;
-  planned.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
-  planned.window = batch.window;
-  planned.qo_tokens = batch.qo_indptr.back();
-  planned.kv_entries = lengths->kv_entries;
-  planned.identity = identity_;
-  return planned;
+  PlannedAttention out;
+  LATHE_TRY(read_batch(spec(), batch, out.lengths));
+  out.shape = plan_shape(num_kv_heads);
+  const PlanBatch plan_batch{batch.qo_indptr, out.lengths.kv_lens, out.lengths.kv_begin, batch.window};
+  LATHE_TRY(plan_attention(out.shape, plan_batch, nullptr, out.plan));
+  out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
+  out.qo_tokens = batch.qo_indptr.back();
+  out.envelope.bounds = {num_kv_heads, out.batch, out.qo_tokens, out.lengths.kv_entries, 0, batch.window};
+  out.envelope.layout = out.plan.workspace;
+  out.envelope.identity = identity_;
+  return out;
+}
+
+Status Attention::plan(const AttentionBatch& batch, const AttentionEnvelope& envelope, PlannedAttention& out) const {
+  out.plan.image_bytes = 0;  // no plan until the end
+  LATHE_TRY(check_identity("envelope", envelope.identity));
+  out.shape = shape_;
+  out.shape.num_kv_heads = envelope.bounds.num_kv_heads;
+  out.envelope = envelope;
+  out.in_envelope = true;
+  reserve(envelope.bounds, envelope.layout, out);
+  LATHE_TRY(read_batch(spec(), batch, out.lengths));
+  LATHE_TRY(check_bounds(spec(), envelope.bounds, batch, out.lengths));
+  out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
+  out.qo_tokens = batch.qo_indptr.back();
+  const PlanBatch plan_batch{batch.qo_indptr, out.lengths.kv_lens, out.lengths.kv_begin, batch.window};
+  return plan_attention(out.shape, plan_batch, &envelope.layout, out.plan);
+}
+
+Status Attention::check_identity(const char* what, const AttentionIdentity& identity) const {
+  if (identity == identity_) return {};
+  if (identity.spec != identity_.spec) {
+    return invalid_argument(what, "was made for another kernel (" + identity.spec + "); this one is " + identity_.spec);
+  }
+  if (identity.num_ctas != identity_.num_ctas) {
+    return invalid_argument(what, "was made for a grid of " + std::to_string(identity.num_ctas) + " blocks; this one has " +
+                                      std::to_string(identity_.num_ctas));
+  }
+  return invalid_argument(
+      what, "was made for another kernel of the same spec (" + identity.kernel + "); this one is " + identity_.kernel);
+}
+
+Status Attention::check_plan(const PlannedAttention& plan) const {
+  if (plan.plan.image_bytes == 0) return invalid_argument("plan", "is empty: nothing was planned, or the batch was refused");
+  return check_identity("plan", plan.envelope.identity);
+}
+
+Status Attention::prepare_workspace(const AttentionEnvelope& envelope, void* workspace, size_t workspace_bytes,
+                                    Stream stream) const {
+  LATHE_TRY(check_identity("envelope", envelope.identity));
+  LATHE_TRY(check_workspace(envelope.layout, workspace, workspace_bytes));
+  if (envelope.layout.counters == 0) return {};
+  return device_->fill(static_cast<std::byte*>(workspace) + envelope.layout.plan, 0, envelope.layout.counters, stream);
 }
 
 Status Attention::upload(const PlannedAttention& plan, void* workspace, size_t workspace_bytes, Stream stream) const {
   const WorkspaceLayout& layout = plan.plan.workspace;
-  if (workspace == nullptr) return invalid_argument("workspace", "is null");
-  if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return invalid_argument("workspace", "must be 256-byte aligned");
-  if (workspace_bytes < layout.total()) {
-    return invalid_argument("workspace_bytes",
-                            "is " + std::to_string(workspace_bytes) + ", the plan needs " + std::to_string(layout.total()),
-                            "workspace_bound() gives a size that serves every batch within bounds");
-  }
+  LATHE_TRY(check_plan(plan));
+  LATHE_TRY(check_workspace(layout, workspace, workspace_bytes));
   LATHE_TRY(device_->copy_in(workspace, plan.plan.image.data(), plan.plan.image_bytes, stream));
-  if (layout.counters == 0) return {};
+  if (plan.in_envelope || layout.counters == 0) return {};
   return device_->fill(static_cast<std::byte*>(workspace) + layout.plan, 0, layout.counters, stream);
 }
 
+Status Attention::upload(const PlannedAttention& plan, const AttentionEnvelope& envelope, PlanStager& stager, void* workspace,
+                         size_t workspace_bytes, Stream stream) const {
+  LATHE_TRY(check_plan(plan));
+  LATHE_TRY(check_identity("envelope", envelope.identity));
+  LATHE_TRY(check_same(plan.envelope, envelope));
+  if (stager.device() != device_) return invalid_argument("stager", "was made for another device");
+  LATHE_TRY(check_workspace(envelope.layout, workspace, workspace_bytes));
+  return stager.stage(plan.plan.bytes(), workspace, stream);
+}
+
 Status Attention::run(const AttentionArgs& args, const PlannedAttention& plan, void* workspace, Stream stream) const {
-  if (plan.identity != identity_) {
-    return invalid_argument("plan", "was made for another kernel or grid (" + plan.identity + "), this one is " + identity_);
-  }
-  Result<LaunchArgs> checked = read_args(spec_, args, plan, workspace);
-  LATHE_TRY(checked);
+  LATHE_TRY(check_plan(plan));
+  return run(args, plan.envelope, workspace, stream);
+}
+
+Status Attention::run(const AttentionArgs& args, const AttentionEnvelope& envelope, void* workspace, Stream stream) const {
+  LATHE_TRY(check_identity("envelope", envelope.identity));
+  LaunchArgs checked;
+  LATHE_TRY(read_args(spec(), args, envelope, workspace, checked));
   Launch launch;
-  launch.grid.x = static_cast<uint32_t>(num_ctas_);
-  launch.block.x = static_cast<uint32_t>(tile_.threads());
-  launch.shared_bytes = static_cast<uint32_t>(tile_.shared_bytes);
-  launch.params = std::as_bytes(std::span(&checked->params, 1));
-  launch.buffers = checked->buffers;
+  launch.grid.x = static_cast<uint32_t>(num_ctas());
+  launch.block.x = static_cast<uint32_t>(tile().threads());
+  launch.shared_bytes = static_cast<uint32_t>(tile().shared_bytes);
+  launch.params = std::as_bytes(std::span(&checked.params, 1));
+  launch.buffers = checked.buffers;
   return device_->launch(*kernel_, launch, stream);
 }
 

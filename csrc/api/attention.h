@@ -7,6 +7,15 @@
 //   attention->upload(*plan, workspace, bytes, stream);                      // one copy
 //   attention->run(args, *plan, workspace, stream);                          // one launch: capturable in a CUDA graph
 //
+// Step after step, one captured launch serves every batch within given bounds (docs/planner.md, "Envelope"):
+//
+//   auto envelope = attention->envelope(bounds);                             // the workspace's layout, once
+//   attention->prepare_workspace(*envelope, workspace, bytes, stream);       // once
+//   capture: attention->run(args, *envelope, workspace, stream);             // once
+//   each step: attention->plan(batch, *envelope, plan);                      // allocates nothing after the first
+//              attention->upload(plan, *envelope, *stager, workspace, bytes, stream);  // waits for nothing
+//              replay
+//
 // Every call checks its arguments first; problems are named all at once, before anything is compiled or launched.
 #pragma once
 
@@ -15,6 +24,7 @@
 #include <span>
 #include <string>
 
+#include "lathe/api/plan_stager.h"
 #include "lathe/api/tensor.h"
 #include "lathe/base/status.h"
 #include "lathe/jit/engine.h"
@@ -43,13 +53,50 @@ struct AttentionBatch {
   int64_t num_pages = 0;  // needed with kv_indices
 };
 
-/// A batch's schedule, made for one prepared kernel and head count.
+/// Upper bounds of the batches that one envelope serves.
+struct AttentionBounds {
+  int32_t num_kv_heads = 0;    // of every batch
+  int32_t max_batch = 0;       // requests
+  int64_t max_qo_tokens = 0;   // summed over the batch
+  int64_t max_kv_entries = 0;  // ragged: rows of k; paged: entries of kv_indices, or batch * block_table_stride
+  int64_t max_kv_len = 0;      // tokens of one request; needed with split_kv fixed(n), else ignored
+  int32_t window = 0;          // of every batch; W >= 1 when the mask has a window
+  bool operator==(const AttentionBounds&) const = default;
+};
+
+/// What plans and envelopes are bound to.
+struct AttentionIdentity {
+  std::string kernel;  // key of the machine code, in hex
+  std::string spec;    // what the planner and the launch take from the spec, as text
+  int32_t num_ctas = 0;
+  bool operator==(const AttentionIdentity&) const = default;
+};
+
+/// One workspace and one launch for every batch within `bounds`. A plain value; it refers to nothing.
+struct AttentionEnvelope {
+  AttentionBounds bounds;
+  WorkspaceLayout layout;  // the workspace has layout.total() bytes
+  AttentionIdentity identity;
+};
+
+/// A batch's lengths as the planner takes them.
+struct BatchLengths {
+  std::vector<int32_t> kv_lens;   // [batch], tokens
+  std::vector<int32_t> kv_begin;  // [batch], see abi::AttentionRequest
+  int64_t kv_entries = 0;         // rows of k (ragged), or entries of kv_indices (paged), that the batch may touch
+};
+
+/// A batch's schedule, made for one prepared kernel and head count, and the memory it was made in: planning into the same object
+/// again uses that anew.
 struct PlannedAttention {
   AttentionPlan plan;
-  int32_t num_kv_heads = 0, batch = 0, window = 0;
+  PlanShape shape;  // what it was planned for
+  BatchLengths lengths;
+  int32_t batch = 0;
   int64_t qo_tokens = 0;
-  int64_t kv_entries = 0;  // rows of k (ragged) or entries of kv_indices (paged) that the batch may touch
-  std::string identity;    // of the kernel and grid it was made for; run() refuses another's
+  /// What a launch of it may touch: the envelope it was planned in or, without one, bounds and layout of its own size.
+  AttentionEnvelope envelope;
+  bool in_envelope = false;  // planned in a given envelope, whose workspace prepare_workspace() makes ready
 };
 
 /// Tensors of one run, in device memory of the kernel's device.
@@ -72,33 +119,57 @@ class Attention {
   /// spec.arch "host" or empty means: the device's own.
   static Result<Attention> prepare(Engine& engine, std::shared_ptr<Device> device, AttentionSpec spec);
 
-  const AttentionSpec& spec() const { return spec_; }
-  const AttentionTile& tile() const { return tile_; }
+  const AttentionSpec& spec() const { return shape_.spec; }
+  const AttentionTile& tile() const { return shape_.tile; }
   const Kernel& kernel() const { return *kernel_; }
   Origin origin() const { return origin_; }
-  int32_t num_ctas() const { return num_ctas_; }
+  int32_t num_ctas() const { return shape_.num_ctas; }
 
   /// What the planner takes as given: this kernel, its grid, the costs on its device.
-  PlanShape plan_shape(int32_t num_kv_heads) const { return {spec_, tile_, num_kv_heads, num_ctas_, costs_}; }
+  PlanShape plan_shape(int32_t num_kv_heads) const;
 
   Result<WorkspaceLayout> workspace_bound(int32_t num_kv_heads, const PlanBounds& bounds) const;
+  /// The schedule of one batch, with a workspace layout of its own.
   Result<PlannedAttention> plan(const AttentionBatch& batch, int32_t num_kv_heads) const;
-  /// Copies the plan into `workspace` (256-byte aligned device memory) and zeroes its counters; asynchronous on `stream`.
-  /// Refused when `workspace_bytes` is less than plan.workspace.total(): both figures are named.
+
+  /// The envelope of `bounds`: its layout serves every batch within them. Refuses bounds that are negative or pass the planner's
+  /// limits, and a window where the mask has none or none where it has one.
+  Result<AttentionEnvelope> envelope(const AttentionBounds& bounds) const;
+  /// The schedule of one batch within `envelope`, into `out`. Allocates nothing when `out` was planned in this envelope before.
+  /// What exceeds the envelope is refused with the figure needed and the figure allowed; `out` then holds no plan, and upload() and
+  /// run() refuse it.
+  Status plan(const AttentionBatch& batch, const AttentionEnvelope& envelope, PlannedAttention& out) const;
+
+  /// Makes `workspace` (256-byte aligned device memory of at least envelope.layout.total() bytes) ready for plans of `envelope`:
+  /// zeroes its merge counters, asynchronously on `stream`. Once; every launch leaves them zero. Again only after a launch that
+  /// failed.
+  Status prepare_workspace(const AttentionEnvelope& envelope, void* workspace, size_t workspace_bytes, Stream stream) const;
+  /// Copies the plan into `workspace` (256-byte aligned device memory); asynchronous on `stream`, but the host's memory is read
+  /// before this returns, for which it may wait. A plan without an envelope has its merge counters zeroed too. Refused when
+  /// `workspace_bytes` is less than plan.plan.workspace.total(): both figures are named.
   Status upload(const PlannedAttention& plan, void* workspace, size_t workspace_bytes, Stream stream) const;
+  /// The same for a plan of `envelope`, whose workspace this is, through `stager`: one copy, without ever waiting. `plan` may be
+  /// planned anew when this returns. Refuses a plan of another envelope, naming what disagrees, and a stream that is being
+  /// captured.
+  Status upload(const PlannedAttention& plan, const AttentionEnvelope& envelope, PlanStager& stager, void* workspace,
+                size_t workspace_bytes, Stream stream) const;
+
   /// One launch. `workspace` must hold the uploaded plan.
   Status run(const AttentionArgs& args, const PlannedAttention& plan, void* workspace, Stream stream) const;
+  /// The launch that serves every plan of `envelope`, and equals run() with any of them: `workspace` must hold an uploaded one when
+  /// it executes. The tensors must hold what the bounds allow, however small the batch.
+  Status run(const AttentionArgs& args, const AttentionEnvelope& envelope, void* workspace, Stream stream) const;
 
  private:
   Attention() = default;
-  AttentionSpec spec_;
-  AttentionTile tile_;
+  Status check_identity(const char* what, const AttentionIdentity& identity) const;
+  Status check_plan(const PlannedAttention& plan) const;
+
+  PlanShape shape_;  // without heads
   std::shared_ptr<Device> device_;
   KernelPtr kernel_;
   Origin origin_ = Origin::compiled;
-  int32_t num_ctas_ = 0;
-  AttentionCosts costs_;
-  std::string identity_;
+  AttentionIdentity identity_;
 };
 
 /// The kernel request an attention spec stands for (also used by compile-only tools): spec + resolved tile -> template values.

@@ -36,16 +36,16 @@ void check_kv(const AttentionSpec& spec, const char* name, const Tensor& t, int6
   }
 }
 
-void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, Problems& problems) {
-  const int64_t kv_heads = plan.num_kv_heads;
+void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const AttentionBounds& bounds, Problems& problems) {
+  const int64_t kv_heads = bounds.num_kv_heads;
   const int64_t qo_heads = kv_heads * spec.group_size;
   const auto rows = [&](const char* name, const Tensor& t, int64_t needed) {
     if (t.shape[0] < needed) {
-      problems.add(name, "has " + std::to_string(t.shape[0]) + " rows, the plan covers " + std::to_string(needed));
+      problems.add(name, "has " + std::to_string(t.shape[0]) + " rows, the plan covers up to " + std::to_string(needed));
     }
   };
-  if (check_tensor(args.q, {"q", 2, {kAnySize, qo_heads, spec.head_dim_qk}}, problems)) rows("q", args.q, plan.qo_tokens);
-  if (check_tensor(args.o, {"o", 2, {kAnySize, qo_heads, spec.head_dim_vo}}, problems)) rows("o", args.o, plan.qo_tokens);
+  if (check_tensor(args.q, {"q", 2, {kAnySize, qo_heads, spec.head_dim_qk}}, problems)) rows("q", args.q, bounds.max_qo_tokens);
+  if (check_tensor(args.o, {"o", 2, {kAnySize, qo_heads, spec.head_dim_vo}}, problems)) rows("o", args.o, bounds.max_qo_tokens);
   check_kv(spec, "k", args.k, kv_heads, spec.head_dim_qk, problems);
   if (spec.layout.kind == LayoutKind::paged && spec.layout.storage == KvStorage::joint) {
     if (args.v.rank != 0) problems.add("v", "is given, but with joint storage k holds both and v must be left empty");
@@ -55,16 +55,16 @@ void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const P
       problems.add("v", "has " + std::to_string(args.v.shape[0]) + " in dimension 0, k has " + std::to_string(args.k.shape[0]));
     }
   }
-  if (spec.layout.kind == LayoutKind::ragged) rows("k", args.k, plan.kv_entries);
+  if (spec.layout.kind == LayoutKind::ragged) rows("k", args.k, bounds.max_kv_entries);
 
   if (spec.lse == LseOut::none) {
     if (args.lse.rank != 0) problems.add("lse", "is given, but the spec's lse is none");
   } else if (check_tensor(args.lse, {"lse", 4, {kAnySize, qo_heads}, true}, problems)) {
-    rows("lse", args.lse, plan.qo_tokens);
+    rows("lse", args.lse, bounds.max_qo_tokens);
   }
 }
 
-void check_scalars(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, Problems& problems) {
+void check_scalars(const AttentionSpec& spec, const AttentionArgs& args, const AttentionBounds& bounds, Problems& problems) {
   if (!(args.sm_scale >= 0) || std::isinf(args.sm_scale)) {
     problems.add("sm_scale", "is " + std::to_string(args.sm_scale) + ", must be finite and > 0 (or 0 for 1 / sqrt(head_dim_qk))");
   }
@@ -78,20 +78,22 @@ void check_scalars(const AttentionSpec& spec, const AttentionArgs& args, const P
     if (args.kv_indices != nullptr) problems.add("kv_indices", "is given, but the layout is ragged");
     return;
   }
-  if (args.num_kv_indices < plan.kv_entries) {
+  if (args.num_kv_indices < bounds.max_kv_entries) {
     problems.add("num_kv_indices",
-                 "is " + std::to_string(args.num_kv_indices) + ", the plan needs " + std::to_string(plan.kv_entries));
+                 "is " + std::to_string(args.num_kv_indices) + ", the plan may need " + std::to_string(bounds.max_kv_entries));
   }
-  if (args.kv_indices == nullptr && plan.kv_entries > 0) problems.add("kv_indices", "is null");
+  if (args.kv_indices == nullptr && bounds.max_kv_entries > 0) problems.add("kv_indices", "is null");
   if (reinterpret_cast<uintptr_t>(args.kv_indices) % 4 != 0) problems.add("kv_indices", "must be 4-byte aligned");
 }
 
 }  // namespace
 
-Result<LaunchArgs> read_args(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, void* workspace) {
+Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const AttentionEnvelope& envelope, void* workspace,
+                 LaunchArgs& out) {
+  const AttentionBounds& bounds = envelope.bounds;
   Problems problems;
-  check_tensors(spec, args, plan, problems);
-  check_scalars(spec, args, plan, problems);
+  check_tensors(spec, args, bounds, problems);
+  check_scalars(spec, args, bounds, problems);
   if (workspace == nullptr || reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
     problems.add("workspace", workspace == nullptr ? "is null" : "must be 256-byte aligned");
   }
@@ -102,10 +104,9 @@ Result<LaunchArgs> read_args(const AttentionSpec& spec, const AttentionArgs& arg
   const Tensor& v = joint ? args.k : args.v;
   const KvStrides k_strides = kv_strides(spec, args.k);
   const KvStrides v_strides = kv_strides(spec, v);
-  const WorkspaceLayout& layout = plan.plan.workspace;
+  const WorkspaceLayout& layout = envelope.layout;
   std::byte* base = static_cast<std::byte*>(workspace);
 
-  LaunchArgs out;
   abi::AttentionParams& p = out.params;
   p.q = args.q.data;
   p.k = args.k.data;
@@ -127,15 +128,15 @@ Result<LaunchArgs> read_args(const AttentionSpec& spec, const AttentionArgs& arg
   p.v_stride_page = v_strides.page;
   p.v_stride_token = v_strides.token;
   p.v_stride_head = v_strides.head;
-  p.lse_stride_token = static_cast<int64_t>(plan.num_kv_heads) * spec.group_size * 4;
+  p.lse_stride_token = static_cast<int64_t>(bounds.num_kv_heads) * spec.group_size * 4;
   p.sm_scale = args.sm_scale > 0 ? args.sm_scale : 1.0f / std::sqrt(static_cast<float>(spec.head_dim_qk));
   p.soft_cap = args.soft_cap;
-  p.window = plan.window;
+  p.window = bounds.window;
   p.num_pages = paged ? static_cast<int>(std::min<int64_t>(args.k.shape[0], INT32_MAX)) : 0;
 
   using Use = BufferArg::Use;
   const size_t indices_bytes = static_cast<size_t>(args.num_kv_indices) * sizeof(int32_t);
-  out.buffers = {
+  out.buffers = {{
       {"q", args.q.data, extent_bytes(args.q, 2), Use::input},
       {"k", args.k.data, extent_bytes(args.k, 2), Use::input},
       {"v", args.v.data, extent_bytes(args.v, 2), Use::input},
@@ -146,8 +147,8 @@ Result<LaunchArgs> read_args(const AttentionSpec& spec, const AttentionArgs& arg
       {"merge_counters", p.merge_counters, layout.counters, Use::workspace},
       {"partial_o", p.partial_o, layout.partial_o, Use::scratch},
       {"partial_lse", p.partial_lse, layout.partial_lse, Use::scratch},
-  };
-  return out;
+  }};
+  return {};
 }
 
 }  // namespace lathe

@@ -110,7 +110,7 @@ void check_page_ids(const AttentionBatch& batch, int64_t page_size, const BatchL
 
 }  // namespace
 
-Result<BatchLengths> read_batch(const AttentionSpec& spec, const AttentionBatch& batch) {
+Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out) {
   Problems problems;
   if (batch.qo_indptr.empty()) return invalid_argument("qo_indptr", "is empty, must have batch + 1 entries");
   const size_t size = batch.qo_indptr.size() - 1;
@@ -122,9 +122,9 @@ Result<BatchLengths> read_batch(const AttentionSpec& spec, const AttentionBatch&
                  "is " + std::to_string(batch.window) + ", but the spec's mask (" + name_of(spec.mask) + ") has no window");
   }
 
-  BatchLengths out;
   out.kv_lens.resize(size);
   out.kv_begin.resize(size);
+  out.kv_entries = 0;
   const int64_t page_size = spec.layout.page_size;
   if (spec.layout.kind == LayoutKind::ragged) {
     read_ragged(batch, size, out, problems);
@@ -136,8 +136,7 @@ Result<BatchLengths> read_batch(const AttentionSpec& spec, const AttentionBatch&
     }
     if (problems.empty() && !batch.kv_indices.empty()) check_page_ids(batch, page_size, out, problems);
   }
-  if (!problems.empty()) return problems.status();
-  return out;
+  return problems.status();
 }
 
 }  // namespace lathe

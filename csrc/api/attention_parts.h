@@ -1,30 +1,31 @@
-// The parts of Attention::plan and Attention::run that only check and translate.
+// The parts of Attention that only check and translate.
 #pragma once
 
-#include <vector>
+#include <array>
 
 #include "lathe/abi/attention.h"
 #include "lathe/api/attention.h"
 
 namespace lathe {
 
-/// Lengths as the planner takes them, derived from a checked batch.
-struct BatchLengths {
-  std::vector<int32_t> kv_lens;   // [batch], tokens
-  std::vector<int32_t> kv_begin;  // [batch], see abi::AttentionRequest
-  int64_t kv_entries = 0;         // rows of k (ragged), or entries of kv_indices (paged), that the batch may touch
-};
+/// Every problem of `batch` at once, naming the array, the request and the value; else its lengths, in the memory of `out`.
+Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out);
 
-/// Every problem of `batch` at once, naming the array, the request and the value; else its lengths.
-Result<BatchLengths> read_batch(const AttentionSpec& spec, const AttentionBatch& batch);
+/// Every bound of `envelope` that a checked batch passes.
+Status check_bounds(const AttentionSpec& spec, const AttentionBounds& bounds, const AttentionBatch& batch,
+                    const BatchLengths& lengths);
+/// What `plan`, an envelope that a plan was made in, disagrees about with `envelope`.
+Status check_same(const AttentionEnvelope& plan, const AttentionEnvelope& envelope);
 
 /// The parameter block and the buffers of a launch.
 struct LaunchArgs {
   abi::AttentionParams params{};
-  std::vector<BufferArg> buffers;
+  std::array<BufferArg, 10> buffers;
 };
 
-/// Every problem of `args` at once; else the launch's arguments. `workspace` holds the plan and its scratch memory.
-Result<LaunchArgs> read_args(const AttentionSpec& spec, const AttentionArgs& args, const PlannedAttention& plan, void* workspace);
+/// Every problem of `args` at once; else, in `out`, the arguments of the launch that serves every plan of `envelope`. `workspace`
+/// holds the plan and its scratch memory.
+Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const AttentionEnvelope& envelope, void* workspace,
+                 LaunchArgs& out);
 
 }  // namespace lathe
