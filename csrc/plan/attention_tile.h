@@ -37,8 +37,9 @@ int32_t attention_shared_bytes(const AttentionSpec& spec, int32_t warps, int32_t
 
 /// Resolves spec.tile on `arch`. A given tile must satisfy: warps 4 or 8; stages 1..4; each q a multiple of 16 with q / 16 dividing
 /// warps; each kv a multiple of 16 * (warps along kv), at most 256; classes strictly falling in q; shared memory within the arch's
-/// limit (the message gives both figures); and no more accumulators than fit registers (see .cc). All problems at once. The rest of
-/// `spec` has passed validate().
+/// limit (the message gives both figures); no more accumulators and rows to load than fit the registers, so that nothing is
+/// spilled; and at most 150 KB of PTX a class, by an estimate (see .cc for both). All problems at once. The rest of `spec` has
+/// passed validate().
 Result<AttentionTile> resolve_tile(const AttentionSpec& spec, const ArchTraits& arch);
 
 }  // namespace lathe

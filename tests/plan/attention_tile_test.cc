@@ -135,10 +135,26 @@ TEST(AttentionTile, GivenTilesAreCheckedFieldByField) {
   EXPECT_THAT(refusal(given(8, 2, {{16, 128}, {16, 128}})), HasSubstr("tile.classes[1].q: is 16 after 16"));
 }
 
-TEST(AttentionTile, GivenTileThatSpillsIsRefused) {
-  // 256 / 2 accumulators of the output and 256 / 2 of the scores.
-  EXPECT_THAT(refusal(given(8, 1, {{128, 256}}, 256)), HasSubstr("needs 256 accumulators a thread; at most 192"));
+TEST(AttentionTile, GivenTileThatWouldSpillIsRefused) {
+  // 256 / 2 accumulators of the output and 48 / 2 of the scores; eight threads load a row, so that 32 have 12 of 48 each.
+  AttentionSpec spec = given(4, 1, {{16, 192}}, 256);
+  spec.head_dim_qk = 16;
+  EXPECT_THAT(refusal(spec), HasSubstr("tile.classes: 16x192 with head_dim_vo 256 and 4 warps need 188 registers a thread, for 152 "
+                                       "accumulators and 12 rows to load; at most 174 are left for one class"));
   EXPECT_TRUE(resolve_tile(given(8, 1, {{128, 32}}, 256), arch("sm_90a")).ok());
+  // A decode class of its own may be larger than one beside another.
+  spec.tile.classes = {{16, 128}};
+  EXPECT_TRUE(resolve_tile(spec, arch("sm_90a")).ok());
+  spec.tile.classes = {{64, 32}, {16, 128}};
+  EXPECT_THAT(refusal(spec),
+              HasSubstr("tile.classes: 64x32 + 16x128 with head_dim_vo 256 and 4 warps need 174 registers a thread, for "
+                        "144 accumulators and 10 rows to load; at most 166 are left for several classes"));
+}
+
+TEST(AttentionTile, GivenTileOfTooMuchCodeIsRefused) {
+  EXPECT_THAT(refusal(given(8, 1, {{128, 128}}, 112)), HasSubstr("128x128 with head dims 112/112 and 8 warps compiles to about "));
+  EXPECT_THAT(refusal(given(8, 1, {{128, 128}}, 112)), HasSubstr("KB of PTX; at most 150"));
+  EXPECT_TRUE(resolve_tile(given(8, 1, {{128, 96}}, 112), arch("sm_90a")).ok());
 }
 
 TEST(AttentionTile, GivenTileThatDoesNotFitNamesBothFigures) {

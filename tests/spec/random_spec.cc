@@ -4,6 +4,9 @@
 #include <array>
 #include <string>
 
+#include "lathe/arch/traits.h"
+#include "lathe/plan/attention_tile.h"
+
 namespace lathe::testing {
 namespace {
 
@@ -71,21 +74,14 @@ SplitSpec split(Draw& draw) {
   return split;
 }
 
-/// The tightest limits of any arch: 99 KiB of shared memory for a block (sm_86, sm_89, sm_120), of which 2 KiB are set aside; and
-/// 160 fp32 accumulators of o and scores in a thread.
-bool fits_every_arch(const AttentionSpec& spec, int32_t warps, int32_t stages, const TileClass& c) {
-  constexpr int32_t kShared = 97 * 1024;
-  constexpr int32_t kAccumulators = 160;
-  auto row_bytes = [](int32_t dim) { return (dim + 63) / 64 * 128; };
-  int32_t qk = row_bytes(spec.head_dim_qk), vo = row_bytes(spec.head_dim_vo);
-  int32_t main_loop = c.q * qk + stages * c.kv * (qk + vo);
-  int32_t epilogue = 16 * warps * (spec.head_dim_vo + 8) * 4;
-  int32_t warps_kv = warps / (c.q / 16);
-  return std::max(main_loop, epilogue) <= kShared && spec.head_dim_vo / 2 + c.kv / warps_kv / 2 <= kAccumulators;
-}
-
 /// A given tile of one to three classes; automatic when the few that are tried do not fit.
-TileSpec given_tile(Draw& draw, const AttentionSpec& spec) {
+TileSpec given_tile(Draw& draw, AttentionSpec spec) {
+  // No arch has less shared memory for a block.
+  const ArchTraits tightest = *arch_traits("sm_89");
+  const auto fits = [&](const TileSpec& tile) {
+    spec.tile = tile;
+    return resolve_tile(spec, tightest).ok();
+  };
   TileSpec tile;
   tile.automatic = false;
   tile.warps = draw.chance(50) ? 4 : 8;
@@ -94,9 +90,9 @@ TileSpec given_tile(Draw& draw, const AttentionSpec& spec) {
   for (int32_t warps_q = tile.warps; warps_q >= 1 && tile.classes.size() < wanted; warps_q /= 2) {
     if (draw.chance(30)) continue;
     int32_t step = 16 * (tile.warps / warps_q);
-    TileClass c{16 * warps_q, step * draw.between(1, 256 / step)};
-    while (c.kv > step && !fits_every_arch(spec, tile.warps, tile.stages, c)) c.kv -= step;
-    if (fits_every_arch(spec, tile.warps, tile.stages, c)) tile.classes.push_back(c);
+    tile.classes.push_back({16 * warps_q, step * draw.between(1, 256 / step)});
+    while (tile.classes.back().kv > step && !fits(tile)) tile.classes.back().kv -= step;
+    if (!fits(tile)) tile.classes.pop_back();
   }
   return tile.classes.empty() ? TileSpec{} : tile;
 }
