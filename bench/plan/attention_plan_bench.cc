@@ -34,13 +34,13 @@ Lengths one_long(int64_t size) {
   return lengths;
 }
 
-// A prefill chunk of 512 for every 16 requests, decodes otherwise.
+// A step of continuous batching: a prefill chunk of 512 tokens, decodes otherwise.
 Lengths mixed(int64_t size) {
   std::mt19937_64 rng(7);
   Lengths lengths;
   for (int64_t b = 0; b < size; ++b) {
     int32_t kv_len = 512 + static_cast<int32_t>(rng() % 7680);
-    lengths.add(b % 16 == 0 ? 512 : 1, kv_len);
+    lengths.add(b == 0 ? 512 : 1, kv_len);
   }
   return lengths;
 }

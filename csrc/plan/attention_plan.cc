@@ -15,65 +15,20 @@ struct RowBlocks {
   const abi::AttentionRowBlock& at(int i) const { return data[i]; }
 };
 
-// Writes the pieces of a schedule into the lists of an image.
-class ListWriter {
- public:
-  ListWriter(std::byte* image, const abi::AttentionPlanHeader& offsets, std::span<const TileClass> classes)
-      : indptr_(reinterpret_cast<int*>(image + offsets.item_indptr_offset)),
-        groups_(reinterpret_cast<abi::AttentionMergeGroup*>(image + offsets.groups_offset)),
-        items_(reinterpret_cast<abi::AttentionWorkItem*>(image + offsets.items_offset)),
-        classes_(classes) {}
+// The lists of an image in host memory.
+struct ImageLists {
+  int* item_indptr;
+  abi::AttentionMergeGroup* groups;
+  abi::AttentionWorkItem* items;
 
-  void whole(int list, const abi::AttentionRowBlock& block, int, int head, int count) {
-    enter(list);
-    items_[num_items_++] = {block.request,
-                            head,
-                            block.row_begin,
-                            block.kv_begin,
-                            block.kv_end,
-                            -1,
-                            -1,
-                            static_cast<short>(count),
-                            static_cast<signed char>(block.tile_class),
-                            0};
-  }
+  ImageLists(std::byte* image, const abi::AttentionPlanHeader& offsets)
+      : item_indptr(reinterpret_cast<int*>(image + offsets.item_indptr_offset)),
+        groups(reinterpret_cast<abi::AttentionMergeGroup*>(image + offsets.groups_offset)),
+        items(reinterpret_cast<abi::AttentionWorkItem*>(image + offsets.items_offset)) {}
 
-  void part(int list, const abi::AttentionRowBlock& block, int, int head, int begin, int end, bool first, bool) {
-    enter(list);
-    if (first) groups_[num_groups_++] = {partial_rows_, 0};
-    ++groups_[num_groups_ - 1].num_parts;
-    items_[num_items_++] = {block.request,
-                            head,
-                            block.row_begin,
-                            begin,
-                            end,
-                            partial_rows_,
-                            num_groups_ - 1,
-                            1,
-                            static_cast<signed char>(block.tile_class),
-                            0};
-    partial_rows_ += classes_[static_cast<size_t>(block.tile_class)].q;
-  }
-
-  // Ends the last list. The header's counts are set; its offsets are those the writer was made with.
-  void finish(abi::AttentionPlanHeader& header) {
-    enter(header.num_lists);
-    header.num_items = num_items_;
-    header.num_groups = num_groups_;
-    header.replica_partial_rows = partial_rows_;
-    header.bytes = header.items_offset + num_items_ * static_cast<int>(sizeof(abi::AttentionWorkItem));
-  }
-
- private:
-  void enter(int list) {
-    while (list_ < list) indptr_[++list_] = num_items_;
-  }
-
-  int* indptr_;
-  abi::AttentionMergeGroup* groups_;
-  abi::AttentionWorkItem* items_;
-  std::span<const TileClass> classes_;
-  int list_ = -1, num_items_ = 0, num_groups_ = 0, partial_rows_ = 0;
+  void indptr(int list, int first_item) const { item_indptr[list] = first_item; }
+  void group(int index, int first_row, int num_parts) const { groups[index] = {first_row, num_parts}; }
+  void item(int index, const abi::AttentionWorkItem& item) const { items[index] = item; }
 };
 
 void write_requests(const PlanBatch& batch, std::byte* image, int offset) {
@@ -129,7 +84,8 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
     return deal_out(schedule, blocks, work.sums.num_blocks, limit, none);
   });
   schedule.may_cut = choice.may_cut;
-  ListWriter lists(plan.image.data(), header, shape.tile.classes);
+  const abi::AttentionRowShape rows = row_shape(shape, batch.window);
+  abi::AttentionListWriter<ImageLists> lists(ImageLists(plan.image.data(), header), rows);
   deal_out(schedule, blocks, work.sums.num_blocks, choice.limit, lists);
 
   header.num_requests = static_cast<int>(batch.kv_lens.size());

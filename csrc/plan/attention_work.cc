@@ -40,20 +40,11 @@ void check_request(const PlanShape& shape, const PlanBatch& batch, size_t b, Pro
 }
 
 // True when check_batch would find a problem with request b; that names it.
-bool request_is_bad(const PlanShape& shape, const PlanBatch& batch, size_t b) {
+bool request_is_bad(const PlanBatch& batch, size_t b) {
   const int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
   const int64_t kv_len = batch.kv_lens[b], kv_begin = batch.kv_begin[b];
-  const bool paged = shape.spec.layout.kind == LayoutKind::paged;
-  // One page more than needed is harmless here: check_batch decides.
-  const int64_t entries = paged ? kv_len / shape.spec.layout.page_size + 1 : kv_len;
-  return qo_len < 0 || kv_len < 0 || kv_len > kMaxLength || kv_begin < 0 || kv_begin + entries > kInt32Max;
-}
-
-// Cost of the piece that cannot be cut further, and of the whole tile, under fixed cuts.
-void fixed_costs(const abi::AttentionScheduleShape& schedule, abi::AttentionRowBlock& block, int parts, int64_t& largest) {
-  block.tile_cost += (parts - 1) * schedule.item + parts * schedule.partial;
-  largest =
-      schedule.item + schedule.partial + std::min<int64_t>(block.kv_end - block.kv_begin, schedule.fixed_keys) * block.key_cost;
+  // A page holds at least one token, so a request has at most that many entries; check_batch counts exactly.
+  return qo_len < 0 || kv_len < 0 || kv_len > kMaxLength || kv_begin < 0 || kv_begin + kv_len > kInt32Max;
 }
 
 }  // namespace
@@ -116,6 +107,7 @@ abi::AttentionRowShape row_shape(const PlanShape& shape, int32_t window) {
   rows.fixed_keys = shape.spec.split_kv.mode == SplitMode::fixed ? shape.spec.split_kv.tokens : 0;
   rows.num_classes = static_cast<int>(shape.tile.classes.size());
   rows.item = shape.costs.item;
+  rows.partial = shape.costs.partial;
   const int64_t dims = int64_t{shape.spec.head_dim_qk} + shape.spec.head_dim_vo;
   constexpr int64_t kElementBytes = 2;
   for (int c = 0; c < rows.num_classes; ++c) {
@@ -131,14 +123,14 @@ abi::AttentionRowShape row_shape(const PlanShape& shape, int32_t window) {
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
   const abi::AttentionRowShape rows = row_shape(shape, batch.window);
-  const int64_t max_blocks = kMaxPlanItems / schedule.num_heads;
+  const int64_t max_blocks = kMaxPlanItems / schedule.num_heads, most_tile_cost = kMaxCost / schedule.num_heads;
   const auto too_many = [&](size_t b) {
     return invalid_argument("batch", fmt::format("makes more than the {} work items of a plan, at request {}", kMaxPlanItems, b));
   };
   blocks.clear();
   work = {};
   for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
-    if (request_is_bad(shape, batch, b)) LATHE_TRY(check_batch(shape, batch));
+    if (request_is_bad(batch, b)) LATHE_TRY(check_batch(shape, batch));
     const int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
     const int64_t num_rows = qo_len * rows.rows_per_token;
     if (num_rows == 0) continue;
@@ -149,30 +141,23 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
     for (int64_t row = 0; row < num_rows; row += tile_rows) {
       blocks.push_back(
           abi::row_block(rows, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class, static_cast<int>(row)));
-      abi::AttentionRowBlock& block = blocks.back();
-      const int parts = abi::fixed_parts(block, schedule.fixed_keys);
-      int64_t largest = block.tile_cost;
-      if (parts > 1) {
-        fixed_costs(schedule, block, parts, largest);
-        work.items += int64_t{parts - 1} * schedule.num_heads + schedule.num_heads - 1;
+      const abi::AttentionRowBlock& block = blocks.back();
+      if (const int parts = abi::fixed_parts(block, schedule.fixed_keys); parts > 1) {
+        work.items += int64_t{parts} * schedule.num_heads - 1;
         work.groups += schedule.num_heads;
         work.partial_rows += int64_t{parts} * schedule.num_heads * tile_rows;
         if (work.items > kMaxPlanItems) return too_many(b);
       }
-      const std::optional<int64_t> each = checked_mul<int64_t>(block.tile_cost, schedule.num_heads);
-      if (!each || *each > kMaxCost - work.sums.total)
+      if (block.tile_cost > most_tile_cost || block.tile_cost * schedule.num_heads > kMaxCost - work.sums.total)
         return invalid_argument("kv_lens",
                                 fmt::format("rows x keys of the batch pass what one plan can balance, at request {}", b));
-      work.sums.total += *each;
-      work.sums.largest = std::max<long long>(work.sums.largest, largest);
-      work.sums.cut_step = std::max<long long>(work.sums.cut_step, block.key_cost * block.keys_per_cut);
+      abi::add_work(rows, block, schedule.num_heads, work.sums);
     }
   }
   const int64_t tokens = batch.qo_indptr.back();
   if (tokens * shape.num_kv_heads * shape.spec.group_size > kMaxLength) LATHE_TRY(check_batch(shape, batch));
   if (work.sums.largest > kMaxCost / schedule.num_lists)
     return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
-  work.sums.num_blocks = static_cast<int>(blocks.size());
   // Every boundary between two lists can break a run of heads, and cut a tile in two.
   work.items += static_cast<int64_t>(blocks.size()) + 3 * int64_t{schedule.num_lists};
   if (schedule.may_cut != 0) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lathe/base/status.h"
+#include "lathe/plan/attention_image.h"
 #include "lathe/plan/attention_plan.h"
 
 namespace lathe {
@@ -48,6 +49,13 @@ struct RowWork {
 };
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
+
+/// What the batches within `bounds` can make of one replica at most.
+struct MostWork {
+  PlanCounts counts;
+  int64_t blocks = 0, partial_rows = 0;
+};
+Result<MostWork> most_work(const PlanShape& shape, const PlanBounds& bounds);
 
 /// What a plan needs of a workspace.
 struct WorkspaceNeeds {

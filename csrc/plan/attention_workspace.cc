@@ -47,7 +47,7 @@ int64_t max_padded_rows(const abi::AttentionRowShape& shape, int64_t tokens) {
 }
 
 // What the batches within `bounds` can make of one replica at most; a product that overflows is past every limit that is checked.
-PlanCounts most_counts(const PlanShape& shape, const PlanBounds& bounds, int64_t& partial_rows) {
+MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
   constexpr int64_t kTooMany = std::numeric_limits<int64_t>::max() / 4;
   const Replicas replicas = replicas_of(shape);
   const int64_t tallest = shape.tile.classes[0].q;
@@ -55,8 +55,8 @@ PlanCounts most_counts(const PlanShape& shape, const PlanBounds& bounds, int64_t
   const int64_t requests = std::min<int64_t>(bounds.max_batch, bounds.max_qo_tokens);  // those with a query
   // No request has more row blocks than the tallest class would make of it: sum of 1 + (rows - 1) / q.
   const int64_t blocks = requests == 0 ? 0 : requests + (rows - requests) / tallest;
-  PlanCounts counts{bounds.max_batch, replicas.lists, 0, blocks};
-  partial_rows = 0;
+  MostWork most{{bounds.max_batch, replicas.lists, 0, blocks}, blocks, 0};
+  PlanCounts& counts = most.counts;
   const SplitSpec& split = shape.spec.split_kv;
   if (split.mode == SplitMode::fixed) {
     const int64_t parts = ceil_div<int64_t>(bounds.max_kv_len, split.tokens);
@@ -64,14 +64,14 @@ PlanCounts most_counts(const PlanShape& shape, const PlanBounds& bounds, int64_t
       const int64_t padded = std::min(blocks * tallest, max_padded_rows(row_shape(shape, 1), bounds.max_qo_tokens));
       counts.groups = blocks * replicas.heads;
       counts.items = checked_mul(counts.groups, parts).value_or(kTooMany);
-      partial_rows = checked_mul(padded * replicas.heads, parts).value_or(kTooMany);
+      most.partial_rows = checked_mul(padded * replicas.heads, parts).value_or(kTooMany);
     }
   } else if (cuts_freely(shape.spec) && blocks > 0) {
     counts.groups = replicas.lists;
-    partial_rows = 2 * int64_t{replicas.lists} * tallest;
+    most.partial_rows = 2 * int64_t{replicas.lists} * tallest;
   }
   counts.items += 3 * int64_t{replicas.lists};
-  return counts;
+  return most;
 }
 
 }  // namespace
@@ -87,19 +87,23 @@ Result<WorkspaceLayout> workspace_layout(const WorkspaceNeeds& needs, const Plan
   return layout;
 }
 
-Result<WorkspaceLayout> workspace_bound(const PlanShape& shape, const PlanBounds& bounds) {
+Result<MostWork> most_work(const PlanShape& shape, const PlanBounds& bounds) {
   LATHE_TRY(check_shape(shape));
   LATHE_TRY(check_bounds(shape, bounds));
-  int64_t partial_rows = 0;
-  const PlanCounts counts = most_counts(shape, bounds, partial_rows);
-  const abi::AttentionPlanHeader header = plan_offsets(counts);
-  if (header.bytes < 0)
-    return invalid_argument("bounds",
-                            fmt::format("allow {} requests, {} work items and {} merge groups; they pass the 2^31 - 1 bytes "
-                                        "or {} items of a plan",
-                                        counts.requests, counts.items, counts.groups, kMaxPlanItems));
+  const MostWork most = most_within(shape, bounds);
+  if (plan_offsets(most.counts).bytes >= 0) return most;
+  return invalid_argument("bounds",
+                          fmt::format("allow {} requests, {} work items and {} merge groups; they pass the 2^31 - 1 bytes "
+                                      "or {} items of a plan",
+                                      most.counts.requests, most.counts.items, most.counts.groups, kMaxPlanItems));
+}
+
+Result<WorkspaceLayout> workspace_bound(const PlanShape& shape, const PlanBounds& bounds) {
+  Result<MostWork> most = most_work(shape, bounds);
+  LATHE_TRY(most);
   const int64_t replicas = replicas_of(shape).count;
-  return workspace_layout({header.bytes, counts.groups * replicas, checked_mul(partial_rows, replicas).value_or(kInt32Max + 1)},
+  return workspace_layout({plan_offsets(most->counts).bytes, most->counts.groups * replicas,
+                           checked_mul(most->partial_rows, replicas).value_or(kInt32Max + 1)},
                           shape);
 }
 

@@ -7,6 +7,8 @@
 // the last tile of a list can be parts, whatever the batch.
 #pragma once
 
+#include "attention.h"
+
 // Where these functions run; a kernel defines it before it includes this header.
 #ifndef LATHE_SHARED
 #define LATHE_SHARED inline
@@ -198,7 +200,8 @@ struct AttentionRowShape {
   int rows[kMaxTileClasses];  // of each tile class, tallest first
   int keys_per_cut[kMaxTileClasses];
   long long key_cost[kMaxTileClasses];  // one key against one tile
-  long long item;
+  long long item;                       // see AttentionScheduleShape
+  long long partial;
 };
 
 // The class of a request with `rows` packed rows (> 0): the fewest row blocks, because each reads the keys again; among equals the
@@ -229,14 +232,67 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionRowShape& shape, int req
     begin = schedule_max(begin / 16 * 16, cut);
   }
   const long long key_cost = shape.key_cost[tile_class];
-  return {request,
-          tile_class,
-          row_begin,
-          static_cast<int>(begin),
-          static_cast<int>(end),
-          shape.keys_per_cut[tile_class],
-          key_cost,
-          shape.item + (end - begin) * key_cost};
+  AttentionRowBlock block{request,
+                          tile_class,
+                          row_begin,
+                          static_cast<int>(begin),
+                          static_cast<int>(end),
+                          shape.keys_per_cut[tile_class],
+                          key_cost,
+                          shape.item + (end - begin) * key_cost};
+  const int parts = fixed_parts(block, shape.fixed_keys);
+  if (parts > 1) block.tile_cost += (parts - 1) * shape.item + parts * shape.partial;
+  return block;
 }
+
+// Adds what `block` is to a batch: the cost of its tiles, of the largest piece that stays whole, of its least cut.
+LATHE_SHARED void add_work(const AttentionRowShape& shape, const AttentionRowBlock& block, int num_heads,
+                           AttentionScheduleWork& work) {
+  long long piece = block.tile_cost;
+  if (fixed_parts(block, shape.fixed_keys) > 1) {
+    piece = shape.item + shape.partial + schedule_min(block.kv_end - block.kv_begin, shape.fixed_keys) * block.key_cost;
+  }
+  work.total += block.tile_cost * num_heads;
+  work.largest = schedule_max(work.largest, piece);
+  work.cut_step = schedule_max(work.cut_step, block.key_cost * block.keys_per_cut);
+  ++work.num_blocks;
+}
+
+// Makes the lists of a plan from the pieces of a schedule. OUT stores them:
+//   indptr(list, first_item), group(index, first_row, num_parts), item(index, AttentionWorkItem)
+template <class OUT>
+struct AttentionListWriter {
+  OUT out;
+  const AttentionRowShape& shape;
+  int list = -1, num_items = 0, num_groups = 0, partial_rows = 0, group_row = 0, group_parts = 0;
+
+  LATHE_SHARED AttentionListWriter(OUT o, const AttentionRowShape& s) : out(o), shape(s) {}
+
+  LATHE_SHARED void enter(int next) {
+    while (list < next) out.indptr(++list, num_items);
+  }
+  LATHE_SHARED void whole(int on, const AttentionRowBlock& block, int, int head, int count) {
+    enter(on);
+    out.item(num_items++, {block.request, head, block.row_begin, block.kv_begin, block.kv_end, -1, -1, static_cast<short>(count),
+                           static_cast<signed char>(block.tile_class), 0});
+  }
+  LATHE_SHARED void part(int on, const AttentionRowBlock& block, int, int head, int begin, int end, bool first, bool last) {
+    enter(on);
+    if (first) group_row = partial_rows, group_parts = 0;
+    ++group_parts;
+    out.item(num_items++, {block.request, head, block.row_begin, begin, end, partial_rows, num_groups, 1,
+                           static_cast<signed char>(block.tile_class), 0});
+    partial_rows += shape.rows[block.tile_class];
+    if (last) out.group(num_groups++, group_row, group_parts);
+  }
+  // Ends the last list and sets the counts of `header`, whose list offsets are set.
+  LATHE_SHARED void finish(AttentionPlanHeader& header) {
+    enter(header.num_lists);
+    header.num_items = num_items;
+    header.num_groups = num_groups;
+    header.replica_partial_rows = partial_rows;
+    header.bytes = header.items_offset + num_items * static_cast<int>(sizeof(AttentionWorkItem));
+  }
+};
 
 }  // namespace lathe::abi
