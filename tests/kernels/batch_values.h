@@ -29,7 +29,8 @@ struct BatchValues {
   std::vector<uint16_t> v;  // [kv tokens, num_kv_heads, head_dim_vo]
 };
 
-/// Normal numbers. `logit_gain` is the standard deviation of the scores before soft-cap.
+/// Normal numbers. `logit_gain` is the standard deviation of the scores before soft-cap. A query whose values all but cancel by
+/// chance is drawn again: rounding the weights moves its result by more than the bounds of a row allow, in any kernel.
 BatchValues draw_values(const AttentionSpec& spec, const BatchShape& shape, double logit_gain, std::mt19937_64& rng);
 
 /// The rows [begin, end) of a contiguous array whose rows hold `width` elements.

@@ -41,10 +41,10 @@ Bounds bounds_of(const AttentionSpec& spec);
 
 /// How far a result is from the oracle.
 struct Accuracy {
-  double tensor = 0;     // |o - ref| / |ref|, over all elements
-  double worst_row = 0;  // |o - ref| / max(|ref|, spread / 2) of one (token, head) row; 0 / 0 is 0
-  double worst_lse = 0;  // absolute
-  std::string worst;     // the worst row in words; empty without rows
+  double tensor = 0;                                              // |o - ref| / |ref|, over all elements
+  double worst_row = 0;                                           // |o - ref| / |ref| of one (token, head) row; 0 / 0 is 0
+  double worst_lse = 0;                                           // absolute
+  std::string worst;                                              // the worst row in words; empty without rows
   int64_t worst_token = -1, worst_request = -1, worst_head = -1;  // which one that is
 };
 Accuracy measure(const AttentionSpec& spec, const oracle::AttentionOutput& expected, const std::vector<uint16_t>& o,

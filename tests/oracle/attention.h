@@ -43,7 +43,7 @@ struct AttentionOutput {
   std::vector<double> o;    // [tokens, num_qo_heads, head_dim_vo]
   std::vector<double> lse;  // [tokens, num_qo_heads]; base 2 when the spec says so, else natural
   /// [tokens, num_qo_heads]: the length o would have if the values pointed in independent directions, sqrt(sum_j w_j^2 |v_j|^2).
-  /// Rounding of weights is proportional to this, also where the values happen to cancel.
+  /// What rounding of the weights does to o is proportional to this. No judgement uses it: inputs are drawn by it.
   std::vector<double> spread;
 };
 
