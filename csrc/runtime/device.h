@@ -90,6 +90,9 @@ struct LaunchCounters {
   };
   std::vector<Tensor> tensors;
   uint64_t matrix_instructions = 0;
+  /// Of these, how many had nothing but zeros for their left operand and so did nothing: weights of keys that no row sees, where a
+  /// tile is masked whole, and queries that do not exist, where the rows of a tile are left over.
+  uint64_t idle_matrix_instructions = 0;
   uint64_t block_barriers = 0, warp_collectives = 0;
   uint64_t shared_accesses = 0;        // warp-wide, plain and ldmatrix
   uint64_t shared_bank_conflicts = 0;  // extra passes over the ideal, summed

@@ -104,6 +104,36 @@ TEST_P(Counters, MatrixInstructions) {
   EXPECT_EQ(out.counters.matrix_instructions, expected);
 }
 
+// Where the mask hides 16 keys from all 16 rows of a warp, their weights are multiplied for nothing; and nowhere else, since every
+// row exists.
+TEST(IdleMatrixInstructions, AreThoseOnMaskedTiles) {
+  for (Mask mask : {Mask::none, Mask::causal, Mask::causal_window}) {
+    AttentionSpec spec;
+    spec.head_dim_qk = spec.head_dim_vo = 64;
+    spec.mask = mask;
+    spec.tile = {.automatic = false, .warps = 4, .stages = 2, .classes = {{64, 32}}};
+    const BatchShape shape{.num_kv_heads = 1, .qo_lens = {128}, .kv_lens = {192}, .window = spec.windowed() ? 50 : 0};
+    auto device = host_device({.seed = seed(), .check = true});
+    Result<Attention> attention = Attention::prepare(engine(), device, spec);
+    ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+    Outcome out;
+    EXPECT_EQ(prove(device, *attention, shape, seed(), repeat_command(), &out), "");
+    uint64_t expected = 0;
+    for (const auto& item : items_of(out.plan.plan)) {
+      for (int32_t row = item.row_begin; row < item.row_begin + 64; row += 16) {
+        const int32_t first_pos = row + 192 - 128, last_pos = first_pos + 15;
+        for (int32_t key = item.kv_begin; key < item.kv_begin + ceil_div(item.kv_end - item.kv_begin, 32) * 32; key += 16) {
+          const bool future = key >= item.kv_end || (spec.causal() && key > last_pos);
+          const bool past = spec.windowed() && first_pos - (key + 15) >= shape.window;
+          if (future || past) expected += 64 / 8;
+        }
+      }
+    }
+    EXPECT_EQ(out.counters.idle_matrix_instructions, expected) << name_of(mask);
+    EXPECT_EQ(out.counters.idle_matrix_instructions > 0, mask != Mask::none) << name_of(mask);
+  }
+}
+
 // One more tile of keys adds no bank conflict: the main loop has none.
 TEST_P(Counters, MainLoopHasNoBankConflicts) {
   BatchShape shape{.num_kv_heads = 1, .qo_lens = {1}, .kv_lens = {512}, .window = GetParam().shape.window};

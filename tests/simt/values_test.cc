@@ -263,6 +263,7 @@ TEST(Values, MatrixProduct) {
     auto outcome = run(probe(), bf16 ? "mma_bf16" : "mma_f16", memory, {}, checked());
     ASSERT_TRUE(outcome.status.ok()) << outcome.status.to_string();
     EXPECT_EQ(outcome.counters.matrix_instructions, 1u);
+    EXPECT_EQ(outcome.counters.idle_matrix_instructions, 0u);
     for (int lane = 0; lane < 32; ++lane) {
       for (int i = 0; i < 4; ++i) {
         const int row = i < 2 ? lane / 4 : lane / 4 + 8, column = lane % 4 * 2 + (i & 1);

@@ -83,7 +83,9 @@ void mma(Warp& warp, void (*multiply)(const MmaOperands&)) {
     operands.d[i] = lane.d;
   }
   multiply(operands);
-  ++warp.block->worker->counters.matrix_instructions;
+  WorkerCounters& counters = warp.block->worker->counters;
+  ++counters.matrix_instructions;
+  if (is_zero(operands)) ++counters.idle_matrix_instructions;
 }
 
 void perform(Lane& last) {

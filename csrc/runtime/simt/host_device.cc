@@ -167,6 +167,7 @@ void HostDevice::keep(std::vector<std::unique_ptr<Worker>> workers, const Launch
   for (const BufferArg& buffer : launch.buffers) sum.tensors.push_back({buffer.name, 0, 0});
   for (const auto& worker : workers) {
     sum.matrix_instructions += worker->counters.matrix_instructions;
+    sum.idle_matrix_instructions += worker->counters.idle_matrix_instructions;
     sum.block_barriers += worker->counters.block_barriers;
     sum.warp_collectives += worker->counters.warp_collectives;
     sum.shared_accesses += worker->counters.shared_accesses;

@@ -69,6 +69,14 @@ void multiply(const MmaOperands& operands) {
 
 }  // namespace
 
+bool is_zero(const MmaOperands& operands) {
+  uint32_t bits = 0;
+  for (const auto& lane : operands.a) {
+    for (uint32_t word : lane) bits |= word;
+  }
+  return (bits & 0x7fff7fffu) == 0;
+}
+
 void mma_m16n8k16_bf16(const MmaOperands& operands) {
   multiply<bf16_value>(operands);
 }

@@ -13,6 +13,9 @@ struct MmaOperands {
   std::array<float*, 32> d;  // four floats each, read and written
 };
 
+/// Whether `a` is zero in every element, of either sign.
+bool is_zero(const MmaOperands& operands);
+
 /// d += a * b, 16x16 by 16x8. Products are exact; each is added to fp32, in the order of k.
 void mma_m16n8k16_bf16(const MmaOperands& operands);
 void mma_m16n8k16_f16(const MmaOperands& operands);

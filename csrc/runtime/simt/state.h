@@ -156,7 +156,7 @@ struct Grid {
 };
 
 struct WorkerCounters {
-  uint64_t matrix_instructions = 0, block_barriers = 0, warp_collectives = 0, async_copies = 0;
+  uint64_t matrix_instructions = 0, idle_matrix_instructions = 0, block_barriers = 0, warp_collectives = 0, async_copies = 0;
   uint64_t shared_accesses = 0, shared_bank_conflicts = 0;
 };
 
