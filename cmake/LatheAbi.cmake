@@ -5,6 +5,7 @@ if(NOT TARGET lathe_abi)
   file(MAKE_DIRECTORY ${lathe_abi_root}/lathe)
   cmake_path(SET lathe_abi_dir NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../templates/abi")
   file(CREATE_LINK ${lathe_abi_dir} ${lathe_abi_root}/lathe/abi SYMBOLIC)
+  file(CREATE_LINK ${lathe_abi_dir} ${lathe_abi_root}/abi SYMBOLIC)  # how they name each other, as templates do
   add_library(lathe_abi INTERFACE)
   target_include_directories(lathe_abi INTERFACE ${lathe_abi_root})
 endif()

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "lathe/api/attention.h"
+#include "lathe/api/attention_planner.h"
 #include "lathe/api/error.h"
 #include "lathe/api/merge.h"
 #include "lathe/api/plan_stager.h"

@@ -64,7 +64,7 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
   LATHE_TRY(check_shape(shape));
   LATHE_TRY(check_spans(shape, batch));
   const Replicas replicas = replicas_of(shape);
-  abi::AttentionScheduleShape schedule = schedule_shape(shape, replicas);
+  abi::AttentionScheduleShape schedule = schedule_shape(shape, replicas, batch.window);
   RowWork work;
   LATHE_TRY(row_blocks(shape, batch, schedule, plan.row_blocks, work));
 
@@ -84,8 +84,7 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
     return deal_out(schedule, blocks, work.sums.num_blocks, limit, none);
   });
   schedule.may_cut = choice.may_cut;
-  const abi::AttentionRowShape rows = row_shape(shape, batch.window);
-  abi::AttentionListWriter<ImageLists> lists(ImageLists(plan.image.data(), header), rows);
+  abi::AttentionListWriter<ImageLists> lists(ImageLists(plan.image.data(), header), schedule);
   deal_out(schedule, blocks, work.sums.num_blocks, choice.limit, lists);
 
   header.num_requests = static_cast<int>(batch.kv_lens.size());
@@ -114,10 +113,10 @@ Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& ba
 }
 
 int64_t item_cost(const PlanShape& shape, const abi::AttentionWorkItem& item) {
-  const abi::AttentionRowShape rows = row_shape(shape, 1);
+  const abi::AttentionScheduleShape schedule = schedule_shape(shape, replicas_of(shape), 1);
   const int64_t keys = int64_t{item.kv_end} - item.kv_begin;
-  return item.num_heads *
-         (rows.item + (item.partial_row >= 0 ? shape.costs.partial : 0) + keys * rows.key_cost[static_cast<int>(item.tile_class)]);
+  return item.num_heads * (schedule.item + (item.partial_row >= 0 ? schedule.partial : 0) +
+                           keys * schedule.key_cost[static_cast<int>(item.tile_class)]);
 }
 
 PlanLoad load_of(const PlanShape& shape, const AttentionPlan& plan) {

@@ -87,7 +87,7 @@ Replicas replicas_of(const PlanShape& shape) {
   return {count, heads / count, shape.num_ctas / count};
 }
 
-abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas) {
+abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas, int32_t window) {
   abi::AttentionScheduleShape schedule{};
   schedule.num_lists = replicas.lists;
   schedule.num_heads = replicas.heads;
@@ -95,34 +95,25 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
   schedule.fixed_keys = shape.spec.split_kv.mode == SplitMode::fixed ? shape.spec.split_kv.tokens : 0;
   schedule.item = shape.costs.item;
   schedule.partial = shape.costs.partial;
-  return schedule;
-}
-
-abi::AttentionRowShape row_shape(const PlanShape& shape, int32_t window) {
-  abi::AttentionRowShape rows{};
-  rows.rows_per_token = rows_per_token(shape);
-  rows.causal = shape.spec.causal() ? 1 : 0;
-  rows.windowed = shape.spec.windowed() ? 1 : 0;
-  rows.window = window;
-  rows.fixed_keys = shape.spec.split_kv.mode == SplitMode::fixed ? shape.spec.split_kv.tokens : 0;
-  rows.num_classes = static_cast<int>(shape.tile.classes.size());
-  rows.item = shape.costs.item;
-  rows.partial = shape.costs.partial;
+  schedule.rows_per_token = rows_per_token(shape);
+  schedule.causal = shape.spec.causal() ? 1 : 0;
+  schedule.windowed = shape.spec.windowed() ? 1 : 0;
+  schedule.window = window;
+  schedule.num_classes = static_cast<int>(shape.tile.classes.size());
   const int64_t dims = int64_t{shape.spec.head_dim_qk} + shape.spec.head_dim_vo;
   constexpr int64_t kElementBytes = 2;
-  for (int c = 0; c < rows.num_classes; ++c) {
+  for (int c = 0; c < schedule.num_classes; ++c) {
     const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];
-    rows.rows[c] = tile.q;
+    schedule.rows[c] = tile.q;
     // A tall tile is bound by its products, which come in whole kv tiles; a short one by the keys' bytes.
-    rows.keys_per_cut[c] = tile.q > 16 ? tile.kv : 16;
-    rows.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
+    schedule.keys_per_cut[c] = tile.q > 16 ? tile.kv : 16;
+    schedule.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
   }
-  return rows;
+  return schedule;
 }
 
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
-  const abi::AttentionRowShape rows = row_shape(shape, batch.window);
   const int64_t max_blocks = kMaxPlanItems / schedule.num_heads, most_tile_cost = kMaxCost / schedule.num_heads;
   const auto too_many = [&](size_t b) {
     return invalid_argument("batch", fmt::format("makes more than the {} work items of a plan, at request {}", kMaxPlanItems, b));
@@ -132,15 +123,15 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
   for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
     if (request_is_bad(batch, b)) LATHE_TRY(check_batch(shape, batch));
     const int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
-    const int64_t num_rows = qo_len * rows.rows_per_token;
+    const int64_t num_rows = qo_len * schedule.rows_per_token;
     if (num_rows == 0) continue;
     if (num_rows > kMaxLength) LATHE_TRY(check_batch(shape, batch));
-    const int tile_class = abi::tile_class_of(rows, static_cast<int>(num_rows));
-    const int tile_rows = rows.rows[tile_class];
+    const int tile_class = abi::tile_class_of(schedule, static_cast<int>(num_rows));
+    const int tile_rows = schedule.rows[tile_class];
     if (static_cast<int64_t>(blocks.size()) + num_rows / tile_rows >= max_blocks) return too_many(b);
     for (int64_t row = 0; row < num_rows; row += tile_rows) {
-      blocks.push_back(
-          abi::row_block(rows, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class, static_cast<int>(row)));
+      blocks.push_back(abi::row_block(schedule, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class,
+                                      static_cast<int>(row)));
       const abi::AttentionRowBlock& block = blocks.back();
       if (const int parts = abi::fixed_parts(block, schedule.fixed_keys); parts > 1) {
         work.items += int64_t{parts} * schedule.num_heads - 1;
@@ -151,7 +142,7 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
       if (block.tile_cost > most_tile_cost || block.tile_cost * schedule.num_heads > kMaxCost - work.sums.total)
         return invalid_argument("kv_lens",
                                 fmt::format("rows x keys of the batch pass what one plan can balance, at request {}", b));
-      abi::add_work(rows, block, schedule.num_heads, work.sums);
+      abi::add_work(schedule, block, work.sums);
     }
   }
   const int64_t tokens = batch.qo_indptr.back();
@@ -162,7 +153,7 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
   work.items += static_cast<int64_t>(blocks.size()) + 3 * int64_t{schedule.num_lists};
   if (schedule.may_cut != 0) {
     work.groups = schedule.num_lists;
-    work.partial_rows = 2 * int64_t{schedule.num_lists} * rows.rows[0];
+    work.partial_rows = 2 * int64_t{schedule.num_lists} * schedule.rows[0];
   }
   return {};
 }

@@ -37,8 +37,7 @@ struct Replicas {
 };
 Replicas replicas_of(const PlanShape& shape);
 
-abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas);
-abi::AttentionRowShape row_shape(const PlanShape& shape, int32_t window);
+abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas, int32_t window);
 
 /// The row blocks of a checked batch, by request and row, and their sums. `items` gets the most items that their schedule can
 /// list, `groups` and `partial_rows` the most split tiles and rows of partial states, each of one replica. Refuses more than a plan

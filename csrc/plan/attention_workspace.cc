@@ -30,14 +30,14 @@ Status check_bounds(const PlanShape& shape, const PlanBounds& bounds) {
 }
 
 // Rows of one request, rounded up to its tiles.
-int64_t padded_rows(const abi::AttentionRowShape& shape, int64_t rows) {
+int64_t padded_rows(const abi::AttentionScheduleShape& shape, int64_t rows) {
   return round_up<int64_t>(rows, shape.rows[abi::tile_class_of(shape, static_cast<int>(rows))]);
 }
 
 // Most rows, rounded up to tiles, that `tokens` query tokens can make in requests of whatever lengths: tokens times the worst ratio
 // of padded rows to tokens of one request. A request of t tokens pads to at most group * t + q, so behind t = 2q the ratio is below
 // group + 1.
-int64_t max_padded_rows(const abi::AttentionRowShape& shape, int64_t tokens) {
+int64_t max_padded_rows(const abi::AttentionScheduleShape& shape, int64_t tokens) {
   const int64_t group = shape.rows_per_token;
   int64_t most = tokens * (group + 1);
   for (int64_t t = 1; t <= 2 * shape.rows[0]; ++t) {
@@ -61,7 +61,7 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
   if (split.mode == SplitMode::fixed) {
     const int64_t parts = ceil_div<int64_t>(bounds.max_kv_len, split.tokens);
     if (parts > 1 && blocks > 0) {
-      const int64_t padded = std::min(blocks * tallest, max_padded_rows(row_shape(shape, 1), bounds.max_qo_tokens));
+      const int64_t padded = std::min(blocks * tallest, max_padded_rows(schedule_shape(shape, replicas, 1), bounds.max_qo_tokens));
       counts.groups = blocks * replicas.heads;
       counts.items = checked_mul(counts.groups, parts).value_or(kTooMany);
       most.partial_rows = checked_mul(padded * replicas.heads, parts).value_or(kTooMany);

@@ -7,11 +7,12 @@
 // the last tile of a list can be parts, whatever the batch.
 #pragma once
 
-#include "attention.h"
+#include "abi/attention.h"
 
-// Where these functions run; a kernel defines it before it includes this header.
+// Where these functions run, and which are called rather than inlined; a kernel defines both before it includes this header.
 #ifndef LATHE_SHARED
 #define LATHE_SHARED inline
+#define LATHE_SHARED_CALL inline
 #endif
 
 namespace lathe::abi {
@@ -21,23 +22,30 @@ constexpr int kMaxTileClasses = 4;
 // Packed rows of one request, at most one tile of them, and the keys that any of them sees. One output tile for each head.
 struct AttentionRowBlock {
   int request;
-  int tile_class;
   int row_begin;
   int kv_begin;  // keys [kv_begin, kv_end) of the request; empty when no row sees a key
   int kv_end;
-  int keys_per_cut;  // cuts lie at kv_begin + i * keys_per_cut
-  long long key_cost;
   long long tile_cost;  // of one tile that is not cut: item + keys * key_cost
+  int tile_class;
+  int unused;
 };
 
-// What the schedule of a batch depends on besides its row blocks. Costs are picoseconds of one block.
+// What the schedule of a batch depends on besides its lengths. Costs are picoseconds of one block.
 struct AttentionScheduleShape {
   int num_lists;
-  int num_heads;      // tiles of a row block that one set of lists holds
-  int may_cut;        // 0: tiles and parts are dealt out as they are
-  int fixed_keys;     // > 0: tiles are made of parts that end at multiples of this many keys
-  long long item;     // starting and ending a work item
-  long long partial;  // writing a partial state and merging it
+  int num_heads;       // tiles of a row block that one set of lists holds
+  int may_cut;         // 0: tiles and parts are dealt out as they are
+  int fixed_keys;      // > 0: tiles are made of parts that end at multiples of this many keys
+  long long item;      // starting and ending a work item
+  long long partial;   // writing a partial state and merging it
+  int rows_per_token;  // packed rows that one query token makes
+  int causal;
+  int windowed;
+  int window;
+  int num_classes;
+  int rows[kMaxTileClasses];            // of each tile class, tallest first
+  int keys_per_cut[kMaxTileClasses];    // cuts lie at kv_begin + i * keys_per_cut of a row block
+  long long key_cost[kMaxTileClasses];  // one key against one tile
 };
 
 // Sums and bounds of a batch's row blocks.
@@ -55,7 +63,7 @@ LATHE_SHARED long long schedule_max(long long a, long long b) {
   return a > b ? a : b;
 }
 // a / b for a >= 0, b > 0, by the 32-bit division where that will do: it is several times faster.
-LATHE_SHARED long long schedule_div(long long a, long long b) {
+LATHE_SHARED_CALL long long schedule_div(long long a, long long b) {
   if ((static_cast<unsigned long long>(a | b) >> 32) == 0) return static_cast<unsigned>(a) / static_cast<unsigned>(b);
   return a / b;
 }
@@ -83,6 +91,8 @@ LATHE_SHARED long long deal_out(const AttentionScheduleShape& shape, const BLOCK
   long long room = limit;
   for (int i = 0; i < num_blocks; ++i) {
     const AttentionRowBlock block = blocks.at(i);
+    const long long key_cost = shape.key_cost[block.tile_class];
+    const int keys_per_cut = shape.keys_per_cut[block.tile_class];
     const int parts = fixed_parts(block, shape.fixed_keys);
     int head = 0;
     while (head < shape.num_heads) {
@@ -91,7 +101,7 @@ LATHE_SHARED long long deal_out(const AttentionScheduleShape& shape, const BLOCK
         for (int p = 0; p < parts; ++p) {
           const int begin = p == 0 ? block.kv_begin : (first + p) * shape.fixed_keys;
           const int end = p == parts - 1 ? block.kv_end : (first + p + 1) * shape.fixed_keys;
-          const long long cost = shape.item + shape.partial + (end - begin) * block.key_cost;
+          const long long cost = shape.item + shape.partial + (end - begin) * key_cost;
           if (cost > room && list < last_list) ++list, room = limit;
           room -= cost;
           sink.part(list, block, i, head, begin, end, p == 0, p == parts - 1);
@@ -110,17 +120,17 @@ LATHE_SHARED long long deal_out(const AttentionScheduleShape& shape, const BLOCK
         head += fit;
         continue;
       }
-      const long long step = block.key_cost * block.keys_per_cut;
+      const long long step = key_cost * keys_per_cut;
       if (shape.may_cut == 0 || room <= worth || room - shape.item - shape.partial < step) {
         ++list, room = limit;
         continue;
       }
       int begin = block.kv_begin;
       for (;;) {
-        const long long need = shape.item + shape.partial + (block.kv_end - begin) * block.key_cost;
+        const long long need = shape.item + shape.partial + (block.kv_end - begin) * key_cost;
         const bool last = begin > block.kv_begin && (need <= room || list == last_list);
-        const int end = last ? block.kv_end
-                             : begin + static_cast<int>(schedule_div(room - shape.item - shape.partial, step)) * block.keys_per_cut;
+        const int end =
+            last ? block.kv_end : begin + static_cast<int>(schedule_div(room - shape.item - shape.partial, step)) * keys_per_cut;
         sink.part(list, block, i, head, begin, end, begin == block.kv_begin, last);
         begin = end;
         if (last) {
@@ -189,24 +199,9 @@ LATHE_SHARED AttentionScheduleChoice choose_schedule(const AttentionScheduleShap
   return {limit, shape.may_cut};
 }
 
-// What the row blocks of a batch depend on.
-struct AttentionRowShape {
-  int rows_per_token;  // packed rows that one query token makes
-  int causal;
-  int windowed;
-  int window;
-  int fixed_keys;  // see AttentionScheduleShape
-  int num_classes;
-  int rows[kMaxTileClasses];  // of each tile class, tallest first
-  int keys_per_cut[kMaxTileClasses];
-  long long key_cost[kMaxTileClasses];  // one key against one tile
-  long long item;                       // see AttentionScheduleShape
-  long long partial;
-};
-
 // The class of a request with `rows` packed rows (> 0): the fewest row blocks, because each reads the keys again; among equals the
 // shortest, because it wastes the fewest rows.
-LATHE_SHARED int tile_class_of(const AttentionRowShape& shape, int rows) {
+LATHE_SHARED int tile_class_of(const AttentionScheduleShape& shape, int rows) {
   int best = 0;
   for (int c = 1; c < shape.num_classes; ++c) {
     if ((rows - 1) / shape.rows[c] <= (rows - 1) / shape.rows[best]) best = c;
@@ -215,7 +210,7 @@ LATHE_SHARED int tile_class_of(const AttentionRowShape& shape, int rows) {
 }
 
 // The row block of `request` that begins at packed row `row_begin`.
-LATHE_SHARED AttentionRowBlock row_block(const AttentionRowShape& shape, int request, int qo_len, int kv_len, int tile_class,
+LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, int request, int qo_len, int kv_len, int tile_class,
                                          int row_begin) {
   const int rows = qo_len * shape.rows_per_token;
   const int last_row = static_cast<int>(schedule_min(row_begin + shape.rows[tile_class], rows)) - 1;
@@ -231,30 +226,28 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionRowShape& shape, int req
     const long long cut = shape.fixed_keys > 0 ? begin / shape.fixed_keys * shape.fixed_keys : 0;
     begin = schedule_max(begin / 16 * 16, cut);
   }
-  const long long key_cost = shape.key_cost[tile_class];
   AttentionRowBlock block{request,
-                          tile_class,
                           row_begin,
                           static_cast<int>(begin),
                           static_cast<int>(end),
-                          shape.keys_per_cut[tile_class],
-                          key_cost,
-                          shape.item + (end - begin) * key_cost};
+                          shape.item + (end - begin) * shape.key_cost[tile_class],
+                          tile_class,
+                          0};
   const int parts = fixed_parts(block, shape.fixed_keys);
   if (parts > 1) block.tile_cost += (parts - 1) * shape.item + parts * shape.partial;
   return block;
 }
 
 // Adds what `block` is to a batch: the cost of its tiles, of the largest piece that stays whole, of its least cut.
-LATHE_SHARED void add_work(const AttentionRowShape& shape, const AttentionRowBlock& block, int num_heads,
-                           AttentionScheduleWork& work) {
+LATHE_SHARED void add_work(const AttentionScheduleShape& shape, const AttentionRowBlock& block, AttentionScheduleWork& work) {
+  const long long key_cost = shape.key_cost[block.tile_class];
   long long piece = block.tile_cost;
   if (fixed_parts(block, shape.fixed_keys) > 1) {
-    piece = shape.item + shape.partial + schedule_min(block.kv_end - block.kv_begin, shape.fixed_keys) * block.key_cost;
+    piece = shape.item + shape.partial + schedule_min(block.kv_end - block.kv_begin, shape.fixed_keys) * key_cost;
   }
-  work.total += block.tile_cost * num_heads;
+  work.total += block.tile_cost * shape.num_heads;
   work.largest = schedule_max(work.largest, piece);
-  work.cut_step = schedule_max(work.cut_step, block.key_cost * block.keys_per_cut);
+  work.cut_step = schedule_max(work.cut_step, key_cost * shape.keys_per_cut[block.tile_class]);
   ++work.num_blocks;
 }
 
@@ -263,10 +256,10 @@ LATHE_SHARED void add_work(const AttentionRowShape& shape, const AttentionRowBlo
 template <class OUT>
 struct AttentionListWriter {
   OUT out;
-  const AttentionRowShape& shape;
+  const AttentionScheduleShape& shape;
   int list = -1, num_items = 0, num_groups = 0, partial_rows = 0, group_row = 0, group_parts = 0;
 
-  LATHE_SHARED AttentionListWriter(OUT o, const AttentionRowShape& s) : out(o), shape(s) {}
+  LATHE_SHARED AttentionListWriter(OUT o, const AttentionScheduleShape& s) : out(o), shape(s) {}
 
   LATHE_SHARED void enter(int next) {
     while (list < next) out.indptr(++list, num_items);

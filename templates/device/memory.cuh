@@ -15,10 +15,10 @@ LATHE_DEVICE void* at(void* base, i64 bytes) {
   return static_cast<char*>(base) + bytes;
 }
 
-// A list of plain values of a multiple of 4 bytes, aligned to 16 bytes where the size is a multiple of 16.
+// A list of plain values of 4 bytes or a multiple of 16, then aligned to 16 bytes.
 template <class T>
 struct GlobalList {
-  static_assert(sizeof(T) % 4 == 0, "a list holds values of whole words");
+  static_assert(sizeof(T) == 4 || sizeof(T) % 16 == 0, "larger values are moved 16 bytes at a time");
   const void* base;
 
   LATHE_DEVICE T load(i64 index) const {
@@ -26,13 +26,33 @@ struct GlobalList {
     if constexpr (sizeof(T) == 4) {
       return __builtin_bit_cast(T, global_load_u32(address));
     } else {
-      static_assert(sizeof(T) % 16 == 0, "larger values are moved 16 bytes at a time");
       struct Words {
         Vec16 part[sizeof(T) / 16];
       } words;
 #pragma unroll
       for (int i = 0; i < static_cast<int>(sizeof(T) / 16); ++i) words.part[i] = global_load_vec16(at(address, 16 * i));
       return __builtin_bit_cast(T, words);
+    }
+  }
+};
+
+// A list that is also written.
+template <class T>
+struct MutableList {
+  void* base;
+
+  LATHE_DEVICE T load(i64 index) const { return GlobalList<T>{base}.load(index); }
+  LATHE_DEVICE void store(i64 index, const T& value) const {
+    void* address = at(base, index * static_cast<i64>(sizeof(T)));
+    if constexpr (sizeof(T) == 4) {
+      global_store_u32(address, __builtin_bit_cast(u32, value));
+    } else {
+      struct Words {
+        Vec16 part[sizeof(T) / 16];
+      };
+      const Words words = __builtin_bit_cast(Words, value);
+#pragma unroll
+      for (int i = 0; i < static_cast<int>(sizeof(T) / 16); ++i) global_store_vec16(at(address, 16 * i), words.part[i]);
     }
   }
 };

@@ -20,11 +20,9 @@ struct alignas(64) MergeParams {
 // Everything device code may use, in one include.
 
 
-#line 1 "templates/device/fragment.cuh"
-// Fragments: matrices spread over the registers of a warp. Kernel code never sees lanes; it visits elements and rows.
-//
-// Fragments are not copied and stay where they are from issue to wait: on arches whose matrix unit writes late, the hardware holds
-// on to them.
+#line 1 "templates/device/collectives.cuh"
+// Sums and maxima over all threads of a block. Each takes `scratch`, the offset of one 8-byte slot for each warp in shared memory,
+// and may be called again with the same scratch. Every thread must call.
 
 
 #line 1 "templates/device/sm_80/primitives.cuh"
@@ -81,6 +79,8 @@ constexpr bool kSame<A, A> = true;
 #line 7 "templates/device/sm_80/primitives.cuh"
 
 #define LATHE_DEVICE __device__ __forceinline__
+// A function that is called: for long code that is used in many places and off the critical path.
+#define LATHE_DEVICE_CALL __device__ __noinline__
 
 // Defines the kernel `name` with one parameter block `params` of type Params (trivially copyable, at most 4 KB).
 #define LATHE_KERNEL(name, Params, threads) \
@@ -366,7 +366,69 @@ LATHE_DEVICE void trap() {
 }
 
 }  // namespace dev
-#line 8 "templates/device/fragment.cuh"
+#line 6 "templates/device/collectives.cuh"
+
+namespace dev {
+
+LATHE_DEVICE i64 shuffle_xor_64(i64 x, u32 mask) {
+  const u64 bits = static_cast<u64>(x);
+  const u64 low = shuffle_xor(static_cast<u32>(bits), mask), high = shuffle_xor(static_cast<u32>(bits >> 32), mask);
+  return static_cast<i64>(high << 32 | low);
+}
+
+// Combines every thread's `x` by `f`, which is commutative and associative, on every thread.
+template <class F>
+LATHE_DEVICE i64 block_reduce(i64 x, u32 scratch, int warps, F&& f) {
+#pragma unroll
+  for (u32 mask = kWarpSize / 2; mask > 0; mask /= 2) x = f(x, shuffle_xor_64(x, mask));
+  if (lane_index() == 0) {
+    shared_store_vec8(scratch + 8 * warp_index(),
+                      Vec8{{static_cast<u32>(static_cast<u64>(x)), static_cast<u32>(static_cast<u64>(x) >> 32)}});
+  }
+  block_barrier();
+  i64 all = 0;
+#pragma unroll 1
+  for (int w = 0; w < warps; ++w) {
+    const Vec8 v = shared_load_vec8(scratch + 8 * static_cast<u32>(w));
+    const i64 part = static_cast<i64>(static_cast<u64>(v.word[1]) << 32 | v.word[0]);
+    all = w == 0 ? part : f(all, part);
+  }
+  block_barrier();  // before the scratch is used again
+  return all;
+}
+
+// Sum of `x` over the threads before this one; `total` becomes the sum over all.
+LATHE_DEVICE int block_exclusive_sum(int x, u32 scratch, int warps, int& total) {
+  const u32 lane = lane_index();
+  int sum = x;  // of this lane and those before it
+#pragma unroll
+  for (u32 step = 1; step < kWarpSize; step *= 2) {
+    const int before = static_cast<int>(shuffle(static_cast<u32>(sum), lane >= step ? lane - step : lane));
+    if (lane >= step) sum += before;
+  }
+  if (lane == kWarpSize - 1) shared_store_u32(scratch + 8 * warp_index(), static_cast<u32>(sum));
+  block_barrier();
+  int base = 0;
+  total = 0;
+#pragma unroll 1
+  for (int w = 0; w < warps; ++w) {
+    const int part = static_cast<int>(shared_load_u32(scratch + 8 * static_cast<u32>(w)));
+    if (w < static_cast<int>(warp_index())) base += part;
+    total += part;
+  }
+  block_barrier();
+  return base + sum - x;
+}
+
+}  // namespace dev
+#line 1 "templates/device/fragment.cuh"
+// Fragments: matrices spread over the registers of a warp. Kernel code never sees lanes; it visits elements and rows.
+//
+// Fragments are not copied and stay where they are from issue to wait: on arches whose matrix unit writes late, the hardware holds
+// on to them.
+
+
+
 
 namespace dev {
 
@@ -509,10 +571,10 @@ LATHE_DEVICE void* at(void* base, i64 bytes) {
   return static_cast<char*>(base) + bytes;
 }
 
-// A list of plain values of a multiple of 4 bytes, aligned to 16 bytes where the size is a multiple of 16.
+// A list of plain values of 4 bytes or a multiple of 16, then aligned to 16 bytes.
 template <class T>
 struct GlobalList {
-  static_assert(sizeof(T) % 4 == 0, "a list holds values of whole words");
+  static_assert(sizeof(T) == 4 || sizeof(T) % 16 == 0, "larger values are moved 16 bytes at a time");
   const void* base;
 
   LATHE_DEVICE T load(i64 index) const {
@@ -520,13 +582,33 @@ struct GlobalList {
     if constexpr (sizeof(T) == 4) {
       return __builtin_bit_cast(T, global_load_u32(address));
     } else {
-      static_assert(sizeof(T) % 16 == 0, "larger values are moved 16 bytes at a time");
       struct Words {
         Vec16 part[sizeof(T) / 16];
       } words;
 #pragma unroll
       for (int i = 0; i < static_cast<int>(sizeof(T) / 16); ++i) words.part[i] = global_load_vec16(at(address, 16 * i));
       return __builtin_bit_cast(T, words);
+    }
+  }
+};
+
+// A list that is also written.
+template <class T>
+struct MutableList {
+  void* base;
+
+  LATHE_DEVICE T load(i64 index) const { return GlobalList<T>{base}.load(index); }
+  LATHE_DEVICE void store(i64 index, const T& value) const {
+    void* address = at(base, index * static_cast<i64>(sizeof(T)));
+    if constexpr (sizeof(T) == 4) {
+      global_store_u32(address, __builtin_bit_cast(u32, value));
+    } else {
+      struct Words {
+        Vec16 part[sizeof(T) / 16];
+      };
+      const Words words = __builtin_bit_cast(Words, value);
+#pragma unroll
+      for (int i = 0; i < static_cast<int>(sizeof(T) / 16); ++i) global_store_vec16(at(address, 16 * i), words.part[i]);
     }
   }
 };

@@ -9,7 +9,7 @@
 #include <future>
 #include <set>
 
-#include "lathe/api/attention.h"
+#include "lathe/api/attention_planner.h"
 #include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
 #include "lathe/proof/harness.h"
@@ -122,6 +122,14 @@ TEST_P(Compile, Merge) {
     ASSERT_TRUE(artifact.ok()) << artifact.status().to_string() << "\n" << to_json(spec);
     EXPECT_EQ((*artifact)->spill_bytes, 0) << to_json(spec);
   }
+}
+TEST_P(Compile, DevicePlan) {
+  if (nvrtc_missing()) GTEST_SKIP() << "LATHE_TEST_NO_NVRTC is set";
+  Result<ArtifactPtr> artifact = engine().build(attention_planner_request(GetParam()));
+  ASSERT_TRUE(artifact.ok()) << artifact.status().to_string();
+  std::printf("%s: %d registers, %.1f KB of PTX\n", GetParam(), (*artifact)->registers,
+              static_cast<double>((*artifact)->ptx_bytes) / 1024);
+  EXPECT_EQ((*artifact)->spill_bytes, 0);
 }
 INSTANTIATE_TEST_SUITE_P(, Compile, ::testing::ValuesIn(kArchs), [](const auto& arch) { return std::string(arch.param); });
 

@@ -8,6 +8,7 @@
 #include "device/types.cuh"
 
 #define LATHE_DEVICE inline __attribute__((always_inline))
+#define LATHE_DEVICE_CALL inline __attribute__((noinline))
 
 // Defines the kernel `name`, which every thread of a launch runs. The executor finds it by name.
 #define LATHE_KERNEL(name, Params, threads)                                                    \

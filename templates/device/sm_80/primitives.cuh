@@ -6,6 +6,8 @@
 #include "device/types.cuh"
 
 #define LATHE_DEVICE __device__ __forceinline__
+// A function that is called: for long code that is used in many places and off the critical path.
+#define LATHE_DEVICE_CALL __device__ __noinline__
 
 // Defines the kernel `name` with one parameter block `params` of type Params (trivially copyable, at most 4 KB).
 #define LATHE_KERNEL(name, Params, threads) \
