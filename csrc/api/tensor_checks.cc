@@ -43,18 +43,18 @@ bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) 
   Wide last = 0;
   for (int i = t.rank - 1; i >= 0; --i) {
     const int64_t stride = t.stride[i];
-    const std::string which = "stride " + text(i) + " is " + text(stride);
+    const auto which = [&] { return "stride " + text(i) + " is " + text(stride); };
     if (t.shape[i] > 1) {
       if (i == t.rank - 1 && stride != 1) {
-        problems.add(rule.name, which + ", must be 1");
+        problems.add(rule.name, which() + ", must be 1");
         return false;
       }
       if (rule.contiguous && stride != dense) {
-        problems.add(rule.name, which + ", must be " + text(static_cast<int64_t>(dense)) + " (contiguous)");
+        problems.add(rule.name, which() + ", must be " + text(static_cast<int64_t>(dense)) + " (contiguous)");
         return false;
       }
       if (!rule.contiguous && i < t.rank - 1 && (stride < 0 || stride % row_step != 0)) {
-        problems.add(rule.name, which + ", must be a multiple of " + text(row_step) + " elements (16 bytes), not negative");
+        problems.add(rule.name, which() + ", must be a multiple of " + text(row_step) + " elements (16 bytes), not negative");
         return false;
       }
     }
@@ -62,7 +62,7 @@ bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) 
     last += static_cast<Wide>(t.shape[i] - 1) * stride;
     dense *= t.shape[i];
     if (last * static_cast<Wide>(rule.element_bytes) >= kExtentLimit || dense >= kExtentLimit) {
-      problems.add(rule.name, which + " with " + text(t.shape[i]) + " elements: the extent leaves 64 bits");
+      problems.add(rule.name, which() + " with " + text(t.shape[i]) + " elements: the extent leaves 64 bits");
       return false;
     }
   }
