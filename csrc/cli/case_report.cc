@@ -38,6 +38,7 @@ Json counters_json(const CaseResult& r) {
   return {{"kv_bytes_read", kv_bytes_read(c)},
           {"kv_bytes_ideal", ideal_kv_bytes(r.spec, r.shape)},
           {"matrix_instructions", c.matrix_instructions},
+          {"idle_matrix_instructions", c.idle_matrix_instructions},
           {"async_copies", c.async_copies},
           {"block_barriers", c.block_barriers},
           {"warp_collectives", c.warp_collectives},
@@ -144,7 +145,8 @@ std::string run_text(const CaseResult& r) {
     const uint64_t read = kv_bytes_read(c), ideal = ideal_kv_bytes(r.spec, r.shape);
     const double times = static_cast<double>(read) / static_cast<double>(std::max<uint64_t>(ideal, 1));
     rows.push_back({"K, V read", in_bytes(read) + fmt::format(", {:.2f} times what reading each once takes", times)});
-    rows.push_back({"mma", with_commas(c.matrix_instructions) + " matrix instructions (16 x 8 x 16)"});
+    rows.push_back({"mma", with_commas(c.matrix_instructions) + " matrix instructions (16 x 8 x 16), " +
+                               with_commas(c.idle_matrix_instructions) + " of them on zeros: masked keys, missing rows"});
   }
   return table(rows) + shared_text(c);
 }

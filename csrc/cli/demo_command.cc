@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kHostScale = 16, kGpuScale = 2;  // the executor and the reference should take seconds
 constexpr int kStrictScale = 8;                // checking every access takes several times as long
-constexpr int32_t kHostBlocks = 12;            // no divisor of the work, so that the planner has something to do
+constexpr int32_t kHostBlocks = 12;            // no divisor of the work, so that the planner splits tiles (demo_test.cc)
 constexpr const char* kGpuArchs[] = {"sm_90a", "sm_80"};
 
 struct DemoOptions {

@@ -54,8 +54,8 @@ TEST(Command, BadSpecsNameEveryProblem) {
   const Ran ran = lathe.run({"compile", "--json", "--spec", R"({"q_dtype":"fp32","group_size":0,"mask":"diagonal","colour":1})"});
   EXPECT_EQ(ran.exit_code, 2);
   EXPECT_EQ(ran.out, "");
-  EXPECT_THAT(ran.err,
-              AllOf(HasSubstr("q_dtype: "), HasSubstr("f16, bf16"), HasSubstr("mask: "), HasSubstr("colour: unknown field")));
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("q_dtype: "), HasSubstr("f16, bf16"), HasSubstr("group_size: 0"), HasSubstr("mask: "),
+                             HasSubstr("colour: unknown field")));
   EXPECT_THAT(lathe.run({"explain", "--spec", R"({"head_dim_qk":24,"group_size":999})"}).err,
               AllOf(HasSubstr("head_dim_qk: 24"), HasSubstr("group_size: 999")));
   EXPECT_THAT(lathe.run({"explain", "--spec", "{\"op\":\"conv\"}"}).err, HasSubstr("allowed: attention, merge"));

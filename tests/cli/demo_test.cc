@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "lathe/cli/demo_batch.h"
+#include "lathe/plan/attention_plan.h"
+#include "lathe/plan/attention_tile.h"
 #include "program.h"
 
 namespace lathe::cli {
@@ -25,6 +27,21 @@ TEST(DemoBatch, MixesPrefillsAndDecodes) {
     EXPECT_LE(shape.qo_lens[i], 2048 / 16);
     EXPECT_GE(shape.kv_lens[i], shape.qo_lens[i]);
   }
+}
+
+// On the host's grid, so that a demo without a GPU shows split tiles and their merge.
+TEST(DemoBatch, HasDecodesThatAreSplit) {
+  AttentionSpec spec;
+  spec.group_size = 4;
+  spec.mask = Mask::causal;
+  const Result<AttentionTile> tile = resolve_tile(spec, *arch_traits("host"));
+  ASSERT_TRUE(tile.ok()) << tile.status().to_string();
+  const testing::BatchShape shape = demo_batch(quantile_requests(), 16);
+  const std::vector<int32_t> qo_indptr = testing::indptr(shape.qo_lens), kv_begin(shape.batch(), 0);
+  const Result<AttentionPlan> plan =
+      plan_attention({spec, *tile, shape.num_kv_heads, 12, {}}, {qo_indptr, shape.kv_lens, kv_begin, shape.window});
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  EXPECT_GT(plan->num_split_tiles, 0);
 }
 
 TEST(DemoBatch, WorksWithAnyTrace) {
