@@ -12,7 +12,7 @@ constexpr int32_t kHeads = 2;
 class EnvelopeBounds : public ::testing::Test {
  protected:
   void prepare(const AttentionSpec& spec, const AttentionBounds& bounds) {
-    Status prepared = server.prepare(spec, bounds, false);
+    Status prepared = server.prepare(small_host(false), spec, bounds);
     ASSERT_TRUE(prepared.ok()) << prepared.to_string();
   }
   /// The batch is refused with every one of `words`, and leaves no plan behind.
@@ -112,8 +112,8 @@ TEST_F(EnvelopeBounds, StalePlansNameWhatDisagrees) {
   Server mask, grid;
   AttentionSpec soft = spec;
   soft.mask = Mask::window;
-  ASSERT_TRUE(mask.prepare(soft, bounds, false).ok());
-  ASSERT_TRUE(grid.prepare(spec, bounds, false, 7).ok());
+  ASSERT_TRUE(mask.prepare(small_host(false), soft, bounds).ok());
+  ASSERT_TRUE(grid.prepare(small_host(false, 7), spec, bounds).ok());
   for (auto [foreign, words] : {std::pair{&mask, std::vector<std::string>{"another kernel", "causal"}},
                                 {&grid, std::vector<std::string>{"grid of 6 blocks", "this one has 7"}}}) {
     expect_words(foreign->upload(good), words);

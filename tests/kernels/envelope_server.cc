@@ -24,8 +24,12 @@ AttentionSpec small_spec() {
   return spec;
 }
 
-Status Server::prepare(const AttentionSpec& spec, const AttentionBounds& bounds, bool check, int32_t num_sms) {
-  device = std::make_shared<RecordingDevice>(host_device({.seed = seed(), .check = check, .num_sms = num_sms}));
+std::shared_ptr<Device> small_host(bool check, int32_t num_sms) {
+  return host_device({.seed = seed(), .check = check, .num_sms = num_sms});
+}
+
+Status Server::prepare(std::shared_ptr<Device> on, const AttentionSpec& spec, const AttentionBounds& bounds) {
+  device = std::make_shared<RecordingDevice>(std::move(on));
   Result<Attention> made = Attention::prepare(engine(), device, spec);
   LATHE_TRY(made);
   attention.emplace(*std::move(made));
@@ -60,7 +64,8 @@ Status Server::prepare(const AttentionSpec& spec, const AttentionBounds& bounds,
     tensor->data = buffer->data();
   }
   LATHE_TRY(make(workspace_, envelope.layout.total()));
-  return attention->prepare_workspace(envelope, workspace_.data(), envelope.layout.total(), nullptr);
+  LATHE_TRY(attention->prepare_workspace(envelope, workspace_.data(), envelope.layout.total(), nullptr));
+  return device->synchronize(nullptr);
 }
 
 Outcome Server::serve(const Batch& batch, const BatchImage& image) {
@@ -109,11 +114,13 @@ Status Server::serve_or_fail(const Batch& batch, const BatchImage& image, Outcom
   LATHE_TRY(put(o_, bytes_of(image.o), used_[3]));
   if (args_.lse.rank != 0) LATHE_TRY(put(lse_, bytes_of(image.lse), used_[4]));
   if (args_.kv_indices != nullptr) LATHE_TRY(put(ids_, bytes_of(image.kv_indices), used_[5]));
+  LATHE_TRY(device->synchronize(nullptr));
   LATHE_TRY(attention->plan(image.batch(), envelope, plan));
   LATHE_TRY(upload(plan));
   AttentionArgs args = args_;
   args.sm_scale = batch.shape.sm_scale, args.soft_cap = batch.shape.soft_cap;
-  LATHE_TRY(attention->run(args, plan, workspace_.data(), nullptr));
+  LATHE_TRY(replay ? replay() : attention->run(args, plan, workspace_.data(), stream));
+  LATHE_TRY(device->synchronize(stream));
 
   Result<Bytes> o = o_.read();
   LATHE_TRY(o);
@@ -128,9 +135,17 @@ Status Server::serve_or_fail(const Batch& batch, const BatchImage& image, Outcom
     LATHE_TRY(lse);
     out.lse.resize(static_cast<size_t>(batch.shape.qo_tokens() * args_.lse.shape[1]));
     if (!out.lse.empty()) std::memcpy(out.lse.data(), lse->data(), 4 * out.lse.size());
+    // Two spare rows of the image, then poison.
+    const auto behind = std::span(*lse).subspan(4 * out.lse.size());
+    const size_t spare = 2 * image.lse.size() - 4 * out.lse.size();
+    const auto untouched = bytes_of(image.lse).last(spare);
+    if (!std::ranges::equal(behind.first(spare), untouched) ||
+        std::ranges::any_of(behind.subspan(spare), [](std::byte b) { return b != std::byte{0xff}; }))
+      out.problems.push_back("lse was written behind the batch");
   }
   Bytes counters(envelope.layout.counters);
   LATHE_TRY(device->copy_out(counters.data(), workspace_.data() + envelope.layout.plan, counters.size(), nullptr));
+  LATHE_TRY(device->synchronize(nullptr));
   if (std::ranges::any_of(counters, [](std::byte b) { return b != std::byte{0}; }))
     out.problems.push_back("merge counters are not zero after the launch");
   if (device->params.back() != device->params.front() || device->grids.back() != device->grids.front())

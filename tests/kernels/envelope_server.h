@@ -1,6 +1,7 @@
 // What the tests of envelopes serve their batches with.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,10 +28,10 @@ class RecordingDevice final : public ForwardingDevice {
 /// An envelope with all its memory, which every batch is put into.
 class Server {
  public:
-  /// On the host executor, with its checks if `check`.
-  Status prepare(const AttentionSpec& spec, const AttentionBounds& bounds, bool check, int32_t num_sms = 6);
+  Status prepare(std::shared_ptr<Device> on, const AttentionSpec& spec, const AttentionBounds& bounds);
 
-  /// Plans `batch` into the one plan, stages it and launches; what is wrong besides the numbers is among the problems.
+  /// Plans `batch` into the one plan, stages it and launches; done when it returns. What is wrong besides the numbers is among the
+  /// problems.
   Outcome serve(const Batch& batch, const BatchImage& image);
   /// serve(), judged by the oracle.
   std::string prove(const Batch& batch, uint64_t pages_seed, Outcome* outcome = nullptr);
@@ -40,13 +41,15 @@ class Server {
   std::byte* workspace() const { return workspace_.data(); }
   const AttentionArgs& args() const { return args_; }
   Status upload(const PlannedAttention& of) {
-    return attention->upload(of, envelope, *stager_, workspace_.data(), envelope.layout.total(), nullptr);
+    return attention->upload(of, envelope, *stager_, workspace_.data(), envelope.layout.total(), stream);
   }
 
   std::shared_ptr<RecordingDevice> device;
   std::optional<Attention> attention;
   AttentionEnvelope envelope;
   PlannedAttention plan;
+  Stream stream = nullptr;         // of plans and launches
+  std::function<Status()> replay;  // when set, launches in place of run()
 
  private:
   Status make(GuardedBuffer& buffer, size_t bytes);
@@ -61,6 +64,9 @@ class Server {
   size_t used_[6] = {};  // bytes of them that the batch before took, in this order
   std::unique_ptr<PlanStager> stager_;
 };
+
+/// The host executor with 6 multiprocessors, and its checks if `check`.
+std::shared_ptr<Device> small_host(bool check, int32_t num_sms = 6);
 
 /// Head dim 32, group 2, paged, causal, lse.
 AttentionSpec small_spec();

@@ -76,7 +76,7 @@ class Envelope : public ::testing::TestWithParam<EnvelopeCase> {};
 TEST_P(Envelope, AHundredBatchesOneLaunch) {
   std::mt19937_64 rng(seed());
   Server server;
-  Status prepared = server.prepare(GetParam().spec, bounds_of_case(GetParam()), true);
+  Status prepared = server.prepare(small_host(true), GetParam().spec, bounds_of_case(GetParam()));
   ASSERT_TRUE(prepared.ok()) << prepared.to_string();
   int split = 0;
   for (int i = 0; i < 100; ++i) {
@@ -103,7 +103,7 @@ TEST_P(InvariantEnvelope, TwoHundredCoBatches) {
   spec.split_kv = GetParam();
   std::mt19937_64 rng(seed());
   Server server;
-  Status prepared = server.prepare(spec, {kHeads, kMaxBatch + 2, 3 * kMaxTokens, 30'000 / 16, 2000}, false);
+  Status prepared = server.prepare(small_host(false), spec, {kHeads, kMaxBatch + 2, 3 * kMaxTokens, 30'000 / 16, 2000});
   ASSERT_TRUE(prepared.ok()) << prepared.to_string();
   const BatchShape probes{.num_kv_heads = kHeads, .qo_lens = {37, 1}, .kv_lens = {300, 777}};
   const Batch probe{probes, draw_values(spec, probes, 2.0, rng)};
