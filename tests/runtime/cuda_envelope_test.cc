@@ -136,7 +136,7 @@ TEST_F(CudaEnvelope, EveryReplaySeesItsOwnPlan) {
   fake::no_waits(false);
   EXPECT_THAT(fake::forbidden(), IsEmpty());
   EXPECT_EQ(seen.size(), static_cast<size_t>(kSteps - 100));
-  EXPECT_EQ(stager->slots(), 100u);
+  EXPECT_EQ(stager->slots(), 101u);
   ASSERT_TRUE(device->synchronize(handle).ok());
   fake::on_launch(nullptr);
   EXPECT_TRUE(seen == planned) << "a launch saw another step's plan\nrepeat: " << repeat_command();
@@ -162,6 +162,10 @@ TEST_F(CudaEnvelope, AnUploadWithoutAStagerWaits) {
   EXPECT_FALSE(attention->upload(plan, workspace.get(), envelope.layout.total(), stream->handle()).ok());
   fake::no_waits(false);
   EXPECT_THAT(fake::forbidden(), ::testing::ElementsAre(HasSubstr("not page-locked")));
+  // Where waiting is allowed it is one copy all the same: the counters are zero already.
+  const uint64_t fills = fake::calls("cuMemsetD8Async");
+  EXPECT_TRUE(attention->upload(plan, workspace.get(), envelope.layout.total(), stream->handle()).ok());
+  EXPECT_EQ(fake::calls("cuMemsetD8Async"), fills);
 }
 
 TEST_F(CudaEnvelope, AStepIsOneCopyOneMarkAndOneLaunch) {

@@ -55,12 +55,12 @@ int cuMemFreeHost(void* address) {
   const auto found = s.host_allocations.find(block);
   if (found == s.host_allocations.end()) return cuda::kInvalidValue;
   auto* begin = static_cast<std::byte*>(address);
-  for (const fake::Work& work : s.pending) {
-    if (work.reads >= begin && work.reads < begin + found->second)
-      s.violations.push_back("cuMemFreeHost: memory that a queued copy still reads");
+  const auto reads = [&](const fake::Work& work) { return work.reads >= begin && work.reads < begin + found->second; };
+  if (std::any_of(s.pending.begin(), s.pending.end(), reads)) {
+    s.violations.push_back("cuMemFreeHost: memory that a queued copy still reads");
+    std::fill_n(begin, found->second, std::byte{0xEE});
+    s.finish_all();
   }
-  std::fill_n(begin, found->second, std::byte{0xEE});
-  s.finish_all();
   s.host_allocations.erase(found);
   fake::free_block(block);
   return cuda::kSuccess;

@@ -150,7 +150,9 @@ int State::run(LaunchRecord record, CUctx_st* context) {
 }
 
 void State::queue(Work work) {
-  work.due = launched + static_cast<uint64_t>(config.delay);
+  // A late copy takes as long as a launch: what is queued before it is done earlier.
+  const uint64_t takes = work.reads != nullptr && config.delay > 0 ? 1 : 0;
+  work.due = launched + static_cast<uint64_t>(config.delay) + takes;
   pending.push_back(std::move(work));
   finish_due();
 }
