@@ -105,8 +105,7 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
   for (int c = 0; c < schedule.num_classes; ++c) {
     const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];
     schedule.rows[c] = tile.q;
-    // A tall tile is bound by its products, which come in whole kv tiles; a short one by the keys' bytes.
-    schedule.keys_per_cut[c] = tile.q > 16 ? tile.kv : 16;
+    schedule.keys_per_cut[c] = 16;
     schedule.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
   }
   return schedule;
@@ -149,8 +148,8 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
   if (tokens * shape.num_kv_heads * shape.spec.group_size > kMaxLength) LATHE_TRY(check_batch(shape, batch));
   if (work.sums.largest > kMaxCost / schedule.num_lists)
     return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
-  // Every boundary between two lists can break a run of heads, and cut a tile in two.
-  work.items += static_cast<int64_t>(blocks.size()) + 3 * int64_t{schedule.num_lists};
+  // Every list can break a run of heads at the line's front and one at its back, and end with a part and begin with another.
+  work.items += static_cast<int64_t>(blocks.size()) + kItemsPerList * schedule.num_lists;
   if (schedule.may_cut != 0) {
     work.groups = schedule.num_lists;
     work.partial_rows = 2 * int64_t{schedule.num_lists} * schedule.rows[0];

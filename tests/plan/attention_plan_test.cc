@@ -176,7 +176,7 @@ TEST(WorkspaceBound, RefusesABatchThatIsLarger) {
   PlanShape shape = llama_shape();
   Result<WorkspaceLayout> bound = workspace_bound(shape, {4, 64, 0});
   ASSERT_TRUE(bound.ok());
-  OwnedBatch fits(lengths({{1, 30'000}, {50, 7000}, {1, 3}, {12, 13}})), large(lengths({{2000, 9000}}));
+  OwnedBatch fits(lengths({{1, 30'000}, {50, 7000}, {1, 3}, {12, 13}})), large(lengths({{9000, 9000}}));
   AttentionPlan plan;
   ASSERT_TRUE(plan_attention(shape, fits.view(), &*bound, plan).ok());
   EXPECT_EQ(plan.workspace, *bound);

@@ -26,14 +26,6 @@ struct Limits {
   double imbalance_p50, imbalance_p99, decode_loss_p99;
 };
 constexpr Limits kLimits[] = {{16, 1.02, 1.05, 1.25}, {64, 1.02, 1.05, 1.12}, {256, 1.02, 1.05, 1.08}};
-// Not within the bounds yet: short conversations in a batch of 16, steps of some 12 us in which each cut costs a tenth. What is
-// reached must not get worse (docs/replay.md).
-constexpr const char* kOutside = "azure conversation";
-constexpr Limits kReached{16, 1.02, 1.10, 1.30};
-
-const Limits& limits_of(const TraceQuantiles& quantiles, const Limits& limits) {
-  return limits.batch == kReached.batch && std::string_view(quantiles.name) == kOutside ? kReached : limits;
-}
 
 class Bounds : public ::testing::Test {
  protected:
@@ -82,8 +74,7 @@ void print(const char* name, int32_t batch, const char* kind, const Figures& f) 
 TEST_F(Bounds, TraceQuantiles) {
   std::mt19937_64 rng(kSeed);
   for (const TraceQuantiles& quantiles : published_quantiles()) {
-    for (const Limits& promised : kLimits) {
-      const Limits& limits = limits_of(quantiles, promised);
+    for (const Limits& limits : kLimits) {
       for (int32_t chunk : {2048, 0}) {
         const PolicyFigures figures = replay(quantiles, limits.batch, chunk, rng);
         for (StepKind kind : {StepKind::decode, StepKind::mixed}) {
