@@ -127,7 +127,7 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
     if (num_rows > kMaxLength) LATHE_TRY(check_batch(shape, batch));
     const int tile_class = abi::tile_class_of(schedule, static_cast<int>(num_rows));
     const int tile_rows = schedule.rows[tile_class];
-    if (static_cast<int64_t>(blocks.size()) + num_rows / tile_rows >= max_blocks) return too_many(b);
+    if (static_cast<int64_t>(blocks.size()) + (num_rows > tile_rows ? num_rows / tile_rows : 0) >= max_blocks) return too_many(b);
     for (int64_t row = 0; row < num_rows; row += tile_rows) {
       blocks.push_back(abi::row_block(schedule, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class,
                                       static_cast<int>(row)));

@@ -222,9 +222,11 @@ LATHE_SHARED long long least_limit(const AttentionScheduleShape& shape, const At
   const long long base = schedule_max(even, slack);
   const long long step = schedule_ceil_div(slack, kSteps);
   int low = -1, high = kSteps;  // the grid's limits that are known not to do, and to do
-  long long guess = shape.may_cut != 0 ? schedule_div(schedule_max(0, even + worth - worth / 4 - base), step) : kSteps / 2;
-  // With few row blocks to a list a cut weighs more, and a trial less.
-  const int trials = shape.may_cut == 0 || work.num_blocks <= 2 * shape.num_lists ? 6 : 3;
+  // With few row blocks to a list a cut weighs more, and a trial less; with many, a guess that is sure to do is near enough.
+  const bool few = work.num_blocks <= 2 * shape.num_lists;
+  const int trials = shape.may_cut == 0 || few ? 6 : 3;
+  const long long extra = few ? worth - worth / 4 : worth;
+  long long guess = shape.may_cut != 0 ? schedule_div(schedule_max(0, even + extra - base), step) : kSteps / 2;
   for (int trial = 0; trial < trials && high - low > 1; ++trial) {
     const int at = static_cast<int>(schedule_min(schedule_max(guess, low + 1), high - 1));
     const long long limit = base + at * step;
@@ -255,6 +257,7 @@ LATHE_SHARED AttentionScheduleChoice choose_schedule(const AttentionScheduleShap
 // The class of a request with `rows` packed rows (> 0): the fewest row blocks, because each reads the keys again; among equals the
 // shortest, because it wastes the fewest rows.
 LATHE_SHARED int tile_class_of(const AttentionScheduleShape& shape, int rows) {
+  if (rows <= shape.rows[shape.num_classes - 1]) return shape.num_classes - 1;  // most requests, without a division
   int best = 0;
   for (int c = 1; c < shape.num_classes; ++c) {
     if ((rows - 1) / shape.rows[c] <= (rows - 1) / shape.rows[best]) best = c;
@@ -270,7 +273,7 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, in
   // With a rising query both ends of what it sees rise: the first query gives the lower end and the last one the upper.
   const long long shift = static_cast<long long>(kv_len) - qo_len;  // position of query 0
   long long begin = 0, end = kv_len;
-  if (shape.causal != 0) end = schedule_min(end, last_row / shape.rows_per_token + shift + 1);
+  if (shape.causal != 0 && last_row < rows - 1) end = schedule_min(end, last_row / shape.rows_per_token + shift + 1);
   if (shape.windowed != 0) begin = schedule_max(begin, row_begin / shape.rows_per_token + shift - shape.window + 1);
   if (begin >= end) {
     begin = end = 0;

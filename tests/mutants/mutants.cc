@@ -4,6 +4,7 @@ namespace lathe::testing {
 namespace {
 
 #define KERNEL "kernels/attention/"
+#define PLAN "kernels/attention_plan/"
 
 constexpr Mutant kMutants[] = {
     // The pipeline.
@@ -114,8 +115,22 @@ constexpr Mutant kMutants[] = {
      "0 * params.state_stride_o + row_bytes"},
     {"merge_lse_not_converted", "kernels/merge/merge_rows.cuh", "store(row, lse * kFromLog2)", "store(row, lse)"},
     {"merge_of_empty_state", "kernels/shared/merge_states.cuh", "if (weight != 0.0f) {", "{"},
+
+    // Planning on the device.
+    {"block_sum_leaves_warps_out", "device/collectives.cuh", "if (w < static_cast<int>(warp_index())) base += part;",
+     "if (w + 1 < static_cast<int>(warp_index())) base += part;"},
+    {"scan_shifts_twice", "device/collectives.cuh", "return base + sum - x;", "return base + sum;"},
+    {"row_blocks_before_barrier", PLAN "make_plan.cuh", "first_block.store(params.num_requests, total);\n  dev::block_barrier();",
+     "first_block.store(params.num_requests, total);"},
+    {"reduction_scratch_reused_too_early", "device/collectives.cuh", "  block_barrier();  // before the scratch is used again\n",
+     ""},
+    {"last_page_taken_as_full", PLAN "make_plan.cuh", "(kv_len - 1) * params.page_size + last", "kv_len * params.page_size"},
+    {"request_after_the_right_one", PLAN "make_plan.cuh", "first_block.load(middle) <= i", "first_block.load(middle) < i"},
+    {"group_of_one_part_less", PLAN "make_plan.cuh", "words.store(2 * index + 1, num_parts);",
+     "words.store(2 * index + 1, num_parts - 1);"},
 };
 
+#undef PLAN
 #undef KERNEL
 
 }  // namespace

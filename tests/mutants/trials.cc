@@ -8,9 +8,12 @@
 #include <random>
 
 #include "lathe/api/attention.h"
+#include "lathe/api/attention_planner.h"
 #include "lathe/api/merge.h"
+#include "lathe/arch/traits.h"
 #include "lathe/oracle/float16.h"
 #include "lathe/oracle/merge.h"
+#include "lathe/plan/attention_image.h"
 #include "lathe/proof/batch_values.h"
 #include "lathe/proof/harness.h"
 #include "lathe/runtime/device.h"
@@ -200,11 +203,56 @@ Result<std::string> merge(Engine& engine, uint64_t seed) {
   return std::string();
 }
 
+// A plan made on the device is the host's, list by list. Decodes and a prefill of several row blocks, cut and dealt out to 33
+// lists.
+Result<std::string> device_plan(Engine& engine, uint64_t seed) {
+  auto device = checked_device(seed);
+  PlanShape shape;
+  shape.spec.group_size = 4;
+  shape.spec.mask = Mask::causal;
+  shape.spec.layout.index = PageIndex::csr;
+  Result<AttentionTile> tile = resolve_tile(shape.spec, *arch_traits("sm_90a"));
+  LATHE_TRY(tile);
+  shape.tile = *std::move(tile);
+  shape.num_kv_heads = 8;
+  shape.num_ctas = 132;
+  const int32_t page = shape.spec.layout.page_size;
+  std::mt19937_64 rng(seed);
+  std::vector<int32_t> qo_indptr{0}, kv_indptr{0}, last_page_len, kv_lens, kv_begin;
+  for (int b = 0; b < 70; ++b) {
+    const int32_t kv_len = 1 + static_cast<int32_t>(rng() % 5000), pages = (kv_len + page - 1) / page;
+    qo_indptr.push_back(qo_indptr.back() + (b % 16 == 3 ? 150 : b % 16 == 7 ? 0 : 1));
+    kv_begin.push_back(kv_indptr.back());
+    kv_indptr.push_back(kv_indptr.back() + pages);
+    last_page_len.push_back(kv_len - (pages - 1) * page);
+    kv_lens.push_back(kv_len);
+  }
+  Result<AttentionPlan> host = plan_attention(shape, {qo_indptr, kv_lens, kv_begin, 0});
+  LATHE_TRY(host);
+  AttentionBounds bounds{
+      .num_kv_heads = 8, .max_batch = 80, .max_qo_tokens = qo_indptr.back() + 9, .max_kv_entries = kv_indptr.back()};
+  Result<AttentionPlanner> planner = AttentionPlanner::prepare(engine, device, shape, bounds);
+  LATHE_TRY(planner);
+  auto workspace = device->allocate(workspace_bound(shape, {bounds.max_batch, bounds.max_qo_tokens, 0})->plan);
+  auto scratch = device->allocate(planner->scratch_bytes());
+  LATHE_TRY(workspace);
+  LATHE_TRY(scratch);
+  const DeviceLengths lengths{70, qo_indptr.data(), kv_indptr.data(), last_page_len.data(), nullptr, 0};
+  const Status status = planner->plan(lengths, workspace->get(), scratch->get(), planner->scratch_bytes(), nullptr);
+  if (!status.ok()) return status.to_string();
+  const PlanView a = view_plan(host->bytes()), b = view_plan({workspace->get(), host->image_bytes});
+  const auto same = [](auto x, auto y) { return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size_bytes()) == 0; };
+  if (!same(a.requests, b.requests)) return std::string("the device lists other requests");
+  if (!same(a.item_indptr, b.item_indptr) || !same(a.items, b.items)) return std::string("the device lists other items");
+  return std::string(same(a.groups, b.groups) ? "" : "the device lists other merge groups");
+}
+
 }  // namespace
 
 const std::vector<Trial>& trials() {
   static const std::vector<Trial> kTrials = {
-      {"mixed", mixed}, {"ragged", ragged}, {"windowed", windowed}, {"split", split}, {"far_pages", far_pages}, {"merge", merge},
+      {"mixed", mixed},         {"ragged", ragged}, {"windowed", windowed},       {"split", split},
+      {"far_pages", far_pages}, {"merge", merge},   {"device_plan", device_plan},
   };
   return kTrials;
 }
