@@ -7,7 +7,7 @@ BYTES_PER_ELEMENT = 2  # bf16
 
 @dataclass(frozen=True)
 class Row:
-    """One workload. `layouts` maps a name to the layout field of Lathe's spec."""
+    """One workload. `layouts` maps a name to the layout field of Lathe's spec, `overrides` such a name to other fields of it."""
 
     id: str
     title: str
@@ -18,6 +18,7 @@ class Row:
     kv_lens: tuple[int, ...]
     target: str
     layouts: dict = field(default_factory=dict)
+    overrides: dict = field(default_factory=dict)
 
     @property
     def qo_heads(self) -> int:
@@ -53,7 +54,7 @@ class Row:
             "group_size": self.group,
             "layout": self.layouts[layout],
             "mask": "causal",
-        }
+        } | self.overrides.get(layout, {})
 
     def batch(self) -> dict:
         return {"num_kv_heads": self.kv_heads, "qo_lens": list(self.qo_lens), "kv_lens": list(self.kv_lens)}
@@ -62,6 +63,15 @@ class Row:
 RAGGED = {"kind": "ragged"}
 PAGE_1 = {"kind": "paged", "page_size": 1, "order": "NHD"}
 PAGE_16 = {"kind": "paged", "page_size": 16, "order": "NHD"}
+# The same batch without a cut. The peer's uniform chunk would not cut these batches either: their tiles are more than its blocks.
+UNCUT = {"page16/no_split": {"split_kv": "off"}}
+
+
+def zipf(size: int, mean: int) -> tuple[int, ...]:
+    """Lengths that fall as 1 / rank, the longest first."""
+    harmonic = sum(1 / rank for rank in range(1, size + 1))
+    return tuple(1 + int(mean * size / harmonic / rank) for rank in range(1, size + 1))
+
 
 ROWS = (
     Row(
@@ -86,7 +96,20 @@ ROWS = (
         (1,) * 64,
         (65536,) + (8192,) * 7 + (1024,) * 56,
         ">= 88% of floor",
-        {"page16": PAGE_16},
+        {"page16": PAGE_16, "page16/no_split": PAGE_16},
+        UNCUT,
+    ),
+    Row(
+        "Z",
+        "decode B64 kv zipf, mean 4096",
+        8,
+        4,
+        128,
+        (1,) * 64,
+        zipf(64, 4096),
+        ">= 88% of floor",
+        {"page16": PAGE_16, "page16/no_split": PAGE_16},
+        UNCUT,
     ),
     Row(
         "9",

@@ -112,6 +112,21 @@ TEST_F(Metamorphic, BatchOrder) {
   }
 }
 
+// Automatic cuts depend on a request's place in the batch, so its sums may be split elsewhere.
+TEST_F(Metamorphic, BatchOrderUnderAutomaticCuts) {
+  AttentionSpec spec = base_spec();
+  const BatchShape shape{.num_kv_heads = 2, .qo_lens = {1, 1, 20}, .kv_lens = {2600, 900, 400}};
+  const Batch batch = draw(spec, shape);
+  const Outcome whole = outcome(spec, batch);
+  EXPECT_GT(whole.plan.plan.num_split_tiles, 0);
+  const std::vector<size_t> order{2, 1, 0};
+  const Batch reversed = select(spec, batch, order);
+  const Outcome other = outcome(spec, reversed);
+  for (size_t i = 0; i < order.size(); ++i) {
+    expect_close(spec, request(spec, shape, whole, order[i]), request(spec, reversed.shape, other, i), "another order of requests");
+  }
+}
+
 TEST_F(Metamorphic, BatchInvariance) {
   for (SplitSpec split : {SplitSpec{SplitMode::automatic, 0}, SplitSpec{SplitMode::fixed, 96}}) {
     AttentionSpec spec = base_spec();
