@@ -1,6 +1,7 @@
 #include "lathe/jit/worker/pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lathe/base/log.h"
 
@@ -10,8 +11,9 @@ namespace {
 constexpr auto kStartLimit = std::chrono::seconds(30);
 constexpr auto kEndLimit = std::chrono::seconds(2);  // for a worker that closed its end to be reaped
 
-// The verdict on a worker that did not answer.
+// The verdict on a worker that gave no answer, or none that can be read.
 Status no_answer(Transfer transfer, Process& process, const std::string& what, int timeout_ms) {
+  if (transfer == Transfer::done) return {Code::compile_failed, "the compiler process sent an answer that makes no sense"};
   if (transfer == Transfer::timed_out) {
     return {Code::resource_exhausted,
             "the compile of " + what + " did not finish within " + std::to_string(timeout_ms) + " ms and was ended"};
@@ -77,25 +79,29 @@ void WorkerPool::give_back(std::unique_ptr<Worker> worker) {
 }
 
 Result<CompileOutput> WorkerPool::ask(WorkerAsk ask, const CompileJob& job) {
-  auto worker = take();
-  LATHE_TRY(worker);
-  Process& process = (*worker)->process;
-  auto deadline = Clock::now() + std::chrono::milliseconds(options_.timeout_ms);
-  Bytes frame;
-  Transfer transfer = send_frame(process.socket(), encode(ask, job), deadline);
-  if (transfer == Transfer::done) transfer = receive_frame(process.socket(), frame, deadline);
-  std::optional<Result<CompileOutput>> outcome;
-  if (transfer == Transfer::done) outcome = decode_outcome(frame);
-  if (outcome) {
-    give_back(*std::move(worker));
-    return *std::move(outcome);
+  const auto deadline = Clock::now() + std::chrono::milliseconds(options_.timeout_ms);
+  const Bytes question = encode(ask, job);
+  for (;;) {
+    auto worker = take();
+    LATHE_TRY(worker);
+    const bool served = std::exchange((*worker)->served, true);
+    Bytes frame;
+    Transfer transfer = send_frame((*worker)->process.socket(), question, deadline);
+    if (transfer == Transfer::done) transfer = receive_frame((*worker)->process.socket(), frame, deadline);
+    std::optional<Result<CompileOutput>> outcome;
+    if (transfer == Transfer::done) outcome = decode_outcome(frame);
+    if (outcome) {
+      give_back(*std::move(worker));
+      return *std::move(outcome);
+    }
+    // It may have died between two jobs, which cannot be told from dying on this one: only a fresh worker's end is a verdict.
+    const bool verdict = transfer != Transfer::closed || !served;
+    Status status =
+        verdict ? no_answer(transfer, (*worker)->process, job.name + " for " + job.arch, options_.timeout_ms) : Status();
+    worker->reset();
+    give_back(nullptr);
+    if (verdict) return status;
   }
-  Status status = transfer == Transfer::done
-                      ? Status(Code::compile_failed, "the compiler process sent an answer that makes no sense")
-                      : no_answer(transfer, process, job.name + " for " + job.arch, options_.timeout_ms);
-  worker->reset();
-  give_back(nullptr);
-  return status;
 }
 
 Result<std::string> WorkerPool::version() {

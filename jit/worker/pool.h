@@ -41,6 +41,7 @@ class WorkerPool {
   struct Worker {
     Process process;
     WorkerHello hello;
+    bool served = false;  // has been given a job
   };
 
   Result<CompileOutput> ask(WorkerAsk ask, const CompileJob& job);
