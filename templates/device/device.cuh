@@ -1,7 +1,6 @@
-// Everything device code may use, in one include.
+// What every kernel uses, in one include. Beside it: device/collectives.cuh.
 #pragma once
 
-#include "device/collectives.cuh"
 #include "device/fragment.cuh"
 #include "device/gemm.cuh"
 #include "device/memory.cuh"

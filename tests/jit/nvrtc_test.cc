@@ -147,7 +147,7 @@ TEST(NvrtcSearch, EachPlaceIsLookedAtAndTheToolkitCanBePassedOver) {
   };
   const std::string toolkit = put("cuda/lib64"), wheel = put("venv/lib/python3.11/site-packages/nvidia/cu13/lib");
   ScopedEnv library("LATHE_NVRTC", nullptr), home("CUDA_HOME", (dir / "cuda").c_str()), path("CUDA_PATH", nullptr);
-  ScopedEnv venv("VIRTUAL_ENV", (dir / "venv").c_str());
+  ScopedEnv venv("VIRTUAL_ENV", (dir / "venv").c_str()), heeded("LATHE_IGNORE_TOOLKIT", nullptr);
   auto first = find_nvrtc({});
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(first->library, toolkit);

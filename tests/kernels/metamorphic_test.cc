@@ -115,6 +115,7 @@ TEST_F(Metamorphic, BatchOrder) {
 // Automatic cuts depend on a request's place in the batch, so its sums may be split elsewhere.
 TEST_F(Metamorphic, BatchOrderUnderAutomaticCuts) {
   AttentionSpec spec = base_spec();
+  spec.split_kv = {};
   const BatchShape shape{.num_kv_heads = 2, .qo_lens = {1, 1, 20}, .kv_lens = {2600, 900, 400}};
   const Batch batch = draw(spec, shape);
   const Outcome whole = outcome(spec, batch);

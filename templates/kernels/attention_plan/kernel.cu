@@ -1,4 +1,5 @@
 <%! Root of the planning family: one kernel for every spec; what it plans for is in its parameters. %>
+#include "device/collectives.cuh"
 #include "device/device.cuh"
 
 #define LATHE_SHARED LATHE_DEVICE
