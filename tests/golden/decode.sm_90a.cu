@@ -1446,14 +1446,16 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
   if (plan.replica >= header.num_replicas) return;
   const int list = cta % header.num_lists;
   for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
-    abi::AttentionWorkItem item = plan.item(i);
-    for (const int end = item.head + item.num_heads; item.head < end; ++item.head) {
+    // The item is read anew for each head: kept, it would take registers from the main loop.
+    for (int n = 0; n < plan.item(i).num_heads; ++n) {
+      abi::AttentionWorkItem item = plan.item(i);
+      item.head += n;
       switch (item.tile_class) {
 
         case 0:
           attention::run_item<config::TileClass<0>>(params, plan, item);
           break;
-#line 49 "templates/kernels/attention/kernel.cu"
+#line 51 "templates/kernels/attention/kernel.cu"
         case 1:
           attention::run_item<config::TileClass<1>>(params, plan, item);
           break;

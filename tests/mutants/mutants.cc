@@ -107,8 +107,7 @@ constexpr Mutant kMutants[] = {
     {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "words.load(2 * i) + replica * h.replica_partial_rows",
      "words.load(2 * i)"},
     {"replicas_share_counters", KERNEL "problem.cuh", "return replica * header().num_groups + group;", "return group;"},
-    {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "const int end = item.head + item.num_heads;",
-     "const int end = item.head + (item.num_heads > 1 ? item.num_heads - 1 : 1);"},
+    {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "n < plan.item(i).num_heads;", "n == 0 || n + 1 < plan.item(i).num_heads;"},
 
     // The merge kernel.
     {"merge_reads_one_state", "kernels/merge/merge_rows.cuh", "state * params.state_stride_o + row_bytes",

@@ -42,8 +42,10 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
   if (plan.replica >= header.num_replicas) return;
   const int list = cta % header.num_lists;
   for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
-    abi::AttentionWorkItem item = plan.item(i);
-    for (const int end = item.head + item.num_heads; item.head < end; ++item.head) {
+    // The item is read anew for each head: kept, it would take registers from the main loop.
+    for (int n = 0; n < plan.item(i).num_heads; ++n) {
+      abi::AttentionWorkItem item = plan.item(i);
+      item.head += n;
       switch (item.tile_class) {
 <%# tile_classes %>
         case <% index %>:
