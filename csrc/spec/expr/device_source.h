@@ -1,0 +1,33 @@
+// Hooks as device source. What can reach it: integers, names from the tables here, and slot names made of a letter and a number.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lathe/spec/expr/hooks.h"
+
+namespace lathe::expr {
+
+/// The body of a function that returns one hook's value.
+struct DeviceSource {
+  std::string body;               // statements `const int v3 = ...;`, then `return ...;`
+  std::vector<Input> inputs;      // used as variables of their name (rot_x for rot(x)), in the order of the enum
+  std::vector<uint32_t> params;   // used as variables p0, p1, ...: int, unsigned, float or bool
+  std::vector<uint32_t> tensors;  // used as variables t0, t1, ..., only as first argument of dev::read and dev::inside
+};
+
+/// Prints the expression of `hook`, which must be given. Slots are the indices of hooks.params and hooks.tensors: print what
+/// canonicalise() returns, so that equal kernels have equal text.
+DeviceSource device_source(const Hooks& hooks, Hook hook);
+
+/// Every function that printed source may call: "dev::exp2", ...; with its C++ signature, for the people and tests that provide
+/// them.
+struct DeviceFunction {
+  const char* name;       // without dev::
+  const char* signature;  // "float exp2(float x)"
+  const char* meaning;    // empty where the name says it
+};
+std::span<const DeviceFunction> device_functions();
+
+}  // namespace lathe::expr

@@ -1,0 +1,36 @@
+// The meaning of expressions, on the host: floats in double, integers in 32 bits. Oracles and tests evaluate hooks with it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lathe/spec/expr/hooks.h"
+
+namespace lathe::expr {
+
+/// One value. Exactly the member that the node's type names is meaningful; u32 is kept as its bits in `i`.
+struct Value {
+  double f = 0;
+  int32_t i = 0;  // i32, u32 (bits), bool (0 or 1)
+
+  static Value of(double f) { return {f, 0}; }
+  static Value of(int32_t i) { return {0, i}; }
+  bool operator==(const Value&) const = default;
+};
+
+/// Where leaves get their values from. Calls are made once per leaf and evaluation, from the evaluating thread.
+class Environment {
+ public:
+  virtual ~Environment() = default;
+  virtual Value input(Input input) const = 0;
+  virtual Value param(uint32_t index) const = 0;
+  /// The element at `index`, one entry per axis; the implementation clamps each to [0, extent of its axis - 1].
+  virtual Value read(uint32_t tensor, std::span<const int32_t> index) const = 0;
+};
+
+/// The value of the node `root`. Total: no value of a leaf makes it fail. The positions q_pos and kv_pos are asked of the
+/// environment like any input.
+Value interpret(const Hooks& hooks, Id root, const Environment& environment);
+
+}  // namespace lathe::expr

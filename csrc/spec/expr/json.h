@@ -1,0 +1,19 @@
+// The JSON form of hooks: declarations as objects, expressions as text (docs/expressions.md).
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "lathe/base/status.h"
+#include "lathe/spec/expr/hooks.h"
+
+namespace lathe::expr {
+
+/// {"params": {"W": {"type": "i32", "range": [0, 4096]}}, "tensors": {"s": {"elem": "f32", "axes": ["HQ"]}}, "normalizer":
+/// "softmax", "mask": "kv_pos <= q_pos", ...}. What is at its preset is left out.
+std::string to_json(const Hooks& hooks);
+
+/// Reads it and checks it as parse() does. Fails with all problems that were found; total on any bytes.
+Result<Hooks> hooks_from_json(std::string_view json);
+
+}  // namespace lathe::expr

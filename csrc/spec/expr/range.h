@@ -1,0 +1,32 @@
+// What values an expression may take, from the ranges of what it is made of.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "lathe/spec/expr/hooks.h"
+
+namespace lathe::expr {
+
+/// All values lie in [lo, hi]. Integers are exact (in 64 bits, before wrapping); bool is within [0, 1]. A float may be infinite
+/// only where `lo` or `hi` is: floats that are given at run time count as finite, sums and products of finite ones too.
+struct Range {
+  double lo = 0, hi = 0;
+  bool wraps = false;       // an integer whose exact value may leave its type: [lo, hi] is then the whole type
+  bool undeclared = false;  // depends on run-time data without a declared range: a tensor, or a param that declares none
+
+  bool within(double a, double b) const { return lo >= a && hi <= b; }
+  bool is_point() const { return lo == hi; }
+};
+
+/// The range of a leaf (input, param or read), when the caller knows a better one than its declaration says.
+using LeafRange = std::function<std::optional<Range>(Id leaf)>;
+
+/// Ranges of all nodes of hooks.graph, by place. q_pos and kv_pos take the ranges of their maps.
+std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf = {});
+
+/// Whether the `axis`-th index of the read `read` is proven to stay inside its tensor. Where it is not, the interpreter and printed
+/// source clamp it.
+bool index_is_inside(const Hooks& hooks, const std::vector<Range>& ranges, Id read, size_t axis);
+
+}  // namespace lathe::expr
