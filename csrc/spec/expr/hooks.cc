@@ -29,7 +29,7 @@ constexpr std::array<InputInfo, kInputs> kInputInfo{{
     {"group", Type::i32, kKernel, std::nullopt, 1, 128},
     {"d", Type::i32, kElement, Axis::head_dim, 0, 65535},
     {"level", Type::i32, kKernel, std::nullopt, 0, 255},
-    {"pos", Type::i32, kRow, std::nullopt, -kMaxLen, kMaxLen - 1},
+    {"pos", Type::i32, kRow, std::nullopt, 0, kMaxLen - 1},
     {"m", Type::i32, kRow, std::nullopt, 0, kMaxRow},
     {"n", Type::i32, kColumn, std::nullopt, 0, kMaxRow},
     {"dot", Type::f32, kElement, std::nullopt, 0, 0},
@@ -59,20 +59,26 @@ constexpr std::array kWeightInputs{b, h, hk, q, kv, tok, slot, q_pos, kv_pos, qo
 constexpr std::array kOutputInputs{h, tok, d, o, lse};
 constexpr std::array kLseInputs{h, tok, level, lse};
 constexpr std::array kEpilogueInputs{m, n, acc, acc2};
+constexpr std::array kNeedsElement{x, rot_x};
+constexpr std::array kNeedsScore{dot, score};
+constexpr std::array kNeedsWeight{w};
+constexpr std::array kNeedsOutput{o};
+constexpr std::array kNeedsLse{lse};
+constexpr std::array kNeedsAcc{acc};
 
 const std::array<HookInfo, kHooks> kHookInfo{{
-    {"q_pos", Type::i32, kQueryPosInputs},
-    {"kv_pos", Type::i32, kKeyPosInputs},
-    {"query", Type::f32, kQueryInputs},
-    {"key", Type::f32, kKeyInputs},
-    {"value", Type::f32, kKeyInputs},
-    {"logits", Type::f32, kLogitsInputs},
-    {"mask", Type::boolean, kMaskInputs},
-    {"sink", Type::f32, kSinkInputs},
-    {"weight", Type::f32, kWeightInputs},
-    {"output", Type::f32, kOutputInputs},
-    {"lse_transform", Type::f32, kLseInputs},
-    {"epilogue", Type::f32, kEpilogueInputs},
+    {"q_pos", Type::i32, kQueryPosInputs, {}},
+    {"kv_pos", Type::i32, kKeyPosInputs, {}},
+    {"query", Type::f32, kQueryInputs, kNeedsElement},
+    {"key", Type::f32, kKeyInputs, kNeedsElement},
+    {"value", Type::f32, kKeyInputs, kNeedsElement},
+    {"logits", Type::f32, kLogitsInputs, kNeedsScore},
+    {"mask", Type::boolean, kMaskInputs, {}},
+    {"sink", Type::f32, kSinkInputs, {}},
+    {"weight", Type::f32, kWeightInputs, kNeedsWeight},
+    {"output", Type::f32, kOutputInputs, kNeedsOutput},
+    {"lse_transform", Type::f32, kLseInputs, kNeedsLse},
+    {"epilogue", Type::f32, kEpilogueInputs, kNeedsAcc},
 }};
 
 /// The node of `out` for an input that is read there.

@@ -35,7 +35,7 @@ enum class Input : uint8_t {
   group,   // query heads per KV head
   d,       // channel
   level,   // level of a cascade
-  pos,     // position of what a vector hook transforms: q_pos for query, kv_pos for key and value
+  pos,     // position of what a vector hook transforms: q_pos for query, kv_pos for key and value; 0 where that is negative
   m,
   n,      // row and column of a matrix product (epilogue)
   dot,    // raw product of q and k
@@ -75,6 +75,7 @@ struct HookInfo {
   const char* text;
   Type type;                      // of its expression
   std::span<const Input> inputs;  // that it may use
+  std::span<const Input> needed;  // of which it must use one, unless empty: what it transforms
 };
 const HookInfo& info(Hook hook);
 

@@ -29,8 +29,24 @@ class Environment {
   virtual Value read(uint32_t tensor, std::span<const int32_t> index) const = 0;
 };
 
-/// The value of the node `root`. Total: no value of a leaf makes it fail. The positions q_pos and kv_pos are asked of the
-/// environment like any input.
+/// Evaluates one expression many times. `hooks` must outlive it; value() may be called from several threads at once.
+class Interpreter {
+ public:
+  Interpreter(const Hooks& hooks, Id root);
+
+  /// The value under `environment`. Total: no value of a leaf makes it fail. Both arms of a select are evaluated. The positions
+  /// q_pos and kv_pos are asked of the environment like any input.
+  Value value(const Environment& environment) const;
+
+ private:
+  const Hooks& hooks_;
+  std::vector<Id> order_;  // the nodes that the root needs, itself last
+};
+
+/// Interpreter(hooks, root).value(environment), for a single evaluation.
 Value interpret(const Hooks& hooks, Id root, const Environment& environment);
+
+/// The value of one operator that is no leaf: its operands' values in, `operand_type` theirs (of select: that of its arms).
+Value apply(Op op, Type operand_type, std::span<const Value> args);
 
 }  // namespace lathe::expr

@@ -1,17 +1,25 @@
 // Hooks as text that parse() reads back.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "lathe/spec/expr/hooks.h"
 
 namespace lathe::expr {
 
-/// Declarations and hooks, one a line, each ended by ';'; parse() of it equals `hooks`, once those have passed check().
-/// Subexpressions are written out where they are used; where that would not fit kMaxText, they become `let`s.
+/// Declarations and hooks, one a line, each ended by ';'; parse() of it equals `hooks`, which must have passed check().
+/// Subexpressions are written out wherever they are used; where that would be long or deep, they become `let`s.
 std::string to_text(const Hooks& hooks);
 
-/// One expression, as to_text() writes it; for messages and explanations.
-std::string to_text(const Hooks& hooks, Id root);
+/// The expression of one node, for messages: about `limit` bytes, with "..." for what is left out.
+std::string to_text(const Hooks& hooks, Id node, size_t limit = 256);
+
+/// A declaration as to_text() writes it, without the ';'.
+std::string to_text(const Param& param);
+std::string to_text(const Tensor& tensor, std::span<const Param> params);
+
+/// The expression of `hook` as to_text() writes it: what follows its '='.
+std::string hook_text(const Hooks& hooks, Hook hook);
 
 }  // namespace lathe::expr

@@ -1,0 +1,269 @@
+#include "lathe/spec/expr/check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "lathe/spec/expr/names.h"
+#include "lathe/spec/expr/print.h"
+#include "lathe/spec/expr/range.h"
+#include "lathe/spec/text.h"
+
+namespace lathe::expr {
+namespace {
+
+std::string number(double value) {
+  std::string text = std::to_string(static_cast<int64_t>(value));
+  return std::fabs(value) < 1e15 && std::floor(value) == value ? text : std::to_string(value);
+}
+std::string between(const Range& range) {
+  return "[" + number(range.lo) + ", " + number(range.hi) + "]";
+}
+
+std::string names_of(std::span<const Input> inputs) {
+  std::string out;
+  for (Input input : inputs) out += (out.empty() ? "" : ", ") + std::string(info(input).text);
+  return out;
+}
+
+bool holds(const Range& range, double value) {
+  return range.lo <= value && range.hi >= value;
+}
+bool may_be_infinite(const Range& range) {
+  return std::isinf(range.lo) || std::isinf(range.hi);
+}
+
+/// Looks at the expression of one hook.
+class HookCheck {
+ public:
+  HookCheck(const Hooks& hooks, Hook hook, const std::vector<Range>& ranges, std::vector<Finding>& out)
+      : hooks_(hooks), hook_(hook), ranges_(ranges), out_(out) {}
+
+  void run() {
+    const Id root = hooks_.root(hook_);
+    const Type type = hooks_.graph[root].type;
+    if (type != info(hook_).type) {
+      error(root, std::string(info(hook_).text) + " is " + name_of(type) + "; allowed: " + name_of(info(hook_).type));
+    }
+    const std::vector<bool> used = reachable(hooks_.graph, {&root, 1});
+    check_inputs(used);
+    check_size(used);
+    for (Id id = 0; id <= root; ++id) {
+      if (used[id]) check_node(id, hooks_.graph[id]);
+    }
+  }
+
+ private:
+  void error(Id node, std::string message, std::string hint = {}) {
+    out_.push_back({true, hook_, node, std::move(message), std::move(hint)});
+  }
+  void warning(Id node, std::string message, std::string hint = {}) {
+    out_.push_back({false, hook_, node, std::move(message), std::move(hint)});
+  }
+  std::string text(Id id) const { return "'" + fields::shown(to_text(hooks_, id), 48) + "'"; }
+  const Range& range(Id id) const { return ranges_[id]; }
+
+  void check_inputs(const std::vector<bool>& used) {
+    const HookInfo& hook = info(hook_);
+    bool has_needed = hook.needed.empty();
+    for (Id id = 0; id < used.size(); ++id) {
+      const Node& node = hooks_.graph[id];
+      if (!used[id] || node.op != Op::input) continue;
+      const auto input = static_cast<Input>(node.value);
+      if (std::find(hook.needed.begin(), hook.needed.end(), input) != hook.needed.end()) has_needed = true;
+      if (std::find(hook.inputs.begin(), hook.inputs.end(), input) != hook.inputs.end()) continue;
+      error(id, std::string(hook.text) + " uses " + info(input).text + "; allowed: " + names_of(hook.inputs));
+    }
+    if (!has_needed) {
+      error(kNone, std::string(hook.text) + " drops what it transforms; expected a use of " + names_of(hook.needed));
+    }
+  }
+
+  void check_size(const std::vector<bool>& used) {
+    const auto nodes = static_cast<size_t>(std::count(used.begin(), used.end(), true));
+    size_t reads = 0;
+    for (Id id = 0; id < used.size(); ++id) reads += used[id] && hooks_.graph[id].op == Op::read ? 1 : 0;
+    const std::string name = info(hook_).text;
+    if (nodes > kMaxNodes) {
+      error(kNone, name + " has " + std::to_string(nodes) + " nodes; allowed: at most " + std::to_string(kMaxNodes));
+    }
+    if (reads > kMaxReads) {
+      error(kNone, name + " reads tensors " + std::to_string(reads) + " times; allowed: at most " + std::to_string(kMaxReads));
+    } else if (reads > kManyReads) {
+      warning(kNone, name + " reads tensors " + std::to_string(reads) + " times",
+              "more than " + std::to_string(kManyReads) + " reads per element cost more than the products");
+    }
+  }
+
+  void check_node(Id id, const Node& node) {
+    if (node.op == Op::constant && node.type == Type::f32 && !std::isfinite(as_f32(node)) && hook_ != Hook::logits) {
+      error(id, std::string("inf in ") + info(hook_).text + "; allowed: in logits");
+    }
+    if (node.op == Op::read) {
+      for (size_t axis = 0; axis < node.arity; ++axis) check_index(id, node, axis);
+    }
+    if (node.arity == 0 || node.op == Op::read) return;
+    if (node.op == Op::floor_div || node.op == Op::mod || node.op == Op::div) check_divisor(id, node);
+    if (node.type == Type::i32 && range(id).wraps) {
+      const std::string message = "the i32 " + text(id) + " may overflow";
+      if (range(id).undeclared) {
+        warning(id, message + "; it wraps", "declare the range of what it is made of, as in param W:i32 in [0, 4096]");
+      } else {
+        error(id, message, "clamp its parts, or declare smaller ranges");
+      }
+    }
+    if (hooks_.graph[node.args[0]].type == Type::f32) check_nan(id, node);
+  }
+
+  void check_divisor(Id id, const Node& node) {
+    const Range& divisor = range(node.args[1]);
+    if (divisor.is_point() && divisor.lo == 0) return error(id, "division by zero in " + text(id));
+    if (node.op == Op::div || !holds(divisor, 0)) return;
+    const std::string message = "the divisor " + text(node.args[1]) + " may be 0";
+    if (divisor.undeclared) {
+      warning(id, message + "; the result is then 0", "declare its range, as in param W:i32 in [1, 4096]");
+    } else {
+      error(id, message, "max(..., 1)");
+    }
+  }
+
+  void check_domain(Id id, const Node& node, bool inside, const char* allowed, const char* hint) {
+    if (inside) return;
+    error(id,
+          std::string(info(node.op).text) + " of " + text(node.args[0]) + ", which lies in " + between(range(node.args[0])) +
+              "; allowed: " + allowed,
+          hint);
+  }
+
+  void check_nan(Id id, const Node& node) {
+    const Range& a = range(node.args[0]);
+    const Range& b = range(node.args[node.arity - 1]);
+    switch (node.op) {
+      case Op::log:
+      case Op::log2:
+      case Op::rsqrt:
+        return check_domain(id, node, a.lo > 0, "what is proven to be positive",
+                            "guard it with max(x, 1e-6), or declare the range of a param");
+      case Op::sqrt:
+        return check_domain(id, node, a.lo >= 0, "what is proven not to be negative", "guard it with max(x, 0)");
+      case Op::acos:
+        return check_domain(id, node, a.within(-1, 1), "[-1, 1]", "guard it with clamp(x, -1, 1)");
+      case Op::sin:
+      case Op::cos:
+        return check_domain(id, node, !may_be_infinite(a), "finite numbers", "");
+      case Op::add:
+        if ((holds(a, INFINITY) && holds(b, -INFINITY)) || (holds(a, -INFINITY) && holds(b, INFINITY))) undefined(id, "inf - inf");
+        return;
+      case Op::sub:
+        if ((holds(a, INFINITY) && holds(b, INFINITY)) || (holds(a, -INFINITY) && holds(b, -INFINITY))) undefined(id, "inf - inf");
+        return;
+      case Op::mul:
+        if ((may_be_infinite(a) && holds(b, 0)) || (may_be_infinite(b) && holds(a, 0))) undefined(id, "0 * inf");
+        return;
+      case Op::div:
+        if (may_be_infinite(a) && may_be_infinite(b)) undefined(id, "inf / inf");
+        return;
+      default:
+        return;
+    }
+  }
+  void undefined(Id id, const char* form) {
+    error(id, text(id) + " may be " + form + ", which is no number", "choose between the two with ? :");
+  }
+
+  void check_index(Id read, const Node& node, size_t axis) {
+    if (index_is_inside(hooks_, ranges_, read, axis)) return;
+    const Tensor& tensor = hooks_.tensors[node.value];
+    const TensorAxis& extent = tensor.axes[axis];
+    const Id id = node.args[axis];
+    const Range& at = range(id);
+    const std::string what = "index " + std::to_string(axis + 1) + " of tensor " + tensor.name + ", " + text(id) + ",";
+    const bool is_number = extent.axis == Axis::number;
+    const std::string allowed = is_number                    ? "[0, " + std::to_string(extent.value - 1) + "]"
+                                : extent.axis == Axis::param ? "less than param " + hooks_.params[extent.value].name
+                                                             : std::string("an index of axis ") + name_of(extent.axis);
+    const std::string hint = is_number ? "clamp(x, 0, " + std::to_string(extent.value - 1) + ")" : "";
+
+    const Node& index = hooks_.graph[id];
+    if (!is_number && index.op == Op::input) {
+      const auto domain = info(static_cast<Input>(index.value)).domain;
+      const bool is_open = extent.axis == Axis::free || extent.axis == Axis::pages || extent.axis == Axis::param;
+      if (domain && !is_open) return error(id, what + " is an index of axis " + name_of(*domain) + "; allowed: " + allowed);
+    }
+    const bool never = at.hi < 0 || (is_number && at.lo >= extent.value);
+    const bool depends = at.undeclared || extent.axis == Axis::free || extent.axis == Axis::pages || extent.axis == Axis::param;
+    if (never || !depends || (at.lo < 0 && !at.undeclared)) {
+      return error(id, what + " lies in " + between(at) + " and may leave its axis; allowed: " + allowed, hint);
+    }
+    warning(id, what + " is not proven to stay in its axis; it is clamped", hint);
+  }
+
+  const Hooks& hooks_;
+  const Hook hook_;
+  const std::vector<Range>& ranges_;
+  std::vector<Finding>& out_;
+};
+
+/// Problems of names and numbers of declarations, which the text form cannot have but hand-made values can.
+void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
+  std::set<std::string_view> names;
+  auto error = [&](const std::string& message) { out.push_back({true, {}, kNone, message, ""}); };
+  auto check_name = [&](const std::string& name) {
+    const std::string problem = names.insert(name).second ? name_problem(name) : "is declared twice";
+    if (!problem.empty()) error("the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
+  };
+  for (const Param& param : hooks.params) {
+    check_name(param.name);
+    if (!param.range) continue;
+    const auto [lo, hi] = *param.range;
+    if (param.type == Type::boolean || !(lo <= hi) || !std::isfinite(lo) || !std::isfinite(hi)) {
+      error("param " + fields::shown(param.name) + " has no range of finite numbers [least, greatest]");
+    }
+  }
+  for (const Tensor& tensor : hooks.tensors) {
+    check_name(tensor.name);
+    if (tensor.axes.empty() || tensor.axes.size() > kMaxAxes) {
+      error("tensor " + fields::shown(tensor.name) + " has " + std::to_string(tensor.axes.size()) + " axes; allowed: 1.." +
+            std::to_string(kMaxAxes));
+    }
+  }
+  if (hooks.params.size() > kMaxDeclarations || hooks.tensors.size() > kMaxDeclarations) {
+    error(std::to_string(hooks.params.size()) + " params and " + std::to_string(hooks.tensors.size()) +
+          " tensors; allowed: " + std::to_string(kMaxDeclarations) + " each");
+  }
+}
+
+/// Without a normalizer the weights are summed as they are: no log-sum-exp exists.
+void check_normalizer(const Hooks& hooks, std::vector<Finding>& out) {
+  if (hooks.normalizer != Normalizer::none) return;
+  for (Hook hook : {Hook::sink, Hook::lse_transform}) {
+    if (hooks.root(hook) == kNone) continue;
+    out.push_back({true, hook, kNone, std::string(info(hook).text) + " with normalizer = none; allowed: with softmax",
+                   "without a normalizer there is no log-sum-exp"});
+  }
+  const Id root = hooks.root(Hook::output);
+  if (root == kNone) return;
+  const std::vector<bool> used = reachable(hooks.graph, {&root, 1});
+  for (Id id = 0; id <= root; ++id) {
+    const Node& node = hooks.graph[id];
+    if (!used[id] || node.op != Op::input || static_cast<Input>(node.value) != Input::lse) continue;
+    out.push_back({true, Hook::output, id, "output uses lse with normalizer = none; allowed: with softmax", ""});
+  }
+}
+
+}  // namespace
+
+std::vector<Finding> check(const Hooks& hooks) {
+  std::vector<Finding> out;
+  check_declarations(hooks, out);
+  if (!out.empty()) return out;  // ranges rest on them
+  const std::vector<Range> known = ranges(hooks);
+  for (size_t i = 0; i < kHooks; ++i) {
+    if (hooks.roots[i] != kNone) HookCheck(hooks, static_cast<Hook>(i), known, out).run();
+  }
+  check_normalizer(hooks, out);
+  std::stable_partition(out.begin(), out.end(), [](const Finding& finding) { return finding.error; });
+  return out;
+}
+
+}  // namespace lathe::expr

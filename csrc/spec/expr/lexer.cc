@@ -1,0 +1,111 @@
+#include "lathe/spec/expr/lexer.h"
+
+#include <algorithm>
+#include <array>
+
+#include "lathe/spec/text.h"
+
+namespace lathe::expr {
+namespace {
+
+constexpr size_t kMaxProblems = 4;  // bytes that do not belong there come in crowds
+
+// Longer signs first: the first that fits is taken.
+constexpr std::array<std::string_view, 31> kSigns{"<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "//", ":=", "+",
+                                                  "-",  "*",  "/",  "%",  "&",  "|",  "^",  "<",  ">",  "!",  "?",
+                                                  ":",  "=",  "(",  ")",  "[",  "]",  ",",  ";",  "."};
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/// The bytes of a number at the start of `text`, with whatever letters stick to it.
+size_t number_length(std::string_view text) {
+  const bool is_hex = text.size() > 1 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+  size_t i = 0;
+  while (i < text.size()) {
+    const bool has_exponent = !is_hex && (text[i] == 'e' || text[i] == 'E');
+    if (has_exponent && i + 1 < text.size() && (text[i + 1] == '+' || text[i + 1] == '-')) {
+      i += 2;
+    } else if (is_digit(text[i]) || is_letter(text[i]) || text[i] == '.') {
+      ++i;
+    } else {
+      break;
+    }
+  }
+  return i;
+}
+
+std::string hex_byte(char c) {
+  static constexpr std::string_view kDigits = "0123456789ABCDEF";
+  const auto byte = static_cast<uint8_t>(c);
+  return {'0', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+}
+
+LexProblem foreign(std::string_view text, size_t at) {
+  const char c = text[at];
+  if (static_cast<uint8_t>(c) >= 0x80) {
+    return {at, "found byte " + hex_byte(c) + ", expected ASCII", "letters and signs of other scripts may look like ASCII ones"};
+  }
+  if (c > ' ' && c < 0x7f) return {at, "found '" + std::string(1, c) + "', which is no sign of the language", ""};
+  return {at, "found byte " + hex_byte(c) + ", expected printable ASCII", ""};
+}
+
+}  // namespace
+
+std::vector<LexProblem> tokenize(std::string_view text, std::vector<Token>& tokens) {
+  std::vector<LexProblem> problems;
+  size_t at = 0;
+  while (at < text.size() && problems.size() < kMaxProblems) {
+    const char c = text[at];
+    if (is_space(c)) {
+      ++at;
+      continue;
+    }
+    const std::string_view rest = text.substr(at);
+    Token token{TokenKind::sign, {}, at};
+    if (is_letter(c)) {
+      token.kind = TokenKind::name;
+      const auto end = std::find_if_not(rest.begin(), rest.end(), [](char x) { return is_letter(x) || is_digit(x); });
+      token.text = rest.substr(0, static_cast<size_t>(end - rest.begin()));
+    } else if (is_digit(c) || (c == '.' && rest.size() > 1 && is_digit(rest[1]))) {
+      token.kind = TokenKind::number;
+      token.text = rest.substr(0, number_length(rest));
+    } else {
+      const auto sign = std::find_if(kSigns.begin(), kSigns.end(), [&](std::string_view s) { return rest.starts_with(s); });
+      if (sign == kSigns.end()) {
+        problems.push_back(foreign(text, at));
+        while (++at < text.size() && (static_cast<uint8_t>(text[at]) & 0xc0u) == 0x80u) {
+        }
+        continue;
+      }
+      token.text = rest.substr(0, sign->size());
+    }
+    at += token.text.size();
+    tokens.push_back(token);
+  }
+  tokens.push_back({TokenKind::end, {}, text.size()});
+  return problems;
+}
+
+std::string place_in(std::string_view text, size_t at) {
+  const std::string_view before = text.substr(0, at);
+  const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+  const size_t newline = before.rfind('\n');
+  const size_t column = newline == before.npos ? at + 1 : at - newline;
+  const std::string place = "column " + std::to_string(column);
+  return text.find('\n') == text.npos ? place : "line " + std::to_string(line) + ", " + place;
+}
+
+std::string shown(const Token& token) {
+  if (token.kind == TokenKind::end) return "the end";
+  return "'" + fields::shown(token.text, 32) + "'";
+}
+
+}  // namespace lathe::expr

@@ -1,0 +1,324 @@
+#include "lathe/spec/expr/parse.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "lathe/spec/expr/names.h"
+#include "lathe/spec/expr/parser.h"
+#include "lathe/spec/text.h"
+
+namespace lathe::expr {
+namespace {
+
+constexpr size_t kMaxProblems = 20;
+
+/// The value of a constant as a range's end; nothing when it is no number of `type`.
+std::optional<double> bound_of(const Node& node, Type type) {
+  if (type == Type::f32) {
+    if (node.type == Type::f32) return static_cast<double>(as_f32(node));
+    return node.type == Type::i32 ? std::optional<double>(as_i32(node)) : std::nullopt;
+  }
+  if (node.type == Type::i32 && (type == Type::i32 || as_i32(node) >= 0)) return as_i32(node);
+  if (node.type == Type::u32 && type == Type::u32) return node.value;
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string Parser::location(const Place& place) const {
+  const Source& source = sources_[place.source];
+  const std::string at = place_in(source.text, place.at);
+  return source.name.empty() ? at : source.name + ", " + at;
+}
+
+void Parser::report(const Token& at, std::string message, std::string hint) {
+  if (problems_.size() >= kMaxProblems) return;
+  if (!hint.empty()) message += " (" + hint + ")";
+  problems_.add(location({sources_.size() - 1, at.at}), std::move(message));
+}
+
+bool Parser::open(std::string source, std::string_view text) {
+  sources_.push_back({std::move(source), text});
+  tokens_.clear();
+  next_ = 0;
+  depth_ = 0;
+  lost_ = false;
+  where_ = -1;
+  if (text.size() > kMaxText) {
+    sources_.back().text = {};
+    report({}, "found " + std::to_string(text.size()) + " bytes, expected at most " + std::to_string(kMaxText));
+    return false;
+  }
+  std::vector<LexProblem> problems = tokenize(text, tokens_);
+  for (LexProblem& problem : problems)
+    report({TokenKind::end, {}, problem.at}, std::move(problem.message), std::move(problem.hint));
+  return problems.empty();
+}
+
+void Parser::add_statements(std::string source, std::string_view text) {
+  if (!open(std::move(source), text)) return;
+  while (peek().kind != TokenKind::end) {
+    if (accept(";")) continue;
+    statement();
+    if (!lost_ && peek().kind != TokenKind::end) expect(";");
+    if (lost_) skip_statement();
+  }
+}
+
+void Parser::add_hook(std::string source, Hook hook, std::string_view text) {
+  if (!open(std::move(source), text)) return;
+  hook_body(hook);
+  if (accept(";")) return;
+  if (peek().kind != TokenKind::end) expected("the end");
+}
+
+bool Parser::starts_statement() const {
+  static constexpr std::array<std::string_view, 5> kStarts{"param", "const", "tensor", "let", "normalizer"};
+  if (std::find(kStarts.begin(), kStarts.end(), peek().text) != kStarts.end()) return true;
+  if (!hook_named(peek().text)) return false;
+  const std::string_view next = tokens_[next_ + 1].text;
+  return next == "=" || next == ":=";
+}
+
+/// Goes on after the ';' that ends what could not be read; the rest of a hook whose `let` was broken is passed over with it.
+void Parser::skip_statement() {
+  lost_ = false;
+  depth_ = 0;
+  do {
+    while (peek().kind != TokenKind::end && !is(";")) take();
+    accept(";");
+  } while (peek().kind != TokenKind::end && !starts_statement());
+}
+
+void Parser::statement() {
+  const Token first = peek();
+  if (accept("param")) return param_declaration();
+  if (accept("tensor")) return tensor_declaration();
+  if (accept("const")) return const_declaration();
+  if (accept("normalizer")) return normalizer_setting();
+  if (is("let")) {
+    where_ = -1;
+    return let_binding();
+  }
+  if (auto hook = first.kind == TokenKind::name ? hook_named(first.text) : std::nullopt) {
+    take();
+    return hook_statement(*hook);
+  }
+  std::string names;
+  for (size_t i = 0; i < kHooks; ++i) names += std::string(", ") + info(static_cast<Hook>(i)).text;
+  expected("a declaration (param, const, tensor, let), normalizer, or a hook (" + names.substr(2) + ")");
+}
+
+bool Parser::may_declare(const Token& name, bool is_let) {
+  const std::string problem = find(name.text) != nullptr ? "is declared already" : name_problem(name.text, is_let);
+  if (!problem.empty()) report(name, shown(name) + " " + problem + "; allowed: another name");
+  return problem.empty();
+}
+
+void Parser::declare(const Token& name, const Binding& binding) {
+  names_.push_back({std::string(name.text), binding});
+}
+
+bool Parser::names_until_colon(std::vector<Token>& names) {
+  names.clear();
+  do {
+    Token name;
+    if (!expect_name("a name", name)) return false;
+    names.push_back(name);
+  } while (accept(","));
+  return expect(":");
+}
+
+bool Parser::range(Param& param) {
+  const Token start = peek();
+  if (!expect("[")) return false;
+  std::array<double, 2> ends{};
+  for (size_t i = 0; i < ends.size(); ++i) {
+    Node node;
+    const Token at = peek();
+    if (!constant_number(node) || !expect(i == 0 ? "," : "]")) return false;
+    const auto bound = bound_of(node, param.type);
+    if (!bound) {
+      report(at, std::string("the range of ") + name_of(param.type) + " ends at " + shown(at) + "; allowed: a number of that type");
+      return false;
+    }
+    ends[i] = *bound;
+  }
+  if (param.type == Type::boolean || ends[0] > ends[1]) {
+    report(start, param.type == Type::boolean ? "a bool has no range" : "the range is empty; allowed: [least, greatest]");
+    return false;
+  }
+  param.range = ends;
+  return true;
+}
+
+void Parser::param_declaration() {
+  do {
+    std::vector<Token> names;
+    if (!names_until_colon(names)) return;
+    Param param;
+    const auto type = type_named(peek().text);
+    if (!type) return expected("a type: i32, u32, f32, bool");
+    take();
+    param.type = *type;
+    const bool sound = !accept("in") || range(param);
+    if (lost_) return;
+    for (const Token& name : names) {
+      if (!may_declare(name, false)) continue;
+      const auto index = static_cast<uint32_t>(hooks_.params.size());
+      param.name = std::string(name.text);
+      declare(name, {sound ? Binding::param : Binding::broken, index, kNone});
+      hooks_.params.push_back(param);
+    }
+  } while (accept(","));
+}
+
+bool Parser::axis(TensorAxis& axis) {
+  const Token token = peek();
+  if (auto named = token.kind == TokenKind::name ? axis_named(token.text) : std::nullopt) {
+    take();
+    axis = {*named, 0};
+    return true;
+  }
+  const Binding* binding = token.kind == TokenKind::name ? find(token.text) : nullptr;
+  if (binding != nullptr && binding->kind == Binding::param && hooks_.params[binding->index].type == Type::i32) {
+    take();
+    axis = {Axis::param, binding->index};
+    return true;
+  }
+  const bool is_constant = token.kind == TokenKind::number || (binding != nullptr && binding->kind == Binding::constant);
+  Node node;
+  if (is_constant && constant_number(node) && node.type == Type::i32 && as_i32(node) >= 1) {
+    axis = {Axis::number, node.value};
+    return true;
+  }
+  if (is_constant && !lost_) {
+    report(token, "an axis is " + shown(token) + " long; allowed: 1.." + std::to_string(std::numeric_limits<int32_t>::max()));
+    return false;
+  }
+  expected("an axis: B, HQ, HKV, TOK, QLEN, KVPOS, SLOT, PAGE, D, N, a number, or an i32 param");
+  return false;
+}
+
+bool Parser::tensor_axes(Tensor& tensor) {
+  if (!expect("[")) return false;
+  bool sound = true;
+  do {
+    const Token at = peek();
+    TensorAxis next;
+    sound = axis(next) && sound;
+    if (lost_) return false;
+    tensor.axes.push_back(next);
+    if (tensor.axes.size() == kMaxAxes + 1) {
+      report(at, "found a fifth axis, expected at most " + std::to_string(kMaxAxes));
+      sound = false;
+    }
+  } while (accept(","));
+  return expect("]") && sound;
+}
+
+void Parser::tensor_declaration() {
+  do {
+    std::vector<Token> names;
+    if (!names_until_colon(names)) return;
+    Tensor tensor;
+    const auto elem = elem_named(peek().text);
+    if (!elem) return expected("an element type: f32, f16, bf16, e4m3, e5m2, i32, i8, u8, u32, bool");
+    take();
+    tensor.elem = *elem;
+    const bool sound = tensor_axes(tensor);
+    if (lost_) return;
+    while (is("summary") || is("sorted")) (take().text == "summary" ? tensor.summary : tensor.sorted) = true;
+    for (const Token& name : names) {
+      if (!may_declare(name, false)) continue;
+      const auto index = static_cast<uint32_t>(hooks_.tensors.size());
+      tensor.name = std::string(name.text);
+      declare(name, {sound ? Binding::tensor : Binding::broken, index, kNone});
+      hooks_.tensors.push_back(tensor);
+    }
+  } while (accept(","));
+}
+
+void Parser::const_declaration() {
+  where_ = -1;
+  do {
+    Token name;
+    Node node;
+    if (!expect_name("a name", name) || !expect("=") || !constant_number(node)) return;
+    if (may_declare(name, false)) declare(name, {Binding::constant, 0, builder_.constant(node)});
+  } while (accept(","));
+}
+
+void Parser::normalizer_setting() {
+  if (!expect("=")) return;
+  if (accept("softmax")) {
+    hooks_.normalizer = Normalizer::softmax;
+  } else if (accept("none")) {
+    hooks_.normalizer = Normalizer::none;
+  } else {
+    expected("softmax or none");
+  }
+}
+
+void Parser::let_binding() {
+  Token name;
+  if (!expect("let") || !expect_name("a name", name) || !expect("=")) return;
+  const Id id = expression();
+  if (lost_) return;
+  if (may_declare(name, true)) declare(name, {id == kNone ? Binding::broken : Binding::let, 0, id});
+}
+
+void Parser::hook_statement(Hook hook) {
+  const Token name = tokens_[next_ - 1];
+  const bool is_map = hook == Hook::q_pos || hook == Hook::kv_pos;
+  if (!(is_map && accept(":=")) && !expect("=")) return;
+  if (places_.contains({static_cast<int>(hook), kNone})) {
+    report(name, "the hook " + shown(name) + " is given already; allowed: once");
+    lost_ = true;
+    return;
+  }
+  hook_body(hook);
+}
+
+void Parser::hook_body(Hook hook) {
+  where_ = static_cast<int>(hook);
+  places_.try_emplace({where_, kNone}, Place{sources_.size() - 1, peek().at});
+  const size_t outside = names_.size();
+  while (is("let")) {
+    let_binding();
+    if (!expect(";")) break;
+  }
+  const Token start = peek();
+  const Id id = lost_ ? kNone : expression();
+  names_.erase(names_.begin() + static_cast<std::ptrdiff_t>(outside), names_.end());
+  if (lost_ || id == kNone) return;
+  const Id typed = builder_.adapted(id, info(hook).type);  // so that `sink = 0` is a number of f32
+  hooks_.root(hook) = typed != kNone ? note(start, typed) : id;
+}
+
+Result<Hooks> Parser::finish(std::vector<Finding>* warnings) {
+  for (const Finding& finding : check(hooks_)) {
+    if (!finding.error) {
+      if (warnings != nullptr) warnings->push_back(finding);
+      continue;
+    }
+    if (problems_.size() >= kMaxProblems) break;
+    const int hook = static_cast<int>(finding.hook);
+    auto place = places_.find({hook, finding.node});
+    if (place == places_.end()) place = places_.find({-1, finding.node});
+    if (place == places_.end()) place = places_.find({hook, kNone});
+    const std::string where = place == places_.end() ? "hooks" : location(place->second);
+    problems_.add(where, finding.hint.empty() ? finding.message : finding.message + " (" + finding.hint + ")");
+  }
+  if (!problems_.empty()) return problems_.status();
+  return std::move(hooks_);
+}
+
+Result<Hooks> parse(std::string_view text, std::vector<Finding>* warnings) {
+  Parser parser;
+  parser.add_statements({}, text);
+  return parser.finish(warnings);
+}
+
+}  // namespace lathe::expr

@@ -1,0 +1,376 @@
+#include "lathe/spec/expr/range.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+namespace lathe::expr {
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kMaxFloat = FLT_MAX;
+constexpr double kWords = 4294967296.0;  // values of 32 bits
+
+Range whole(Type type) {
+  switch (type) {
+    case Type::boolean:
+      return {0, 1};
+    case Type::i32:
+      return {-kWords / 2, kWords / 2 - 1};
+    case Type::u32:
+      return {0, kWords - 1};
+    case Type::f32:
+      return {-kMaxFloat, kMaxFloat};
+  }
+  return {};
+}
+
+Range hull(std::initializer_list<double> values) {
+  return {std::min(values), std::max(values)};
+}
+
+/// a * b for ends of ranges: an infinite end stands for values that may also be zero times it.
+double product(double a, double b) {
+  return a == 0 || b == 0 ? 0 : a * b;
+}
+Range multiply(const Range& a, const Range& b) {
+  return hull({product(a.lo, b.lo), product(a.lo, b.hi), product(a.hi, b.lo), product(a.hi, b.hi)});
+}
+Range square(const Range& a) {
+  const double least = a.lo > 0 ? a.lo : a.hi < 0 ? -a.hi : 0;
+  const double most = std::max(std::fabs(a.lo), std::fabs(a.hi));
+  return {product(least, least), product(most, most)};
+}
+Range absolute(const Range& a) {
+  const double most = std::max(std::fabs(a.lo), std::fabs(a.hi));
+  return {a.lo > 0 ? a.lo : a.hi < 0 ? -a.hi : 0, most};
+}
+bool holds_zero(const Range& a) {
+  return a.lo <= 0 && a.hi >= 0;
+}
+
+Range floor_divide(const Range& a, const Range& b) {
+  if (holds_zero(b)) {  // by zero it is 0, else no larger than a, or by one beyond 0 on the other side
+    const double most = std::max(std::fabs(a.lo), std::fabs(a.hi));
+    return {a.lo >= 0 && b.lo >= 0 ? 0 : -most, a.lo >= 0 && b.lo >= 0 ? a.hi : most};
+  }
+  return hull({std::floor(a.lo / b.lo), std::floor(a.lo / b.hi), std::floor(a.hi / b.lo), std::floor(a.hi / b.hi)});
+}
+
+Range modulo(const Range& a, const Range& b) {
+  if (b.is_point() && b.lo > 0 && std::floor(a.lo / b.lo) == std::floor(a.hi / b.lo)) {
+    const double start = std::floor(a.lo / b.lo) * b.lo;
+    return {a.lo - start, a.hi - start};
+  }
+  Range out{b.lo < 0 ? b.lo + 1 : 0, b.hi > 0 ? b.hi - 1 : 0};
+  if (a.lo >= 0 && b.lo >= 0) {
+    out.hi = std::min(out.hi, a.hi);
+    if (b.lo > a.hi) out = {a.lo, a.hi};
+  }
+  return out;
+}
+
+Range shift_right(const Range& a, const Range& count) {
+  if (count.is_point() && count.lo >= 0) {
+    const double unit = std::exp2(std::min(count.lo, 31.0));
+    return count.lo >= 32 && a.lo >= 0 ? Range{0, 0} : Range{std::floor(a.lo / unit), std::floor(a.hi / unit)};
+  }
+  return {std::min(a.lo, 0.0), std::max(a.hi, 0.0)};
+}
+
+Range bitwise(Op op, const Range& a, const Range& b, Type type) {
+  const bool a_positive = a.lo >= 0, b_positive = b.lo >= 0;
+  if (op == Op::bit_and) {
+    if (a_positive && b_positive) return {0, std::min(a.hi, b.hi)};
+    if (a_positive || b_positive) return {0, a_positive ? a.hi : b.hi};
+    return whole(type);
+  }
+  if (!a_positive || !b_positive) return whole(type);
+  const double most = std::max(a.hi, b.hi);
+  return {0, std::exp2(std::floor(std::log2(std::max(most, 1.0))) + 1) - 1};
+}
+
+Range compare(Op op, const Range& a, const Range& b, Type operands) {
+  const bool may_be_nan = operands == Type::f32;
+  if (op == Op::equal) {
+    if (!may_be_nan && a.is_point() && b.is_point() && a.lo == b.lo) return {1, 1};
+    return a.hi < b.lo || b.hi < a.lo ? Range{0, 0} : Range{0, 1};
+  }
+  const bool strict = op == Op::less;
+  const bool never = strict ? a.lo >= b.hi : a.lo > b.hi;
+  const bool always = strict ? a.hi < b.lo : a.hi <= b.lo;
+  if (never) return {0, 0};
+  return always && !may_be_nan ? Range{1, 1} : Range{0, 1};
+}
+
+Range power(const Range& a, double exponent) {
+  if (exponent < 0 && holds_zero(a)) return whole(Type::f32);
+  const Range ends = hull({std::pow(a.lo, exponent), std::pow(a.hi, exponent)});
+  const bool even = std::fmod(exponent, 2) == 0;
+  return even && holds_zero(a) ? Range{exponent == 0 ? 1.0 : 0.0, ends.hi} : ends;
+}
+
+/// f of both ends, for a function that never falls.
+template <class F>
+Range rising(const Range& a, F f) {
+  return {f(a.lo), f(a.hi)};
+}
+
+Range float_function(Op op, const Range& a) {
+  switch (op) {
+    case Op::exp:
+      return rising(a, [](double x) { return std::exp(x); });
+    case Op::exp2:
+      return rising(a, [](double x) { return std::exp2(x); });
+    case Op::log:
+      return a.lo > 0 ? rising(a, [](double x) { return std::log(x); }) : whole(Type::f32);
+    case Op::log2:
+      return a.lo > 0 ? rising(a, [](double x) { return std::log2(x); }) : whole(Type::f32);
+    case Op::sqrt:
+      return rising(a, [](double x) { return std::sqrt(std::max(x, 0.0)); });
+    case Op::rsqrt:
+      return a.lo > 0 ? Range{1 / std::sqrt(a.hi), 1 / std::sqrt(a.lo)} : Range{0, kMaxFloat};
+    case Op::tanh:
+      return rising(a, [](double x) { return std::tanh(x); });
+    case Op::sigmoid:
+      return rising(a, [](double x) { return 1 / (1 + std::exp(-x)); });
+    case Op::erf:
+      return rising(a, [](double x) { return std::erf(x); });
+    case Op::acos:
+      return {std::acos(std::clamp(a.hi, -1.0, 1.0)), std::acos(std::clamp(a.lo, -1.0, 1.0))};
+    case Op::floor:
+      return rising(a, [](double x) { return std::floor(x); });
+    case Op::sin:
+    case Op::cos:
+      return {-1, 1};
+    default:  // is_inf
+      return {0, 1};
+  }
+}
+
+Range to_i32(const Range& a, Type from) {
+  const Range type = whole(Type::i32);
+  if (from == Type::u32 && a.hi > type.hi) return type;
+  if (from != Type::f32) return a;
+  // NaN becomes 0, and whether a float may be NaN is not followed here.
+  const double lo = std::clamp(std::trunc(a.lo), type.lo, type.hi), hi = std::clamp(std::trunc(a.hi), type.lo, type.hi);
+  return {std::min(lo, 0.0), std::max(hi, 0.0)};
+}
+
+/// One operator on exact ranges; what leaves the type is dealt with by the caller.
+Range transfer(const Graph& graph, const Node& node, std::span<const Range> args) {
+  const Range& a = args[0];
+  const Range& b = args[args.size() - 1];
+  const bool same = node.arity == 2 && node.args[0] == node.args[1];
+  const Type operands = graph[node.args[0]].type;
+  switch (node.op) {
+    case Op::add:
+      return {a.lo + b.lo, a.hi + b.hi};
+    case Op::sub:
+      if (same && node.type != Type::f32) return {0, 0};
+      return {a.lo - b.hi, a.hi - b.lo};
+    case Op::mul:
+      return same ? square(a) : multiply(a, b);
+    case Op::neg:
+      return {-a.hi, -a.lo};
+    case Op::div:
+      return holds_zero(b) ? whole(Type::f32) : multiply(a, hull({1 / b.lo, 1 / b.hi}));
+    case Op::floor_div:
+      return floor_divide(a, b);
+    case Op::mod:
+      return modulo(a, b);
+    case Op::shl:
+      if (!b.is_point() || b.lo < 0 || b.lo > 31) return whole(node.type);
+      return {a.lo * std::exp2(b.lo), a.hi * std::exp2(b.lo)};
+    case Op::shr:
+      return shift_right(a, b);
+    case Op::bit_and:
+    case Op::bit_or:
+    case Op::bit_xor:
+      return bitwise(node.op, a, b, node.type);
+    case Op::less:
+    case Op::less_equal:
+    case Op::equal:
+      return compare(node.op, a, b, operands);
+    case Op::logical_and:
+    case Op::min:
+      return {std::min(a.lo, b.lo), std::min(a.hi, b.hi)};
+    case Op::logical_or:
+    case Op::max:
+      return {std::max(a.lo, b.lo), std::max(a.hi, b.hi)};
+    case Op::logical_not:
+      return {1 - a.hi, 1 - a.lo};
+    case Op::select:
+      if (a.is_point()) return args[a.lo != 0 ? 1 : 2];
+      return {std::min(args[1].lo, b.lo), std::max(args[1].hi, b.hi)};
+    case Op::abs:
+      return absolute(a);
+    case Op::to_i32:
+      return to_i32(a, operands);
+    case Op::to_f32:
+      return a;
+    case Op::powi:
+      return power(a, b.lo);
+    case Op::bit:
+      return {0, 1};
+    case Op::popc:
+      return {0, 32};
+    default:
+      return float_function(node.op, a);
+  }
+}
+
+/// Finite numbers make finite ones: only infinities that are written down are followed.
+double kept_finite(double end, bool may_be_infinite) {
+  return may_be_infinite ? end : std::clamp(end, -kMaxFloat, kMaxFloat);
+}
+
+Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>& known) {
+  std::array<Range, kMaxAxes> args;
+  bool undeclared = false, infinite = false;
+  for (size_t i = 0; i < node.arity; ++i) {
+    args[i] = known[node.args[i]];
+    undeclared = undeclared || args[i].undeclared;
+    infinite = infinite || std::isinf(args[i].lo) || std::isinf(args[i].hi);
+  }
+  Range out = transfer(graph, node, {args.data(), node.arity});
+  out.wraps = false;
+  if (node.type == Type::f32) {
+    if (std::isnan(out.lo) || std::isnan(out.hi)) out = {-kInf, kInf};  // inf - inf: check() refuses it
+    out.lo = kept_finite(out.lo, infinite);
+    out.hi = kept_finite(out.hi, infinite);
+  } else {
+    const Range type = whole(node.type);
+    if (!out.within(type.lo, type.hi)) {
+      out = type;
+      out.wraps = node.op != Op::shl;  // bits that are shifted out are meant to go
+    }
+  }
+  out.undeclared = undeclared;
+  return out;
+}
+
+Range of_param(const Param& param) {
+  Range out = whole(param.type);
+  if (param.range) return {(*param.range)[0], (*param.range)[1]};
+  if (param.type == Type::i32) out = {-static_cast<double>(kDefaultRange), static_cast<double>(kDefaultRange)};
+  out.undeclared = param.type != Type::boolean;
+  return out;
+}
+
+Range of_element(Elem elem) {
+  if (elem == Elem::i8) return {-128, 127};
+  if (elem == Elem::u8) return {0, 255};
+  Range out = whole(read_type(elem));
+  out.undeclared = elem != Elem::boolean;
+  return out;
+}
+
+Range of_leaf(const Hooks& hooks, const Node& node) {
+  switch (node.op) {
+    case Op::constant: {
+      const double value = node.type == Type::f32   ? static_cast<double>(as_f32(node))
+                           : node.type == Type::i32 ? static_cast<double>(as_i32(node))
+                                                    : static_cast<double>(node.value);
+      return {value, value};
+    }
+    case Op::param:
+      return of_param(hooks.params[node.value]);
+    case Op::read:
+      return of_element(hooks.tensors[node.value].elem);
+    default: {  // input
+      const InputInfo& input = info(static_cast<Input>(node.value));
+      if (input.type != Type::f32) return {static_cast<double>(input.lo), static_cast<double>(input.hi)};
+      Range out = whole(Type::f32);
+      out.undeclared = true;
+      return out;
+    }
+  }
+}
+
+bool is_leaf(Op op) {
+  return op == Op::constant || op == Op::input || op == Op::param || op == Op::read;
+}
+
+/// Whether the index `id` is proven to be less than the extent of the named axis `axis`. What `depth` cuts off is not proven.
+bool below(const Hooks& hooks, const std::vector<Range>& ranges, Id id, Axis axis, int depth) {
+  const Node& node = hooks.graph[id];
+  auto under = [&](size_t i) { return depth > 0 && below(hooks, ranges, node.args[i], axis, depth - 1); };
+  auto not_negative = [&](size_t i) { return ranges[node.args[i]].lo >= 0; };
+  switch (node.op) {
+    case Op::constant:
+      return node.value == 0;  // what is read for something that exists has an extent of at least 1
+    case Op::input: {
+      const auto input = static_cast<Input>(node.value);
+      const bool is_key = input == Input::kv_pos && hooks.root(Hook::kv_pos) == kNone;
+      return is_key ? axis == Axis::kv_pos : info(input).domain == axis;
+    }
+    case Op::min:
+      return under(0) || under(1);
+    case Op::max:
+      return under(0) && under(1);
+    case Op::select:
+      return under(1) && under(2);
+    case Op::sub:
+    case Op::shr:
+      return !ranges[id].wraps && not_negative(0) && not_negative(1) && under(0);
+    case Op::floor_div:
+    case Op::mod:
+      return not_negative(0) && not_negative(1) && under(0);
+    case Op::bit_and:
+      return (not_negative(0) && under(0)) || (not_negative(1) && under(1));
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf) {
+  const Graph& graph = hooks.graph;
+  std::array<std::optional<Range>, kInputs> maps;
+  std::vector<Range> out(graph.size());
+  auto sweep = [&] {
+    for (Id id = 0; id < graph.size(); ++id) {
+      const Node& node = graph[id];
+      if (!is_leaf(node.op)) {
+        out[id] = of_operator(graph, node, out);
+        continue;
+      }
+      std::optional<Range> given = leaf && node.op != Op::constant ? leaf(id) : std::nullopt;
+      if (!given && node.op == Op::input) given = maps[node.value];
+      out[id] = given ? *given : of_leaf(hooks, node);
+    }
+  };
+  sweep();
+  bool mapped = false;
+  for (auto [hook, input] : {std::pair{Hook::q_pos, Input::q_pos}, std::pair{Hook::kv_pos, Input::kv_pos}}) {
+    if (hooks.root(hook) == kNone) continue;
+    maps[static_cast<size_t>(input)] = out[hooks.root(hook)];
+    mapped = true;
+  }
+  if (mapped) sweep();  // maps use neither position, so their own ranges stand
+  return out;
+}
+
+bool index_is_inside(const Hooks& hooks, const std::vector<Range>& ranges, Id read, size_t axis) {
+  constexpr int kDepth = 8;
+  const Node& node = hooks.graph[read];
+  const TensorAxis& extent = hooks.tensors[node.value].axes[axis];
+  const Id index = node.args[axis];
+  const Range& range = ranges[index];
+  if (range.wraps || range.lo < 0) return false;
+  if (extent.axis == Axis::number) return range.hi <= static_cast<double>(extent.value) - 1;
+  if (extent.axis == Axis::param) {
+    const Range size = of_param(hooks.params[extent.value]);
+    const Node& at = hooks.graph[index];
+    const bool is_rest =
+        at.op == Op::mod && hooks.graph[at.args[1]].op == Op::param && hooks.graph[at.args[1]].value == extent.value;
+    return size.lo >= 1 && (range.hi <= size.lo - 1 || is_rest);
+  }
+  if (extent.axis == Axis::free || extent.axis == Axis::pages) return false;
+  return below(hooks, ranges, index, extent.axis, kDepth);
+}
+
+}  // namespace lathe::expr
