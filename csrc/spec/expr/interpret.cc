@@ -68,7 +68,7 @@ Value apply_u32(Op op, uint32_t a, uint32_t b) {
     case Op::to_i32:
       return wrapped(a);
     case Op::to_f32:
-      return Value::of(static_cast<double>(a));
+      return Value::of(static_cast<double>(static_cast<float>(a)));
     case Op::bit:
       return truth((a >> (b & 31)) & 1);
     case Op::popc:
@@ -100,7 +100,7 @@ Value apply_i32(Op op, int32_t a, int32_t b) {
     case Op::max:
       return Value::of(std::max(a, b));
     case Op::to_f32:
-      return Value::of(static_cast<double>(a));
+      return Value::of(static_cast<double>(static_cast<float>(a)));
     default:
       return apply_bits(op, ua, ub);
   }
@@ -186,6 +186,16 @@ Value apply_f32(Op op, double a, double b) {
   }
 }
 
+/// x^n by squaring, as printed source does it.
+double power(double x, int32_t n) {
+  double out = 1;
+  for (auto rest = static_cast<uint32_t>(n < 0 ? -int64_t{n} : n); rest != 0; rest >>= 1) {
+    if ((rest & 1) != 0) out *= x;
+    x *= x;
+  }
+  return n < 0 ? 1 / out : out;
+}
+
 Value constant_value(const Node& node) {
   return node.type == Type::f32 ? Value::of(static_cast<double>(as_f32(node))) : Value::of(as_i32(node));
 }
@@ -194,7 +204,7 @@ Value constant_value(const Node& node) {
 
 Value apply(Op op, Type operand_type, std::span<const Value> args) {
   if (op == Op::select) return args[0].i != 0 ? args[1] : args[2];
-  if (op == Op::powi) return Value::of(std::pow(args[0].f, args[1].i));
+  if (op == Op::powi) return Value::of(power(args[0].f, args[1].i));
   const Value& a = args[0];
   const Value& b = args[args.size() - 1];
   switch (operand_type) {

@@ -1,4 +1,5 @@
-// The meaning of expressions, on the host: floats in double, integers in 32 bits. Oracles and tests evaluate hooks with it.
+// The meaning of expressions, on the host: floats in double (only to_f32 rounds to f32), integers in 32 bits. Oracles and tests
+// evaluate hooks with it.
 #pragma once
 
 #include <cstdint>

@@ -112,8 +112,10 @@ void Parser::statement() {
 
 bool Parser::may_declare(const Token& name, bool is_let) {
   const std::string problem = find(name.text) != nullptr ? "is declared already" : name_problem(name.text, is_let);
-  if (!problem.empty()) report(name, shown(name) + " " + problem + "; allowed: another name");
-  return problem.empty();
+  if (problem.empty()) return true;
+  report(name, shown(name) + " " + problem + "; allowed: another name");
+  if (find(name.text) == nullptr) declare(name, {Binding::broken, 0, kNone});  // so that its uses are no problems of their own
+  return false;
 }
 
 void Parser::declare(const Token& name, const Binding& binding) {

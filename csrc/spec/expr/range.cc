@@ -327,6 +327,10 @@ bool below(const Hooks& hooks, const std::vector<Range>& ranges, Id id, Axis axi
 
 }  // namespace
 
+Range range_of(const Hooks& hooks, const Node& node, const std::vector<Range>& known) {
+  return is_leaf(node.op) ? of_leaf(hooks, node) : of_operator(hooks.graph, node, known);
+}
+
 std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf) {
   const Graph& graph = hooks.graph;
   std::array<std::optional<Range>, kInputs> maps;

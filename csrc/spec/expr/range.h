@@ -25,6 +25,9 @@ using LeafRange = std::function<std::optional<Range>(Id leaf)>;
 /// Ranges of all nodes of hooks.graph, by place. q_pos and kv_pos take the ranges of their maps.
 std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf = {});
 
+/// The range of one node from those of its operands, `known` by place, and of a leaf from its declaration.
+Range range_of(const Hooks& hooks, const Node& node, const std::vector<Range>& known);
+
 /// Whether the `axis`-th index of the read `read` is proven to stay inside its tensor. Where it is not, the interpreter and printed
 /// source clamp it.
 bool index_is_inside(const Hooks& hooks, const std::vector<Range>& ranges, Id read, size_t axis);
