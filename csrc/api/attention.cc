@@ -34,6 +34,12 @@ void reserve(const AttentionBounds& bounds, const WorkspaceLayout& layout, Plann
   out.plan.row_blocks.reserve(static_cast<size_t>(requests + more));
 }
 
+PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, bool may_share) {
+  PlanBatch out{batch.qo_indptr, lengths.kv_lens, lengths.kv_begin, batch.window, batch.prefixes};
+  if (may_share && batch.share_prefixes && batch.prefixes.empty()) out.page_ids = batch.kv_indices;
+  return out;
+}
+
 Status check_workspace(const WorkspaceLayout& layout, const void* workspace, size_t workspace_bytes) {
   if (workspace == nullptr) return invalid_argument("workspace", "is null");
   if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return invalid_argument("workspace", "must be 256-byte aligned");
@@ -89,8 +95,7 @@ Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t nu
   PlannedAttention out;
   LATHE_TRY(read_batch(spec(), batch, out.lengths));
   out.shape = plan_shape(num_kv_heads);
-  const PlanBatch plan_batch{batch.qo_indptr, out.lengths.kv_lens, out.lengths.kv_begin, batch.window};
-  LATHE_TRY(plan_attention(out.shape, plan_batch, nullptr, out.plan));
+  LATHE_TRY(plan_attention(out.shape, plan_batch(batch, out.lengths, true), nullptr, out.plan));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
   out.envelope.bounds = {num_kv_heads, out.batch, out.qo_tokens, out.lengths.kv_entries, 0, batch.window};
@@ -111,8 +116,7 @@ Status Attention::plan(const AttentionBatch& batch, const AttentionEnvelope& env
   LATHE_TRY(check_bounds(spec(), envelope.bounds, batch, out.lengths));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
-  const PlanBatch plan_batch{batch.qo_indptr, out.lengths.kv_lens, out.lengths.kv_begin, batch.window};
-  return plan_attention(out.shape, plan_batch, &envelope.layout, out.plan);
+  return plan_attention(out.shape, plan_batch(batch, out.lengths, envelope.bounds.share_prefixes), &envelope.layout, out.plan);
 }
 
 Status Attention::check_identity(const char* what, const AttentionIdentity& identity) const {

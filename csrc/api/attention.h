@@ -51,16 +51,26 @@ struct AttentionBatch {
   /// Optional copy of the page ids on the host: each id used is then checked against num_pages, naming the request.
   std::span<const int32_t> kv_indices;
   int64_t num_pages = 0;  // needed with kv_indices
+
+  /// With kv_indices: leading pages that several requests have in common are read once for all of them, wherever the planner's
+  /// costs say that this shortens the launch; results then agree with those without within rounding. Does nothing under
+  /// batch_invariant, with split_kv off or fixed(n), or with a window; in an envelope only where bounds.share_prefixes made room.
+  bool share_prefixes = true;
+  /// Keys that ranges of requests see in front of their own, whatever the mask, each with entries of their own: the levels of a
+  /// cascade. The keys above are then what follows them. Not with kv_indices' automatic sharing; in an envelope only where
+  /// bounds.share_prefixes made room. Needs split_kv auto, no batch_invariant, no window.
+  std::span<const SharedPrefix> prefixes;
 };
 
 /// Upper bounds of the batches that one envelope serves.
 struct AttentionBounds {
-  int32_t num_kv_heads = 0;    // of every batch
-  int32_t max_batch = 0;       // requests
-  int64_t max_qo_tokens = 0;   // summed over the batch
-  int64_t max_kv_entries = 0;  // ragged: rows of k; paged: entries of kv_indices, or batch * block_table_stride
-  int64_t max_kv_len = 0;      // tokens of one request; needed with split_kv fixed(n), else ignored
-  int32_t window = 0;          // of every batch; W >= 1 when the mask has a window
+  int32_t num_kv_heads = 0;     // of every batch
+  int32_t max_batch = 0;        // requests
+  int64_t max_qo_tokens = 0;    // summed over the batch
+  int64_t max_kv_entries = 0;   // ragged: rows of k; paged: entries of kv_indices, or batch * block_table_stride
+  int64_t max_kv_len = 0;       // tokens of one request; needed with split_kv fixed(n), else ignored
+  int32_t window = 0;           // of every batch; W >= 1 when the mask has a window
+  bool share_prefixes = false;  // room for plans that share keys between requests
   bool operator==(const AttentionBounds&) const = default;
 };
 

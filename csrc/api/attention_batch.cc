@@ -1,4 +1,5 @@
 // Checks of a batch's lengths and page bookkeeping.
+#include <algorithm>
 #include <string>
 
 #include "attention_parts.h"
@@ -93,18 +94,34 @@ void check_page_ids(const AttentionBatch& batch, int64_t page_size, const BatchL
                                    std::to_string(lengths.kv_entries));
     return;
   }
-  for (size_t i = 0; i < lengths.kv_lens.size() && problems.size() < kListed; ++i) {
-    const int64_t pages = ceil_div<int64_t>(lengths.kv_lens[i], page_size);
-    for (int64_t p = 0; p < pages; ++p) {
-      const int64_t entry = lengths.kv_begin[i] + p;
+  const auto check = [&](const char* whose, size_t i, int64_t begin, int64_t tokens) {
+    const int64_t end = begin + ceil_div<int64_t>(tokens, page_size);
+    for (int64_t entry = begin; entry < end; ++entry) {
       const int32_t id = batch.kv_indices[static_cast<size_t>(entry)];
-      if (id < 0 || id >= batch.num_pages) {
-        problems.add(at("kv_indices", static_cast<size_t>(entry)), "is page " + std::to_string(id) + " (request " +
-                                                                       std::to_string(i) + "), must be in 0.." +
-                                                                       std::to_string(batch.num_pages - 1));
-        break;
-      }
+      if (id >= 0 && id < batch.num_pages) continue;
+      problems.add(at("kv_indices", static_cast<size_t>(entry)), "is page " + std::to_string(id) + " (" + whose + " " +
+                                                                     std::to_string(i) + "), must be in 0.." +
+                                                                     std::to_string(batch.num_pages - 1));
+      break;
     }
+  };
+  for (size_t i = 0; i < lengths.kv_lens.size() && problems.size() < kListed; ++i)
+    check("request", i, lengths.kv_begin[i], lengths.kv_lens[i]);
+  for (size_t i = 0; i < batch.prefixes.size() && problems.size() < kListed; ++i)
+    check("prefix", i, batch.prefixes[i].kv_begin, batch.prefixes[i].kv_len);
+}
+
+// The entries that prefixes take; whether they are right otherwise is the planner's to say.
+void read_prefixes(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out, Problems& problems) {
+  const int64_t page_size = spec.layout.kind == LayoutKind::paged ? spec.layout.page_size : 1;
+  for (size_t i = 0; i < batch.prefixes.size() && problems.size() < kListed; ++i) {
+    const SharedPrefix& prefix = batch.prefixes[i];
+    if (prefix.kv_begin < 0 || prefix.kv_len < 0) {
+      problems.add(at("prefixes", i), "begins at " + std::to_string(prefix.kv_begin) + " and has " + std::to_string(prefix.kv_len) +
+                                          " keys, neither may be negative");
+      continue;
+    }
+    out.kv_entries = std::max(out.kv_entries, prefix.kv_begin + ceil_div<int64_t>(prefix.kv_len, page_size));
   }
 }
 
@@ -134,8 +151,10 @@ Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchL
     } else {
       read_table(batch, page_size, size, out, problems);
     }
-    if (problems.empty() && !batch.kv_indices.empty()) check_page_ids(batch, page_size, out, problems);
   }
+  read_prefixes(spec, batch, out, problems);
+  if (spec.layout.kind == LayoutKind::paged && problems.empty() && !batch.kv_indices.empty())
+    check_page_ids(batch, page_size, out, problems);
   return problems.status();
 }
 

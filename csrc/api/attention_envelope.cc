@@ -26,6 +26,9 @@ Status check_bounds(const AttentionSpec& spec, const AttentionBounds& bounds, co
   if (spec.split_kv.mode == SplitMode::fixed && !lengths.kv_lens.empty()) {
     at_most("max_kv_len", " kv tokens in one request", *std::ranges::max_element(lengths.kv_lens), bounds.max_kv_len);
   }
+  if (!batch.prefixes.empty() && !bounds.share_prefixes) {
+    problems.add("share_prefixes", "the batch has prefixes; the envelope was made without room for them");
+  }
   if (batch.window != bounds.window) {
     problems.add("window", "is " + text(batch.window) + "; the envelope was made for " + text(bounds.window));
   }
@@ -47,6 +50,7 @@ Status check_same(const AttentionEnvelope& plan, const AttentionEnvelope& envelo
   same("max_kv_entries", a.max_kv_entries, b.max_kv_entries);
   same("max_kv_len", a.max_kv_len, b.max_kv_len);
   same("window", a.window, b.window);
+  same("share_prefixes", a.share_prefixes ? 1 : 0, b.share_prefixes ? 1 : 0);
   same("layout.plan", plan.layout.plan, envelope.layout.plan);
   same("layout.counters", plan.layout.counters, envelope.layout.counters);
   same("layout.partial_o", plan.layout.partial_o, envelope.layout.partial_o);
@@ -69,7 +73,7 @@ Result<AttentionEnvelope> Attention::envelope(const AttentionBounds& bounds) con
   }
   if (!problems.empty()) return problems.status();
   Result<WorkspaceLayout> layout =
-      workspace_bound(bounds.num_kv_heads, {bounds.max_batch, bounds.max_qo_tokens, bounds.max_kv_len});
+      workspace_bound(bounds.num_kv_heads, {bounds.max_batch, bounds.max_qo_tokens, bounds.max_kv_len, bounds.share_prefixes});
   LATHE_TRY(layout);
   return AttentionEnvelope{bounds, *layout, identity_};
 }

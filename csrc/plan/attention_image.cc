@@ -20,7 +20,9 @@ abi::AttentionPlanHeader plan_offsets(const PlanCounts& counts) {
   abi::AttentionPlanHeader header{};
   header.bytes = -1;
   // Each count is refused by itself first, so that the sums below cannot overflow.
-  if (counts.requests > kMax || counts.lists >= kMax || counts.groups > kMaxPlanItems || counts.items > kMaxPlanItems)
+  const int64_t sharing = std::max({counts.linked, counts.links, counts.shared_rows});
+  if (counts.requests > kMax || counts.lists >= kMax || counts.groups > kMaxPlanItems || counts.items > kMaxPlanItems ||
+      sharing > kMax)
     return header;
   int64_t end = sizeof(abi::AttentionPlanHeader);
   const auto place = [&](int& offset, int64_t count, size_t size) {
@@ -31,6 +33,9 @@ abi::AttentionPlanHeader plan_offsets(const PlanCounts& counts) {
   place(header.requests_offset, counts.requests, sizeof(abi::AttentionRequest));
   place(header.item_indptr_offset, counts.lists + 1, sizeof(int));
   place(header.groups_offset, counts.groups, sizeof(abi::AttentionMergeGroup));
+  place(header.linked_offset, counts.linked, sizeof(abi::AttentionLinkedTile));
+  place(header.links_offset, counts.links, sizeof(abi::AttentionLink));
+  place(header.shared_rows_offset, counts.shared_rows, sizeof(abi::AttentionSharedRow));
   place(header.items_offset, counts.items, sizeof(abi::AttentionWorkItem));
   if (end <= kMax) header.bytes = static_cast<int>(end);
   return header;
@@ -44,6 +49,13 @@ PlanView view_plan(BytesView image) {
   view.item_indptr = list_at<int>(image, h.item_indptr_offset, h.num_lists + 1);
   view.items = list_at<abi::AttentionWorkItem>(image, h.items_offset, h.num_items);
   view.groups = list_at<abi::AttentionMergeGroup>(image, h.groups_offset, h.num_groups);
+  view.linked = list_at<abi::AttentionLinkedTile>(image, h.linked_offset, h.num_linked);
+  if (view.linked.empty()) return view;
+  int links = 0;
+  for (const abi::AttentionLinkedTile& tile : view.linked) links += tile.num_links;
+  view.links = list_at<abi::AttentionLink>(image, h.links_offset, links);
+  const abi::AttentionRequest& last = view.requests.back();  // of the last shared tile
+  view.shared_rows = list_at<abi::AttentionSharedRow>(image, h.shared_rows_offset, last.qo_begin + last.qo_len);
   return view;
 }
 

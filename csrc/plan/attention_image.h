@@ -15,6 +15,7 @@ constexpr int64_t kMaxPlanItems = int64_t{1} << 25;
 /// What an image has room for. Lists follow the header in this order, each from a multiple of 16 bytes.
 struct PlanCounts {
   int64_t requests = 0, lists = 0, groups = 0, items = 0;
+  int64_t linked = 0, links = 0, shared_rows = 0;
 };
 
 /// A header with the list offsets for these counts, and as `bytes` the size of the whole image; `bytes` is -1 when it passes what
@@ -24,10 +25,13 @@ abi::AttentionPlanHeader plan_offsets(const PlanCounts& counts);
 /// Views into an image; valid as long as its bytes are.
 struct PlanView {
   abi::AttentionPlanHeader header{};
-  std::span<const abi::AttentionRequest> requests;
-  std::span<const int> item_indptr;  // [num_lists + 1]
+  std::span<const abi::AttentionRequest> requests;  // the batch's, then one for each shared tile
+  std::span<const int> item_indptr;                 // [num_lists + 1]
   std::span<const abi::AttentionWorkItem> items;
   std::span<const abi::AttentionMergeGroup> groups;
+  std::span<const abi::AttentionLinkedTile> linked;
+  std::span<const abi::AttentionLink> links;
+  std::span<const abi::AttentionSharedRow> shared_rows;
 };
 
 /// Reads an image: for pictures and tests. `image` must be aligned to 16 bytes.

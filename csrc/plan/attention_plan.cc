@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "lathe/plan/attention_image.h"
+#include "lathe/plan/attention_linked.h"
 #include "lathe/plan/attention_work.h"
 
 namespace lathe {
@@ -31,6 +34,11 @@ struct ImageLists {
   void item(int index, const abi::AttentionWorkItem& item) const { items[index] = item; }
 };
 
+template <class T>
+void copy_list(const std::vector<T>& list, std::byte* to) {
+  if (!list.empty()) std::memcpy(to, list.data(), list.size() * sizeof(T));
+}
+
 void write_requests(const PlanBatch& batch, std::byte* image, int offset) {
   auto* requests = reinterpret_cast<abi::AttentionRequest*>(image + offset);
   for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
@@ -38,11 +46,66 @@ void write_requests(const PlanBatch& batch, std::byte* image, int offset) {
   }
 }
 
+// The row blocks of a batch and how they are dealt out.
+struct Schedule {
+  const std::vector<abi::AttentionRowBlock>* blocks = nullptr;
+  const LinkedTiles* linked = nullptr;  // null where nothing is shared
+  RowWork work{};
+  abi::AttentionScheduleChoice choice{};
+};
+
+void choose(const abi::AttentionScheduleShape& shape, Schedule& schedule) {
+  const RowBlocks blocks{schedule.blocks->data()};
+  schedule.choice = choose_schedule(shape, schedule.work.sums, [&](int64_t limit) {
+    abi::IgnorePieces none;
+    return deal_out(shape, blocks, schedule.work.sums.num_blocks, limit, none);
+  });
+}
+
+// The load of the longest list.
+struct LongestList {
+  const abi::AttentionScheduleShape& shape;
+  int list = 0;
+  int64_t load = 0, longest = 0;
+
+  void add(int on, int64_t cost) {
+    if (on != list) list = on, load = 0;
+    load += cost;
+    longest = std::max(longest, load);
+  }
+  void whole(int on, const abi::AttentionRowBlock& block, int, int count) { add(on, block.tile_cost * count); }
+  void part(int on, const abi::AttentionRowBlock& block, int, int begin, int end, bool, bool) {
+    add(on, shape.item + shape.partial + (end - begin) * shape.key_cost[static_cast<int>(block.tile_class)]);
+  }
+};
+
+int64_t longest_list(abi::AttentionScheduleShape shape, const Schedule& schedule) {
+  shape.may_cut = schedule.choice.may_cut;
+  LongestList sink{shape};
+  deal_out(shape, RowBlocks{schedule.blocks->data()}, schedule.work.sums.num_blocks, schedule.choice.limit, sink);
+  return sink.longest;
+}
+
 Status check_spans(const PlanShape& shape, const PlanBatch& batch) {
   const size_t size = batch.kv_lens.size();
   const bool good = batch.qo_indptr.size() == size + 1 && batch.kv_begin.size() == size && batch.qo_indptr[0] == 0 &&
                     (!shape.spec.windowed() || batch.window >= 1);
   return good ? Status() : check_batch(shape, batch);
+}
+
+// What the batch shares, in plan.sharing.
+Status find_sharing(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
+                    AttentionPlan& plan) {
+  plan.sharing.keys.clear();
+  if (!batch.prefixes.empty()) {
+    LATHE_TRY(check_prefixes(shape, batch));
+    take_prefixes(batch, plan.sharing);
+  } else if (!batch.page_ids.empty() && may_share(shape.spec)) {
+    const int32_t page_size = shape.spec.layout.page_size;
+    LATHE_TRY(check_page_ids(batch, page_size));
+    plan.search.find({batch.qo_indptr, batch.kv_lens, batch.kv_begin, batch.page_ids, page_size}, schedule, plan.sharing);
+  }
+  return {};
 }
 
 Status check_fits(const WorkspaceLayout& needs, const WorkspaceLayout& has) {
@@ -57,19 +120,16 @@ Status check_fits(const WorkspaceLayout& needs, const WorkspaceLayout& has) {
   return problems.status();
 }
 
-}  // namespace
-
-Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const WorkspaceLayout* layout, AttentionPlan& plan) {
-  plan.image_bytes = 0;
-  LATHE_TRY(check_shape(shape));
-  LATHE_TRY(check_spans(shape, batch));
-  const Replicas replicas = replicas_of(shape);
-  abi::AttentionScheduleShape schedule = schedule_shape(shape, replicas, batch.window);
-  RowWork work;
-  LATHE_TRY(row_blocks(shape, batch, schedule, plan.row_blocks, work));
-
-  abi::AttentionPlanHeader header =
-      plan_offsets({static_cast<int64_t>(batch.kv_lens.size()), replicas.lists, work.groups, work.items});
+// Deals `schedule` out into the image of `plan`; the plan is whole when image_bytes is set.
+Status write_plan(const PlanShape& shape, const PlanBatch& batch, const Replicas& replicas, abi::AttentionScheduleShape lists_shape,
+                  const Schedule& schedule, const WorkspaceLayout* layout, AttentionPlan& plan) {
+  const RowWork& work = schedule.work;
+  static const LinkedTiles kNoneLinked;
+  const LinkedTiles& linked = schedule.linked != nullptr ? *schedule.linked : kNoneLinked;
+  const auto size = [](const auto& list) { return static_cast<int64_t>(list.size()); };
+  const int64_t num_requests = size(batch.kv_lens) + size(linked.requests);
+  abi::AttentionPlanHeader header = plan_offsets(
+      {num_requests, replicas.lists, work.groups, work.items, size(linked.tiles), size(linked.links), size(linked.shared_rows)});
   if (header.bytes < 0)
     return invalid_argument("batch", fmt::format("of {} requests and up to {} work items passes the 2^31 - 1 bytes of a plan",
                                                  batch.kv_lens.size(), work.items));
@@ -77,33 +137,65 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
     return invalid_argument("split_kv", fmt::format("makes {} rows of partial states; at most 2^31 - 1 can be listed",
                                                     work.partial_rows * replicas.count));
   if (plan.image.size() < static_cast<size_t>(header.bytes)) plan.image.resize(static_cast<size_t>(header.bytes));
+  std::byte* image = plan.image.data();
 
-  const RowBlocks blocks{plan.row_blocks.data()};
-  const abi::AttentionScheduleChoice choice = choose_schedule(schedule, work.sums, [&](int64_t limit) {
-    abi::IgnorePieces none;
-    return deal_out(schedule, blocks, work.sums.num_blocks, limit, none);
-  });
-  schedule.may_cut = choice.may_cut;
-  abi::AttentionListWriter<ImageLists> lists(ImageLists(plan.image.data(), header), schedule);
-  deal_out(schedule, blocks, work.sums.num_blocks, choice.limit, lists);
+  lists_shape.may_cut = schedule.choice.may_cut;
+  abi::AttentionListWriter<ImageLists> lists(ImageLists(image, header), lists_shape, static_cast<int>(linked.tiles.size()));
+  deal_out(lists_shape, RowBlocks{schedule.blocks->data()}, work.sums.num_blocks, schedule.choice.limit, lists);
 
-  header.num_requests = static_cast<int>(batch.kv_lens.size());
+  header.num_requests = static_cast<int>(num_requests);
   header.num_lists = replicas.lists;
   header.num_replicas = replicas.count;
   header.replica_heads = replicas.heads;
+  header.num_linked = static_cast<int>(linked.tiles.size());
   lists.finish(header);
-  write_requests(batch, plan.image.data(), header.requests_offset);
-  std::memcpy(plan.image.data(), &header, sizeof header);
+  write_requests(batch, image, header.requests_offset);
+  copy_list(linked.requests, image + header.requests_offset + batch.kv_lens.size() * sizeof(abi::AttentionRequest));
+  copy_list(linked.tiles, image + header.linked_offset);
+  copy_list(linked.links, image + header.links_offset);
+  copy_list(linked.shared_rows, image + header.shared_rows_offset);
+  std::memcpy(image, &header, sizeof header);
 
+  const int linked_groups = header.num_linked * replicas.heads;
+  const auto* groups = reinterpret_cast<const abi::AttentionMergeGroup*>(image + header.groups_offset);
+  const auto cut = std::count_if(groups, groups + linked_groups, [](const auto& group) { return group.num_parts > 1; });
   plan.num_items = header.num_items * replicas.count;
-  plan.num_split_tiles = header.num_groups * replicas.count;
+  plan.num_split_tiles = (header.num_groups - linked_groups + static_cast<int>(cut)) * replicas.count;
+  plan.num_shared_tiles = static_cast<int>(linked.requests.size()) * replicas.heads * replicas.count;
   plan.partial_rows = int64_t{header.replica_partial_rows} * replicas.count;
-  Result<WorkspaceLayout> needs = workspace_layout({header.bytes, plan.num_split_tiles, plan.partial_rows}, shape);
+  Result<WorkspaceLayout> needs =
+      workspace_layout({header.bytes, int64_t{header.num_groups} * replicas.count, plan.partial_rows}, shape);
   LATHE_TRY(needs);
   if (layout != nullptr) LATHE_TRY(check_fits(*needs, *layout));
   plan.workspace = layout != nullptr ? *layout : *needs;
   plan.image_bytes = static_cast<size_t>(header.bytes);
   return {};
+}
+
+}  // namespace
+
+Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const WorkspaceLayout* layout, AttentionPlan& plan) {
+  plan.image_bytes = 0;
+  LATHE_TRY(check_shape(shape));
+  LATHE_TRY(check_spans(shape, batch));
+  const Replicas replicas = replicas_of(shape);
+  const abi::AttentionScheduleShape lists = schedule_shape(shape, replicas, batch.window);
+  Schedule apart{.blocks = &plan.row_blocks};
+  LATHE_TRY(row_blocks(shape, batch, lists, plan.row_blocks, apart.work));
+
+  const bool given = !batch.prefixes.empty();
+  LATHE_TRY(find_sharing(shape, batch, lists, plan));
+  if (!given) choose(lists, apart);
+  if (!plan.sharing.keys.empty()) {
+    Schedule sharing{.blocks = &plan.linked.blocks, .linked = &plan.linked};
+    LATHE_TRY(link_tiles(batch, lists, plan.row_blocks, plan.sharing, plan.linked, sharing.work));
+    choose(lists, sharing);
+    if (given || longest_list(lists, sharing) < longest_list(lists, apart)) {
+      const Status written = write_plan(shape, batch, replicas, lists, sharing, layout, plan);
+      if (given || written.ok()) return written;
+    }
+  }
+  return write_plan(shape, batch, replicas, lists, apart, layout, plan);
 }
 
 Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& batch) {

@@ -11,6 +11,7 @@
 #include "lathe/base/bytes.h"
 #include "lathe/base/status.h"
 #include "lathe/plan/attention_cost.h"
+#include "lathe/plan/attention_sharing.h"
 #include "lathe/plan/attention_tile.h"
 #include "lathe/spec/attention_spec.h"
 
@@ -25,12 +26,25 @@ struct PlanShape {
   AttentionCosts costs = {};
 };
 
+/// Keys that requests [first_request, first_request + num_requests) see in front of their own, whatever the mask.
+struct SharedPrefix {
+  int32_t first_request = 0, num_requests = 0;
+  int32_t kv_begin = 0, kv_len = 0;  // where they lie, as PlanBatch's
+};
+
 /// The batch at hand. All spans are host memory and only read during the call.
 struct PlanBatch {
   std::span<const int32_t> qo_indptr;  // [batch + 1], from 0, not falling
   std::span<const int32_t> kv_lens;    // [batch], tokens, >= 0
   std::span<const int32_t> kv_begin;   // [batch], see abi::AttentionRequest::kv_begin
   int32_t window = 0;                  // >= 1 when the mask has a window
+
+  // Only where tiles may be cut anywhere: split_kv automatic and not batch_invariant.
+  /// Keys besides kv_lens, read once for all requests that see them. A request can have several, up to kMaxSharedLevels.
+  std::span<const SharedPrefix> prefixes = {};
+  /// Paged, without a window: the page tables, entry kv_begin[b] + i for page i of request b. Where given, leading pages that
+  /// requests have in common are read once for all of them, wherever that shortens the longest block. Not with `prefixes`.
+  std::span<const int32_t> page_ids = {};
 };
 
 /// Upper bounds of the batches that one workspace must serve.
@@ -38,6 +52,7 @@ struct PlanBounds {
   int32_t max_batch = 0;
   int64_t max_qo_tokens = 0;  // summed over the batch
   int64_t max_kv_len = 0;     // of one request; only split_kv fixed(n) depends on it
+  bool shared_keys = false;   // room for the lists of batches that share keys
 };
 
 /// Bytes of each part of the workspace, in this order, each a multiple of 256.
@@ -56,7 +71,12 @@ struct AttentionPlan {
   int32_t num_items = 0;        // work items, all replicas
   int32_t num_split_tiles = 0;  // output tiles that were cut, all replicas
   int64_t partial_rows = 0;
-  std::vector<abi::AttentionRowBlock> row_blocks;
+  int32_t num_shared_tiles = 0;  // output tiles of keys that requests share, all replicas
+
+  std::vector<abi::AttentionRowBlock> row_blocks;  // of the batch as if nothing were shared
+  PrefixSearch search;
+  Sharing sharing;
+  LinkedTiles linked;
 
   BytesView bytes() const { return BytesView(image).first(image_bytes); }
 };
@@ -65,10 +85,12 @@ struct AttentionPlan {
 /// is covered by an item with an empty range. Per request the tile class depends on its own lengths alone. Splits follow
 /// spec.split_kv: `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it shortens the longest block, so that at
 /// most two parts come on one block. Under batch_invariant, automatic means off.
-/// With `layout` the plan's lists and partial states must fit its parts (see workspace_bound); without it the plan gets a layout of
-/// its own size. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1 and more work than `layout` holds,
-/// naming request and value or what is needed; `plan` then holds no plan. `shape.spec` has passed validate() and `shape.tile` is
-/// what resolve_tile made of it. Thread-safe for different plans; the result depends on the arguments alone.
+/// Where requests share keys (PlanBatch::prefixes, page_ids), the keys are read once for each tile of their rows, and the states
+/// are merged (abi::AttentionLinkedTile); what page_ids give is used only when it fits `layout` and makes the longest block
+/// shorter. With `layout` the plan's lists and partial states must fit its parts (see workspace_bound); without it the plan gets a
+/// layout of its own size. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1 and more work than
+/// `layout` holds, naming request and value or what is needed; `plan` then holds no plan. `shape.spec` has passed validate() and
+/// `shape.tile` is what resolve_tile made of it. Thread-safe for different plans; the result depends on the arguments alone.
 Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const WorkspaceLayout* layout, AttentionPlan& plan);
 
 /// The same, into a new plan with a layout of its own.

@@ -18,10 +18,11 @@ constexpr int64_t kRegistersOfRow = 3;
 constexpr int64_t kMaxHeldByOneClass = 174;
 constexpr int64_t kMaxHeldBySeveral = 166;
 
-// Bytes of PTX of one class: code is unrolled over the tile, so that its size is a sum over what the tile is made of. Fitted to
+// Bytes of PTX for each class: code is unrolled over the tile, so that its size is a sum over what the tile is made of. Fitted to
 // 1,200 kernels of NVRTC 13.0, none of which is larger than its estimate by more than 1 KB; most are up to a tenth smaller.
 constexpr int64_t kMaxPtx = 150 * 1024;
-constexpr int64_t kPtxOfFrame = 37'500;     // loops, addresses, epilogue
+constexpr int64_t kPtxOfFrame = 31'500;     // loops, addresses, epilogue
+constexpr int64_t kPtxOfMerge = 19'500;     // merging parts, once for all classes
 constexpr int64_t kPtxOfProduct = 585;      // 16 x 16 x 16: one ldmatrix, two mma
 constexpr int64_t kPtxOfScore = 240;        // one column of scores: mask, softmax, rounding
 constexpr int64_t kPtxOfCappedScore = 390;  // the same with the soft-cap
@@ -61,12 +62,12 @@ Share share_of(const AttentionSpec& spec, int32_t warps, const TileClass& c) {
   return {keys, ceil_div<int64_t>(keys * kLoadersPerRow, int64_t{32} * warps_q), spec.head_dim_vo / 2 + keys / 2};
 }
 
-int64_t ptx_bytes(const AttentionSpec& spec, const Share& share) {
+int64_t ptx_bytes(const AttentionSpec& spec, const Share& share, int64_t num_classes) {
   const int64_t products = share.keys / 16 * (spec.head_dim_qk + spec.head_dim_vo) / 16;
   const int64_t copies = share.rows * (row_bytes(spec.head_dim_qk) + row_bytes(spec.head_dim_vo)) / 128;
-  return kPtxOfFrame + products * kPtxOfProduct + share.keys * (spec.soft_cap ? kPtxOfCappedScore : kPtxOfScore) +
-         spec.head_dim_vo * kPtxOfOutput + share.rows * (spec.layout.kind == LayoutKind::paged ? kPtxOfPagedRow : kPtxOfRow) +
-         copies * kPtxOfCopy;
+  return kPtxOfFrame + kPtxOfMerge / num_classes + products * kPtxOfProduct +
+         share.keys * (spec.soft_cap ? kPtxOfCappedScore : kPtxOfScore) + spec.head_dim_vo * kPtxOfOutput +
+         share.rows * (spec.layout.kind == LayoutKind::paged ? kPtxOfPagedRow : kPtxOfRow) + copies * kPtxOfCopy;
 }
 
 bool packs(const AttentionSpec& spec) {
@@ -154,7 +155,7 @@ void check_class(const AttentionSpec& spec, bool warps_valid, size_t index, Prob
     problems.add(where + ".kv",
                  fmt::format("is {}; must be a multiple of {} (16 for each warp along kv), at most {}", c.kv, step, kMaxKvTile));
   if (q_valid && kv_valid && warps_valid) {
-    if (const int64_t ptx = ptx_bytes(spec, share_of(spec, spec.tile.warps, c)); ptx > kMaxPtx)
+    if (const int64_t ptx = ptx_bytes(spec, share_of(spec, spec.tile.warps, c), std::ssize(spec.tile.classes)); ptx > kMaxPtx)
       problems.add(where, fmt::format("{}x{} with head dims {}/{} and {} warps compiles to about {} KB of PTX; at most {}", c.q,
                                       c.kv, spec.head_dim_qk, spec.head_dim_vo, spec.tile.warps, ptx / 1024, kMaxPtx / 1024));
   }

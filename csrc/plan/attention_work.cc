@@ -47,6 +47,32 @@ bool request_is_bad(const PlanBatch& batch, size_t b) {
   return qo_len < 0 || kv_len < 0 || kv_len > kMaxLength || kv_begin < 0 || kv_begin + kv_len > kInt32Max;
 }
 
+// Adds a row block to the sums; false when that passes what one plan can balance.
+bool add_block(const abi::AttentionScheduleShape& schedule, const abi::AttentionRowBlock& block, RowWork& work) {
+  if (block.tile_cost > kMaxCost / schedule.num_heads || block.tile_cost * schedule.num_heads > kMaxCost - work.sums.total)
+    return false;
+  abi::add_work(schedule, block, work.sums);
+  const int parts = abi::fixed_parts(block, schedule.fixed_keys);
+  if (parts == 1 && block.linked < 0) return true;
+  work.items += int64_t{parts} * schedule.num_heads - 1;
+  work.groups += schedule.num_heads;
+  work.partial_rows += int64_t{parts} * schedule.num_heads * block.rows;
+  return true;
+}
+
+// Adds what dealing out can make of `num_blocks` row blocks.
+Status finish_work(const abi::AttentionScheduleShape& schedule, size_t num_blocks, RowWork& work) {
+  if (work.sums.largest > kMaxCost / schedule.num_lists)
+    return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
+  // Every list can break a run of heads at the line's front and one at its back, and end with a part and begin with another.
+  work.items += static_cast<int64_t>(num_blocks) + kItemsPerList * schedule.num_lists;
+  if (schedule.may_cut != 0) {
+    work.groups += schedule.num_lists;
+    work.partial_rows += 2 * int64_t{schedule.num_lists} * schedule.rows[0];
+  }
+  return {};
+}
+
 }  // namespace
 
 Status check_shape(const PlanShape& shape) {
@@ -78,6 +104,49 @@ Status check_batch(const PlanShape& shape, const PlanBatch& batch) {
   int64_t qo_heads = int64_t{shape.num_kv_heads} * shape.spec.group_size;
   if (tokens > 0 && tokens > kMaxLength / qo_heads)
     problems.add("qo_indptr", fmt::format("{} query tokens x {} heads pass {} rows", tokens, qo_heads, kMaxLength));
+  return problems.status();
+}
+
+Status check_prefixes(const PlanShape& shape, const PlanBatch& batch) {
+  Problems problems;
+  if (!cuts_freely(shape.spec))
+    problems.add("prefixes", "need split_kv automatic and a determinism other than batch_invariant: their states are merged");
+  if (shape.spec.windowed())
+    problems.add("prefixes", fmt::format("cannot go with mask {}: a window ends within them", name_of(shape.spec.mask)));
+  if (!batch.page_ids.empty()) problems.add("page_ids", "are given with prefixes; a batch takes one of the two");
+  const bool paged = shape.spec.layout.kind == LayoutKind::paged;
+  const int64_t size = static_cast<int64_t>(batch.kv_lens.size());
+  std::vector<int8_t> levels(static_cast<size_t>(size), 0);
+  for (size_t i = 0; i < batch.prefixes.size(); ++i) {
+    const SharedPrefix& prefix = batch.prefixes[i];
+    const std::string name = fmt::format("prefixes[{}]", i);
+    const int64_t end = int64_t{prefix.first_request} + prefix.num_requests;
+    if (prefix.first_request < 0 || prefix.num_requests < 1 || end > size) {
+      problems.add(name, fmt::format("is of requests [{}, {}); must be at least one of [0, {})", prefix.first_request, end, size));
+      continue;
+    }
+    const int64_t entries = paged ? ceil_div<int64_t>(prefix.kv_len, shape.spec.layout.page_size) : prefix.kv_len;
+    if (prefix.kv_len < 1 || prefix.kv_len > kMaxLength)
+      problems.add(name + ".kv_len", fmt::format("is {}; must be 1..{}", prefix.kv_len, kMaxLength));
+    else if (prefix.kv_begin < 0 || prefix.kv_begin + entries > kInt32Max)
+      problems.add(name + ".kv_begin", fmt::format("is {}; with {} {} it must lie in 0..{}", prefix.kv_begin, entries,
+                                                   paged ? "pages" : "tokens", kInt32Max));
+    for (int64_t b = prefix.first_request; b < end; ++b) {
+      if (++levels[static_cast<size_t>(b)] == kMaxSharedLevels + 1)
+        problems.add(name,
+                     fmt::format("is the {}th of request {}; a request has at most {}", kMaxSharedLevels + 1, b, kMaxSharedLevels));
+    }
+  }
+  return problems.status();
+}
+
+Status check_page_ids(const PlanBatch& batch, int32_t page_size) {
+  Problems problems;
+  const int64_t size = static_cast<int64_t>(batch.page_ids.size());
+  for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
+    const int64_t end = batch.kv_begin[b] + ceil_div<int64_t>(batch.kv_lens[b], page_size);
+    if (end > size) problems.add("page_ids", fmt::format("has {} entries; request {} needs {}", size, b, end));
+  }
   return problems.status();
 }
 
@@ -113,7 +182,7 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
 
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
-  const int64_t max_blocks = kMaxPlanItems / schedule.num_heads, most_tile_cost = kMaxCost / schedule.num_heads;
+  const int64_t max_blocks = kMaxPlanItems / schedule.num_heads;
   const auto too_many = [&](size_t b) {
     return invalid_argument("batch", fmt::format("makes more than the {} work items of a plan, at request {}", kMaxPlanItems, b));
   };
@@ -131,30 +200,24 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
     for (int64_t row = 0; row < num_rows; row += tile_rows) {
       blocks.push_back(abi::row_block(schedule, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class,
                                       static_cast<int>(row)));
-      const abi::AttentionRowBlock& block = blocks.back();
-      if (const int parts = abi::fixed_parts(block, schedule.fixed_keys); parts > 1) {
-        work.items += int64_t{parts} * schedule.num_heads - 1;
-        work.groups += schedule.num_heads;
-        work.partial_rows += int64_t{parts} * schedule.num_heads * tile_rows;
-        if (work.items > kMaxPlanItems) return too_many(b);
-      }
-      if (block.tile_cost > most_tile_cost || block.tile_cost * schedule.num_heads > kMaxCost - work.sums.total)
+      if (!add_block(schedule, blocks.back(), work))
         return invalid_argument("kv_lens",
                                 fmt::format("rows x keys of the batch pass what one plan can balance, at request {}", b));
-      abi::add_work(schedule, block, work.sums);
+      if (work.items > kMaxPlanItems) return too_many(b);
     }
   }
   const int64_t tokens = batch.qo_indptr.back();
   if (tokens * shape.num_kv_heads * shape.spec.group_size > kMaxLength) LATHE_TRY(check_batch(shape, batch));
-  if (work.sums.largest > kMaxCost / schedule.num_lists)
-    return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
-  // Every list can break a run of heads at the line's front and one at its back, and end with a part and begin with another.
-  work.items += static_cast<int64_t>(blocks.size()) + kItemsPerList * schedule.num_lists;
-  if (schedule.may_cut != 0) {
-    work.groups = schedule.num_lists;
-    work.partial_rows = 2 * int64_t{schedule.num_lists} * schedule.rows[0];
+  return finish_work(schedule, blocks.size(), work);
+}
+
+Status sum_blocks(const abi::AttentionScheduleShape& schedule, const std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
+  work = {};
+  for (const abi::AttentionRowBlock& block : blocks) {
+    if (!add_block(schedule, block, work) || work.items > kMaxPlanItems)
+      return invalid_argument("kv_lens", "with the keys that requests share pass what one plan can balance");
   }
-  return {};
+  return finish_work(schedule, blocks.size(), work);
 }
 
 }  // namespace lathe

@@ -24,10 +24,20 @@ inline bool cuts_freely(const AttentionSpec& spec) {
   return spec.split_kv.mode == SplitMode::automatic && spec.determinism != Determinism::batch_invariant;
 }
 
+/// True when the schedule may look for keys that requests share.
+inline bool may_share(const AttentionSpec& spec) {
+  return cuts_freely(spec) && !spec.windowed() && spec.layout.kind == LayoutKind::paged;
+}
+
 /// The shape's own problems (no heads, no blocks, no classes); OK when it can be planned for.
 Status check_shape(const PlanShape& shape);
 /// Every problem of `batch` for a shape that is valid.
 Status check_batch(const PlanShape& shape, const PlanBatch& batch);
+
+/// Every problem of batch.prefixes, of a batch that has passed check_batch otherwise.
+Status check_prefixes(const PlanShape& shape, const PlanBatch& batch);
+/// Every request whose page table passes batch.page_ids.
+Status check_page_ids(const PlanBatch& batch, int32_t page_size);
 
 /// Items of a list beyond one for each row block.
 constexpr int64_t kItemsPerList = 4;
@@ -51,6 +61,8 @@ struct RowWork {
 };
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
+/// The same sums of row blocks that come from elsewhere.
+Status sum_blocks(const abi::AttentionScheduleShape& schedule, const std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
 
 /// What the batches within `bounds` can make of one replica at most.
 struct MostWork {

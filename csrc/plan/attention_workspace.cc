@@ -69,6 +69,16 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
   } else if (cuts_freely(shape.spec) && blocks > 0) {
     counts.groups = replicas.lists;
     most.partial_rows = 2 * int64_t{replicas.lists} * tallest;
+    if (bounds.shared_keys && !shape.spec.windowed()) {
+      // Every row block is a leaf that has all its levels, and no two share a tile. Their states must do with the rows above: what
+      // does not fit is not shared.
+      counts.linked = (1 + kMaxSharedLevels) * blocks;
+      counts.links = 2 * kMaxSharedLevels * blocks;
+      counts.shared_rows = kMaxSharedLevels * rows;
+      counts.requests += kMaxSharedLevels * blocks;
+      counts.groups += counts.linked * replicas.heads;
+      counts.items = counts.linked * replicas.heads;
+    }
   }
   counts.items += kItemsPerList * replicas.lists;
   return most;

@@ -4,7 +4,8 @@
 
 namespace lathe::abi {
 
-// One request of the batch.
+// One request of the batch; behind those of the batch, one for each shared tile (AttentionLinkedTile), whose `qo_begin` is its
+// first AttentionSharedRow, `qo_len` how many it has, and `kv_len` so large that every row sees every key of its items.
 struct AttentionRequest {
   int qo_begin;  // its first row in q, o and lse
   int qo_len;
@@ -25,14 +26,37 @@ struct AttentionWorkItem {
   int merge_group;  // index of its merge group, or -1
   short num_heads;  // 1 when the item has a partial state
   signed char tile_class;
-  signed char level;  // 0 until shared prefixes exist
+  signed char level;  // 0: rows of one request; 1: rows of several against keys that they share
 };
 
-// The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile
-// class). Whoever arrives last merges all parts in index order.
+// The items of one tile whose states are merged: it was split along the keys, or it is a linked tile. Part i has its state at rows
+// first_row + i * (rows of the tile that exist). Whoever arrives last merges all parts in index order.
 struct AttentionMergeGroup {
   int first_row;
   int num_parts;
+};
+
+// Linked tiles: where requests read keys together. A *shared tile* holds rows of several requests against keys that all of them
+// see; a *leaf* holds the rows of one request against its own keys, and its result is merged from its own parts and from its rows'
+// states in its shared tiles, in the order of its links. Whoever completes a shared tile arrives at all its leaves.
+// The merge group of linked tile t and head h (of the replica) is t * replica_heads + h; those of other tiles follow.
+struct AttentionLinkedTile {
+  int first_row;   // leaf: its first packed row, counted over the whole batch (qo_begin * G + row); shared tile: 0
+  int num_rows;    // rows that exist
+  int first_link;  // links [first_link, first_link + num_links): of a leaf its shared tiles, of a shared tile its leaves
+  int num_links;
+};
+
+// A leaf's rows in a shared tile.
+struct AttentionLink {
+  int tile;  // the linked tile at the other end
+  int row;   // first of the leaf's rows in the shared tile
+};
+
+// One row of a shared tile.
+struct AttentionSharedRow {
+  int row;   // packed, counted over the whole batch
+  int link;  // which of its tile's links it belongs to
 };
 
 // Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
@@ -41,9 +65,9 @@ struct AttentionMergeGroup {
 // c % num_lists for replica c / num_lists, whose heads, partial rows and merge groups begin at that many times the header's
 // heads, partial_rows and groups; blocks past the last replica have nothing to do.
 struct AttentionPlanHeader {
-  int num_requests;
+  int num_requests;  // shared tiles' included
   int num_items;
-  int num_groups;  // of one replica
+  int num_groups;  // of one replica, those of linked tiles first
   int num_lists;
   int num_replicas;
   int replica_heads;         // heads of one replica
@@ -52,6 +76,10 @@ struct AttentionPlanHeader {
   int item_indptr_offset;    // int[num_lists + 1]: items of list l are [item_indptr[l], item_indptr[l + 1])
   int groups_offset;         // AttentionMergeGroup[num_groups]
   int items_offset;          // AttentionWorkItem[num_items]
+  int num_linked;            // linked tiles; 0 where nothing is shared, and the three lists below are empty
+  int linked_offset;         // AttentionLinkedTile[num_linked]
+  int links_offset;          // AttentionLink[]
+  int shared_rows_offset;    // AttentionSharedRow[]
   int bytes;                 // of the whole plan
 };
 

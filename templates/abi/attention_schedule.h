@@ -25,9 +25,11 @@ struct AttentionRowBlock {
   int row_begin;
   int kv_begin;  // keys [kv_begin, kv_end) of the request; empty when no row sees a key
   int kv_end;
-  long long tile_cost;  // of one tile that is not cut: item + keys * key_cost
-  int tile_class;
-  int unused;
+  long long tile_cost;  // of one tile that is not cut: item + keys * key_cost, and partial when it is linked
+  short rows;           // that exist
+  signed char tile_class;
+  signed char level;  // see AttentionWorkItem
+  int linked;         // index of its AttentionLinkedTile, whose tiles always write partial states; or -1
 };
 
 // What the schedule of a batch depends on besides its lengths. Costs are picoseconds of one block.
@@ -287,8 +289,10 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, in
                           static_cast<int>(begin),
                           static_cast<int>(end),
                           shape.item + (end - begin) * shape.key_cost[tile_class],
-                          tile_class,
-                          0};
+                          static_cast<short>(last_row + 1 - row_begin),
+                          static_cast<signed char>(tile_class),
+                          0,
+                          -1};
   const int parts = fixed_parts(block, shape.fixed_keys);
   if (parts > 1) block.tile_cost += (parts - 1) * shape.item + parts * shape.partial;
   return block;
@@ -313,26 +317,34 @@ template <class OUT>
 struct AttentionListWriter {
   OUT out;
   const AttentionScheduleShape& shape;
-  int list = -1, num_items = 0, num_groups = 0, partial_rows = 0, group_row = 0, group_parts = 0;
+  int list = -1, num_items = 0, num_groups, partial_rows = 0, group_row = 0, group_parts = 0;
 
-  LATHE_SHARED AttentionListWriter(OUT o, const AttentionScheduleShape& s) : out(o), shape(s) {}
+  LATHE_SHARED AttentionListWriter(OUT o, const AttentionScheduleShape& s, int num_linked)
+      : out(o), shape(s), num_groups(num_linked * s.num_heads) {}
 
   LATHE_SHARED void enter(int next) {
     while (list < next) out.indptr(++list, num_items);
   }
   LATHE_SHARED void whole(int on, const AttentionRowBlock& block, int head, int count) {
+    if (block.linked >= 0) {
+      for (int h = head; h < head + count; ++h) part(on, block, h, block.kv_begin, block.kv_end, true, true);
+      return;
+    }
     enter(on);
     out.item(num_items++, {block.request, head, block.row_begin, block.kv_begin, block.kv_end, -1, -1, static_cast<short>(count),
-                           static_cast<signed char>(block.tile_class), 0});
+                           block.tile_class, block.level});
   }
   LATHE_SHARED void part(int on, const AttentionRowBlock& block, int head, int begin, int end, bool first, bool last) {
     enter(on);
     if (first) group_row = partial_rows, group_parts = 0;
     ++group_parts;
-    out.item(num_items++, {block.request, head, block.row_begin, begin, end, partial_rows, num_groups, 1,
-                           static_cast<signed char>(block.tile_class), 0});
-    partial_rows += shape.rows[block.tile_class];
-    if (last) out.group(num_groups++, group_row, group_parts);
+    const int group = block.linked >= 0 ? block.linked * shape.num_heads + head : num_groups;
+    out.item(num_items++,
+             {block.request, head, block.row_begin, begin, end, partial_rows, group, 1, block.tile_class, block.level});
+    partial_rows += block.rows;
+    if (!last) return;
+    out.group(group, group_row, group_parts);
+    if (block.linked < 0) ++num_groups;
   }
   // Ends the last list and sets the counts of `header`, whose list offsets are set.
   LATHE_SHARED void finish(AttentionPlanHeader& header) {

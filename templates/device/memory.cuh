@@ -36,6 +36,14 @@ struct GlobalList {
   }
 };
 
+// One int of a structure in global memory.
+template <class T>
+using IntMember = int T::*;
+template <class T>
+LATHE_DEVICE int load_member(const void* base, IntMember<T> member) {
+  return __builtin_bit_cast(int, global_load_u32(&(static_cast<const T*>(base)->*member)));
+}
+
 // A list that is also written.
 template <class T>
 struct MutableList {

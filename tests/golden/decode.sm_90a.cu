@@ -5,7 +5,8 @@
 
 namespace lathe::abi {
 
-// One request of the batch.
+// One request of the batch; behind those of the batch, one for each shared tile (AttentionLinkedTile), whose `qo_begin` is its
+// first AttentionSharedRow, `qo_len` how many it has, and `kv_len` so large that every row sees every key of its items.
 struct AttentionRequest {
   int qo_begin;  // its first row in q, o and lse
   int qo_len;
@@ -26,14 +27,37 @@ struct AttentionWorkItem {
   int merge_group;  // index of its merge group, or -1
   short num_heads;  // 1 when the item has a partial state
   signed char tile_class;
-  signed char level;  // 0 until shared prefixes exist
+  signed char level;  // 0: rows of one request; 1: rows of several against keys that they share
 };
 
-// The items of one output tile that was split along the keys. Part i has its state at rows first_row + i * (rows of the tile
-// class). Whoever arrives last merges all parts in index order.
+// The items of one tile whose states are merged: it was split along the keys, or it is a linked tile. Part i has its state at rows
+// first_row + i * (rows of the tile that exist). Whoever arrives last merges all parts in index order.
 struct AttentionMergeGroup {
   int first_row;
   int num_parts;
+};
+
+// Linked tiles: where requests read keys together. A *shared tile* holds rows of several requests against keys that all of them
+// see; a *leaf* holds the rows of one request against its own keys, and its result is merged from its own parts and from its rows'
+// states in its shared tiles, in the order of its links. Whoever completes a shared tile arrives at all its leaves.
+// The merge group of linked tile t and head h (of the replica) is t * replica_heads + h; those of other tiles follow.
+struct AttentionLinkedTile {
+  int first_row;   // leaf: its first packed row, counted over the whole batch (qo_begin * G + row); shared tile: 0
+  int num_rows;    // rows that exist
+  int first_link;  // links [first_link, first_link + num_links): of a leaf its shared tiles, of a shared tile its leaves
+  int num_links;
+};
+
+// A leaf's rows in a shared tile.
+struct AttentionLink {
+  int tile;  // the linked tile at the other end
+  int row;   // first of the leaf's rows in the shared tile
+};
+
+// One row of a shared tile.
+struct AttentionSharedRow {
+  int row;   // packed, counted over the whole batch
+  int link;  // which of its tile's links it belongs to
 };
 
 // Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
@@ -42,9 +66,9 @@ struct AttentionMergeGroup {
 // c % num_lists for replica c / num_lists, whose heads, partial rows and merge groups begin at that many times the header's
 // heads, partial_rows and groups; blocks past the last replica have nothing to do.
 struct AttentionPlanHeader {
-  int num_requests;
+  int num_requests;  // shared tiles' included
   int num_items;
-  int num_groups;  // of one replica
+  int num_groups;  // of one replica, those of linked tiles first
   int num_lists;
   int num_replicas;
   int replica_heads;         // heads of one replica
@@ -53,6 +77,10 @@ struct AttentionPlanHeader {
   int item_indptr_offset;    // int[num_lists + 1]: items of list l are [item_indptr[l], item_indptr[l + 1])
   int groups_offset;         // AttentionMergeGroup[num_groups]
   int items_offset;          // AttentionWorkItem[num_items]
+  int num_linked;            // linked tiles; 0 where nothing is shared, and the three lists below are empty
+  int linked_offset;         // AttentionLinkedTile[num_linked]
+  int links_offset;          // AttentionLink[]
+  int shared_rows_offset;    // AttentionSharedRow[]
   int bytes;                 // of the whole plan
 };
 
@@ -596,6 +624,14 @@ struct GlobalList {
   }
 };
 
+// One int of a structure in global memory.
+template <class T>
+using IntMember = int T::*;
+template <class T>
+LATHE_DEVICE int load_member(const void* base, IntMember<T> member) {
+  return __builtin_bit_cast(int, global_load_u32(&(static_cast<const T*>(base)->*member)));
+}
+
 // A list that is also written.
 template <class T>
 struct MutableList {
@@ -885,6 +921,14 @@ struct TileClass<1> {
   static constexpr int kKeys = 128;
 };
 
+LATHE_DEVICE constexpr int tile_rows(int tile_class) {
+
+  if (tile_class == 0) return 128;
+#line 35 "templates/kernels/attention/kernel.cu"
+  if (tile_class == 1) return 16;
+
+  return 0;
+}
 
 }  // namespace config
 
@@ -899,7 +943,12 @@ struct TileClass<1> {
 
 #line 1 "templates/kernels/attention/epilogue.cuh"
 // From the warps' accumulators to memory: warps that split the keys are merged, the result is normalised and written, either as the
-// final output or as a partial state; the last block to finish a split tile merges its parts.
+// final output or as a partial state.
+
+
+#line 1 "templates/kernels/attention/merge_parts.cuh"
+// Where the parts of a tile come together, and where a request's own keys meet those that it shares: whoever arrives last at a
+// merge group merges its states and writes the final rows.
 
 
 #line 1 "templates/kernels/attention/problem.cuh"
@@ -913,39 +962,61 @@ using dev::i64;
 using dev::u32;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
-// is read anew for every list: it stays in the cache, and would otherwise take registers from the main loop.
+// is read anew wherever it is needed: it stays in the cache, and would otherwise take registers from the main loop.
 struct Plan {
+  using Header = abi::AttentionPlanHeader;
+  using Field = dev::IntMember<Header>;
   const void* base;
   int replica;
 
-  LATHE_DEVICE abi::AttentionPlanHeader header() const { return dev::GlobalList<abi::AttentionPlanHeader>{base}.load(0); }
-  LATHE_DEVICE int item_begin(int list) const { return indptr().load(list); }
-  LATHE_DEVICE int item_end(int list) const { return indptr().load(list + 1); }
+  LATHE_DEVICE int header(Field field) const { return dev::load_member<Header>(base, field); }
+  LATHE_DEVICE int item_begin(int list) const { return at<int>(&Header::item_indptr_offset, list); }
+  LATHE_DEVICE int item_end(int list) const { return at<int>(&Header::item_indptr_offset, list + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
-    const abi::AttentionPlanHeader h = header();
-    abi::AttentionWorkItem item = dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, h.items_offset)}.load(i);
-    item.head += replica * h.replica_heads;
-    if (item.partial_row >= 0) item.partial_row += replica * h.replica_partial_rows;
+    abi::AttentionWorkItem item = at<abi::AttentionWorkItem>(&Header::items_offset, i);
+    item.head += replica * header(&Header::replica_heads);
+    if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
-  LATHE_DEVICE abi::AttentionRequest request(int i) const {
-    return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header().requests_offset)}.load(i);
-  }
+  LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const abi::AttentionPlanHeader h = header();
-    const dev::GlobalList<int> words{dev::at(base, h.groups_offset)};
-    return abi::AttentionMergeGroup{words.load(2 * i) + replica * h.replica_partial_rows, words.load(2 * i + 1)};
+    const int first_row = at<int>(&Header::groups_offset, 2 * i);
+    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
-  LATHE_DEVICE int counter_index(int group) const { return replica * header().num_groups + group; }
+  LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
+
+  // The linked tile whose merge group is `group`; no links where that group is of no linked tile.
+  LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int group) const {
+    const int heads = header(&Header::replica_heads);
+    if (group >= header(&Header::num_linked) * heads) return {0, 0, 0, 0};
+    return at<abi::AttentionLinkedTile>(&Header::linked_offset, group / heads);
+  }
+  // The merge group of a linked tile, for the head that `group`, of another linked tile, is of.
+  LATHE_DEVICE int group_of(int tile, int group) const {
+    const int heads = header(&Header::replica_heads);
+    return tile * heads + group % heads;
+  }
+  LATHE_DEVICE abi::AttentionLink link(int i) const {
+    return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
+  }
+  LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
+    return {at<int>(&Header::shared_rows_offset, 2 * i), at<int>(&Header::shared_rows_offset, 2 * i + 1)};
+  }
 
  private:
-  LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header().item_indptr_offset)}; }
+  template <class T>
+  LATHE_DEVICE T at(Field offset, int i) const {
+    return dev::GlobalList<T>{dev::at(base, header(offset))}.load(i);
+  }
 };
 
-// A query row as the caller knows it.
+// Packed row `row`, counted over the whole batch, of `item_head` (kv head when packed, else qo head) as the caller knows it.
 struct QueryRow {
-  int query;  // within the request
-  int head;   // qo head
+  static constexpr int kHeadsPerRow = config::kPacked ? config::kGroupSize : 1;  // qo heads that share the rows of a tile
+  int token;                                                                     // in q, o and lse
+  int head;                                                                      // qo head
+
+  LATHE_DEVICE QueryRow(int row, int item_head) : token(row / kHeadsPerRow), head(item_head * kHeadsPerRow + row % kHeadsPerRow) {}
 };
 
 // An item with its request.
@@ -953,17 +1024,22 @@ struct Problem {
   abi::AttentionWorkItem item;
   abi::AttentionRequest request;
 
-  static constexpr int kHeadsPerRow = config::kPacked ? config::kGroupSize : 1;  // qo heads that share the rows of a tile
+  static constexpr int kHeadsPerRow = QueryRow::kHeadsPerRow;
 
-  LATHE_DEVICE QueryRow query_row(int row) const {  // row of the tile
-    const int packed = item.row_begin + row;
-    return {packed / kHeadsPerRow, item.head * kHeadsPerRow + packed % kHeadsPerRow};
+  // Rows of the item's tile that exist, of the `tile_rows` of its class.
+  LATHE_DEVICE int num_rows(int tile_rows) const {
+    const int left = (item.level == 0 ? request.qo_len * kHeadsPerRow : request.qo_len) - item.row_begin;
+    return left < tile_rows ? left : tile_rows;
   }
-  LATHE_DEVICE bool row_exists(int row) const { return item.row_begin + row < request.qo_len * kHeadsPerRow; }
+  // Row `row` of the tile, of those that exist, as a packed row of the batch.
+  LATHE_DEVICE int batch_row(const Plan& plan, int row) const {
+    if (item.level == 0) return request.qo_begin * kHeadsPerRow + item.row_begin + row;
+    return plan.shared_row(request.qo_begin + row).row;
+  }
   LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }
 
   // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item. Both rise with the row.
-  LATHE_DEVICE int q_position(int row) const { return query_row(row).query + request.kv_len - request.qo_len; }
+  LATHE_DEVICE int q_position(int row) const { return (item.row_begin + row) / kHeadsPerRow + request.kv_len - request.qo_len; }
   LATHE_DEVICE int first_key(int row, int window) const {
     if constexpr (!config::kWindow) return item.kv_begin;
     // In 64 bits: a window as wide as the integers is how callers say "no window".
@@ -976,6 +1052,164 @@ struct Problem {
     return end < item.kv_end ? end : item.kv_end;
   }
 };
+
+}  // namespace attention
+#line 1 "templates/kernels/shared/merge_states.cuh"
+// Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
+// so that equal parts give equal bits.
+
+
+namespace merge {
+
+// Merges 8 columns of one row. `states(f)` calls f(i) for the states of the row in their order; lse_of(i) is the base-2 lse of
+// state i, values_of(i, x) reads its 8 columns. Writes the merged columns to `o` and returns the merged lse; without any key o = 0
+// and lse = -inf.
+template <class STATES, class LSE, class VALUES>
+LATHE_DEVICE float merge_states(STATES&& states, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
+  float top = -dev::kInfinity, sum = 0.0f;  // of the states so far; the sum and o are relative to 2^top
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] = 0.0f;
+  states([&](dev::i64 i) {
+    const float lse = lse_of(i);
+    if (lse == -dev::kInfinity) return;  // without a key, and may hold anything
+    const float higher = dev::max(top, lse);
+    const float shrink = dev::ex2(top - higher);
+    const float weight = dev::ex2(lse - higher);
+    float x[8];
+    values_of(i, x);
+    sum = dev::fma(sum, shrink, weight);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) o[c] = dev::fma(weight, x[c], o[c] * shrink);
+    top = higher;
+  });
+  if (sum == 0.0f) return -dev::kInfinity;
+  const float inverse = dev::rcp(sum);
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] *= inverse;
+  return top + dev::lg2(sum);
+}
+
+}  // namespace merge
+#line 7 "templates/kernels/attention/merge_parts.cuh"
+
+namespace attention {
+
+// The control block at the start of shared memory.
+struct Control {
+  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
+  dev::SharedFloats max{0};                                          // [kRows], raw score units
+  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
+  u32 arrived_last = kRows * 8;
+  static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
+
+  // Of a shared tile's leaves, by link.
+  LATHE_DEVICE u32 completes_leaf(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
+};
+
+// Writes 8 columns of one final row, and its lse with the first of them.
+LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, const float (&o)[8], float lse) {
+  dev::global_store8<config::OutElement>(
+      dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
+  if constexpr (config::kWriteLse) {
+    if (chunk == 0) {
+      const dev::GlobalFloats out{static_cast<float*>(dev::at(params.lse, at.token * params.lse_stride_token))};
+      out.store(at.head, config::kLseLog2 ? lse : lse * dev::kLn2);
+    }
+  }
+}
+
+// Calls f(row, chunk) for rows [0, num_rows) of a tile and every 8 columns of them, spread over the block.
+template <class F>
+LATHE_DEVICE void for_each_chunk(int num_rows, F&& f) {
+  constexpr int kChunks = config::kHeadDimVo / 8;
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  // Rolled, like every loop outside the main one: it runs once per item, and unrolling it would cost a quarter of the compile time.
+#pragma unroll 1
+  for (int i = static_cast<int>(dev::thread_index()); i < num_rows * kChunks; i += kThreads) f(i / kChunks, i % kChunks);
+}
+
+// Arrives at a merge group that waits for `expected` arrivals; true for the last. By one thread: the barriers around it carry the
+// other threads' writes and reads (PTX ISA, "Memory Consistency Model", causality order).
+LATHE_DEVICE bool arrives_last(const abi::AttentionParams& params, const Plan& plan, int group, int expected) {
+  const dev::Counter counter{params.merge_counters, plan.counter_index(group)};
+  if (counter.add_acq_rel(1) != static_cast<u32>(expected) - 1) return false;
+  counter.store_relaxed(0);  // for the next launch
+  return true;
+}
+
+// The final row that a row of the item's tile belongs to: of the tile itself or, where that is shared, of one of its leaves.
+struct MergedRow {
+  int group;  // merge group of the tile ...
+  int row;    // ... and row of that tile
+  abi::AttentionLinkedTile tile;
+
+  // Calls f(partial row) for each of its states: its tile's own parts, then those of its shared tiles.
+  template <class F>
+  LATHE_DEVICE void for_each_state(const Plan& plan, F&& f) const {
+#pragma unroll 1
+    for (int l = -1; l < tile.num_links; ++l) {
+      int of_group = group, at = row, num_rows = tile.num_rows;
+      if (l >= 0) {
+        const abi::AttentionLink link = plan.link(tile.first_link + l);
+        of_group = plan.group_of(link.tile, group);
+        at += link.row;
+        num_rows = plan.linked_tile(of_group).num_rows;
+      }
+      const abi::AttentionMergeGroup parts = plan.group(of_group);
+#pragma unroll 1
+      for (int part = 0; part < parts.num_parts; ++part)
+        f(static_cast<i64>(parts.first_row) + static_cast<i64>(part) * num_rows + at);
+    }
+  }
+};
+
+// Merges what item `item`'s partial state, written by all threads, completes: its own tile or, if that is shared and complete,
+// those of its leaves that waited for it alone.
+LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, int item) {
+  const Problem problem{plan.item(item), plan.request(plan.item(item).request)};
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  const Control control;
+  const int group = problem.item.merge_group;
+  const bool shared = problem.item.level != 0;
+  const int num_rows = problem.num_rows(config::tile_rows(problem.item.tile_class));
+  abi::AttentionLinkedTile tile = plan.linked_tile(group);
+  tile.num_rows = num_rows;
+  dev::block_barrier();
+  if (dev::thread_index() == 0) {
+    const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
+    dev::shared_store_u32(control.arrived_last, arrives_last(params, plan, group, expected) ? 1 : 0);
+  }
+  dev::block_barrier();
+  if (dev::shared_load_u32(control.arrived_last) == 0) return;
+  if (shared) {
+#pragma unroll 1
+    for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
+      const int leaf = plan.group_of(plan.link(tile.first_link + l).tile, group);
+      const int expected = plan.group(leaf).num_parts + plan.linked_tile(leaf).num_links;
+      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf, expected) ? 1 : 0);
+    }
+    dev::block_barrier();
+  }
+
+  const dev::GlobalFloats partial_o{params.partial_o};
+  const dev::GlobalFloats partial_lse{params.partial_lse};
+  for_each_chunk(num_rows, [&](int row, int chunk) {
+    MergedRow merged{group, row, tile};
+    if (shared) {
+      const int l = plan.shared_row(problem.request.qo_begin + row).link;
+      if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
+      const abi::AttentionLink link = plan.link(tile.first_link + l);
+      merged.group = plan.group_of(link.tile, group);
+      merged.row = row - link.row;
+      merged.tile = plan.linked_tile(merged.group);
+    }
+    float o[8];
+    const float lse =
+        merge::merge_states([&](auto&& f) { merged.for_each_state(plan, f); }, [&](i64 state) { return partial_lse.load(state); },
+                            [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
+    write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
+  });
+}
 
 }  // namespace attention
 #line 1 "templates/kernels/attention/softmax.cuh"
@@ -1058,122 +1292,9 @@ struct Softmax {
 };
 
 }  // namespace attention
-#line 1 "templates/kernels/shared/merge_states.cuh"
-// Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
-// so that equal parts give equal bits.
-
-
-namespace merge {
-
-// Merges 8 columns of one row of `num` states. lse_of(i) is the base-2 lse of state i; values_of(i, x) reads its 8 columns. Writes
-// the merged columns to `o` and returns the merged lse; without any key o = 0 and lse = -inf.
-template <class LSE, class VALUES>
-LATHE_DEVICE float merge_states(int num, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
-  float top = -dev::kInfinity;
-#pragma unroll 1
-  for (int i = 0; i < num; ++i) top = dev::max(top, lse_of(i));
-#pragma unroll
-  for (int c = 0; c < 8; ++c) o[c] = 0.0f;
-  const float base = top == -dev::kInfinity ? 0.0f : top;
-  float sum = 0.0f;
-#pragma unroll 1
-  for (int i = 0; i < num; ++i) {
-    const float weight = dev::ex2(lse_of(i) - base);
-    float x[8];
-    values_of(i, x);
-    sum += weight;
-    // An empty state has weight zero and may hold anything.
-    if (weight != 0.0f) {
-#pragma unroll
-      for (int c = 0; c < 8; ++c) o[c] = dev::fma(weight, x[c], o[c]);
-    }
-  }
-  if (sum == 0.0f) return -dev::kInfinity;
-  const float inverse = dev::rcp(sum);
-#pragma unroll
-  for (int c = 0; c < 8; ++c) o[c] *= inverse;
-  return base + dev::lg2(sum);
-}
-
-}  // namespace merge
 #line 8 "templates/kernels/attention/epilogue.cuh"
 
 namespace attention {
-
-// The control block at the start of shared memory.
-struct Control {
-  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps
-  dev::SharedFloats max{0};                                          // [kRows], raw score units
-  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
-  u32 ticket = kRows * 8;
-  static_assert(kRows * 8 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
-};
-
-// Writes final rows: 8 columns of o at a time, and lse.
-class OutputWriter {
- public:
-  LATHE_DEVICE OutputWriter(const abi::AttentionParams& params, const Problem& problem) : params_(params), problem_(problem) {}
-
-  LATHE_DEVICE void write(int row, int chunk, const float (&o)[8], float lse) const {
-    const QueryRow at = problem_.query_row(row);
-    const i64 token = static_cast<i64>(problem_.request.qo_begin) + at.query;
-    dev::global_store8<config::OutElement>(
-        dev::at(params_.o, token * params_.o_stride_token + at.head * params_.o_stride_head + chunk * 16), o);
-    if constexpr (config::kWriteLse) {
-      if (chunk == 0) {
-        const dev::GlobalFloats out{static_cast<float*>(dev::at(params_.lse, token * params_.lse_stride_token))};
-        out.store(at.head, config::kLseLog2 ? lse : lse * dev::kLn2);
-      }
-    }
-  }
-
- private:
-  const abi::AttentionParams& params_;
-  const Problem& problem_;
-};
-
-// Calls f(row, chunk) for every existing row of the tile and every 8 columns of it, spread over the block.
-template <int ROWS, class F>
-LATHE_DEVICE void for_each_chunk(const Problem& problem, F&& f) {
-  constexpr int kChunks = config::kHeadDimVo / 8;
-  constexpr int kThreads = config::kWarps * dev::kWarpSize;
-  // Rolled, like every loop outside the main one: it runs once per item, and unrolling it would cost a quarter of the compile time.
-#pragma unroll 1
-  for (int i = static_cast<int>(dev::thread_index()); i < ROWS * kChunks; i += kThreads) {
-    if (problem.row_exists(i / kChunks)) f(i / kChunks, i % kChunks);
-  }
-}
-
-// Merges the parts of a split tile if this block is the last to arrive at its merge group. The counter is acquired and released by
-// one thread; the barriers around it carry the other threads' writes and reads (PTX ISA, "Memory Consistency Model", causality
-// order).
-template <int ROWS>
-LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, const Problem& problem) {
-  const Control control;
-  const abi::AttentionMergeGroup group = plan.group(problem.item.merge_group);
-  const dev::Counter counter{params.merge_counters, plan.counter_index(problem.item.merge_group)};
-  dev::block_barrier();
-  if (dev::thread_index() == 0) dev::shared_store_u32(control.ticket, counter.add_acq_rel(1));
-  dev::block_barrier();
-  if (dev::shared_load_u32(control.ticket) != static_cast<u32>(group.num_parts) - 1) return;
-  if (dev::thread_index() == 0) counter.store_relaxed(0);  // for the next launch
-
-  const dev::GlobalFloats partial_o{params.partial_o};
-  const dev::GlobalFloats partial_lse{params.partial_lse};
-  const OutputWriter writer(params, problem);
-  for_each_chunk<ROWS>(problem, [&](int row, int chunk) {
-    const i64 first = static_cast<i64>(group.first_row) + row;
-    float o[8];
-    const float lse = merge::merge_states(
-        group.num_parts, [&](int part) { return partial_lse.load(first + static_cast<i64>(part) * ROWS); },
-        [&](int part, float(&x)[8]) {
-          const i64 at = (first + static_cast<i64>(part) * ROWS) * config::kHeadDimVo + chunk * 8;
-          dev::load8(partial_o, at, x);
-        },
-        o);
-    writer.write(row, chunk, o, lse);
-  });
-}
 
 // Finishes the item. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different groups hold the
 // same rows for different keys. `group` is this warp's group, `row_begin` its first row.
@@ -1212,8 +1333,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
-  const OutputWriter writer(params, problem);
-  for_each_chunk<C::kRows>(problem, [&](int row, int chunk) {
+  for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
     float sum = 0.0f;
     float x[8] = {};
 #pragma unroll 1
@@ -1233,14 +1353,13 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
 #pragma unroll
     for (int c = 0; c < 8; ++c) x[c] *= inverse;
     if (problem.item.partial_row < 0) {
-      writer.write(row, chunk, x, lse);
+      write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, x, lse);
     } else {
       const i64 at = static_cast<i64>(problem.item.partial_row) + row;
       dev::store8(dev::GlobalFloats{params.partial_o}, at * config::kHeadDimVo + chunk * 8, x);
       if (chunk == 0) dev::GlobalFloats{params.partial_lse}.store(at, lse);
     }
   });
-  if (problem.item.partial_row >= 0) merge_if_last<C::kRows>(params, plan, problem);
 }
 
 }  // namespace attention
@@ -1256,16 +1375,17 @@ namespace attention {
 // The tile of queries, loaded by the whole block.
 template <int ROWS>
 LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
-                               const Problem& problem) {
+                               const Plan& plan, const Problem& problem) {
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  const int num_rows = problem.num_rows(ROWS);
 #pragma unroll 1
   for (int i = static_cast<int>(dev::thread_index()); i < ROWS * tile.kChunks; i += kThreads) {
     const int row = i / tile.kChunks;
     const int chunk = i % tile.kChunks;
-    const QueryRow at = problem.query_row(row);
-    const i64 offset =
-        (static_cast<i64>(problem.request.qo_begin) + at.query) * params.q_stride_token + at.head * params.q_stride_head;
-    dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset + chunk * 16), problem.row_exists(row));
+    const bool exists = row < num_rows;
+    const QueryRow at(exists ? problem.batch_row(plan, row) : 0, problem.item.head);
+    const i64 offset = at.token * params.q_stride_token + at.head * params.q_stride_head + chunk * 16;
+    dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset), exists);
   }
 }
 
@@ -1393,7 +1513,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.commit();
   };
 
-  load_queries(q_tile, params, problem);
+  load_queries(q_tile, params, plan, problem);
   const float scale = exponent_scale(params);
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo> o;
@@ -1437,14 +1557,15 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
 }
 
 }  // namespace attention
-#line 37 "templates/kernels/attention/kernel.cu"
+#line 43 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
   const int cta = static_cast<int>(dev::block_index());
-  const abi::AttentionPlanHeader header = attention::Plan{params.plan, 0}.header();
-  const attention::Plan plan{params.plan, cta / header.num_lists};
-  if (plan.replica >= header.num_replicas) return;
-  const int list = cta % header.num_lists;
+  using Header = abi::AttentionPlanHeader;
+  const int num_lists = dev::load_member<Header>(params.plan, &Header::num_lists);
+  const attention::Plan plan{params.plan, cta / num_lists};
+  if (plan.replica >= plan.header(&Header::num_replicas)) return;
+  const int list = cta % num_lists;
   for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
     // The item is read anew for each head: kept, it would take registers from the main loop.
     for (int n = 0; n < plan.item(i).num_heads; ++n) {
@@ -1455,7 +1576,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         case 0:
           attention::run_item<config::TileClass<0>>(params, plan, item);
           break;
-#line 51 "templates/kernels/attention/kernel.cu"
+#line 58 "templates/kernels/attention/kernel.cu"
         case 1:
           attention::run_item<config::TileClass<1>>(params, plan, item);
           break;
@@ -1463,6 +1584,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         default:
           dev::trap();
       }
+      if (plan.item(i).partial_row >= 0) attention::merge_if_last(params, plan, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

@@ -532,6 +532,14 @@ struct GlobalList {
   }
 };
 
+// One int of a structure in global memory.
+template <class T>
+using IntMember = int T::*;
+template <class T>
+LATHE_DEVICE int load_member(const void* base, IntMember<T> member) {
+  return __builtin_bit_cast(int, global_load_u32(&(static_cast<const T*>(base)->*member)));
+}
+
 // A list that is also written.
 template <class T>
 struct MutableList {
@@ -807,34 +815,32 @@ constexpr int kThreads = 256;
 
 namespace merge {
 
-// Merges 8 columns of one row of `num` states. lse_of(i) is the base-2 lse of state i; values_of(i, x) reads its 8 columns. Writes
-// the merged columns to `o` and returns the merged lse; without any key o = 0 and lse = -inf.
-template <class LSE, class VALUES>
-LATHE_DEVICE float merge_states(int num, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
-  float top = -dev::kInfinity;
-#pragma unroll 1
-  for (int i = 0; i < num; ++i) top = dev::max(top, lse_of(i));
+// Merges 8 columns of one row. `states(f)` calls f(i) for the states of the row in their order; lse_of(i) is the base-2 lse of
+// state i, values_of(i, x) reads its 8 columns. Writes the merged columns to `o` and returns the merged lse; without any key o = 0
+// and lse = -inf.
+template <class STATES, class LSE, class VALUES>
+LATHE_DEVICE float merge_states(STATES&& states, LSE&& lse_of, VALUES&& values_of, float (&o)[8]) {
+  float top = -dev::kInfinity, sum = 0.0f;  // of the states so far; the sum and o are relative to 2^top
 #pragma unroll
   for (int c = 0; c < 8; ++c) o[c] = 0.0f;
-  const float base = top == -dev::kInfinity ? 0.0f : top;
-  float sum = 0.0f;
-#pragma unroll 1
-  for (int i = 0; i < num; ++i) {
-    const float weight = dev::ex2(lse_of(i) - base);
+  states([&](dev::i64 i) {
+    const float lse = lse_of(i);
+    if (lse == -dev::kInfinity) return;  // without a key, and may hold anything
+    const float higher = dev::max(top, lse);
+    const float shrink = dev::ex2(top - higher);
+    const float weight = dev::ex2(lse - higher);
     float x[8];
     values_of(i, x);
-    sum += weight;
-    // An empty state has weight zero and may hold anything.
-    if (weight != 0.0f) {
+    sum = dev::fma(sum, shrink, weight);
 #pragma unroll
-      for (int c = 0; c < 8; ++c) o[c] = dev::fma(weight, x[c], o[c]);
-    }
-  }
+    for (int c = 0; c < 8; ++c) o[c] = dev::fma(weight, x[c], o[c] * shrink);
+    top = higher;
+  });
   if (sum == 0.0f) return -dev::kInfinity;
   const float inverse = dev::rcp(sum);
 #pragma unroll
   for (int c = 0; c < 8; ++c) o[c] *= inverse;
-  return base + dev::lg2(sum);
+  return top + dev::lg2(sum);
 }
 
 }  // namespace merge
@@ -857,9 +863,12 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
     const i64 row_bytes = row * config::kHeadDim * 2 + column_bytes;
     float o[8];
     const float lse = merge_states(
-        num_states,
-        [&](int state) { return dev::GlobalList<float>{dev::at(params.lse, state * params.state_stride_lse)}.load(row) * kToLog2; },
-        [&](int state, float(&x)[8]) {
+        [&](auto&& f) {
+#pragma unroll 1
+          for (int state = 0; state < num_states; ++state) f(state);
+        },
+        [&](i64 state) { return dev::GlobalList<float>{dev::at(params.lse, state * params.state_stride_lse)}.load(row) * kToLog2; },
+        [&](i64 state, float(&x)[8]) {
           dev::global_load8<config::Element>(dev::at(params.o, state * params.state_stride_o + row_bytes), x);
         },
         o);

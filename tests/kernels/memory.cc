@@ -97,6 +97,7 @@ BatchImage::BatchImage(const AttentionSpec& spec, const Batch& batch, const Plac
     place_ragged(batch);
   } else {
     place_paged(batch, placement.seed);
+    if (!placement_.prefixes.empty()) take_out_prefixes();
   }
 }
 
@@ -150,10 +151,17 @@ void BatchImage::place_paged(const Batch& batch, uint64_t seed) {
   kv_indices.assign(csr ? static_cast<size_t>(used) + 1 : shape_.batch() * static_cast<size_t>(block_table_stride_), INT32_MIN);
   int64_t token = 0;
   auto next_id = ids.begin();
+  const auto page_of = [&](size_t b, int64_t i) {
+    for (const SharedPages& shared : placement_.shared) {
+      if (shared.request != static_cast<int32_t>(b) || i >= shared.pages) continue;
+      return kv_indices[static_cast<size_t>((csr ? kv_indptr_[shared.other] : shared.other * block_table_stride_) + i)];
+    }
+    return *next_id++;
+  };
   for (size_t b = 0; b < shape_.batch(); ++b) {
     const int64_t entries = csr ? kv_indptr_[b] : static_cast<int64_t>(b) * block_table_stride_;
     for (int64_t j = 0; j < shape_.kv_lens[b]; ++j, ++token) {
-      if (j % size == 0) kv_indices[static_cast<size_t>(entries + j / size)] = *next_id++;
+      if (j % size == 0) kv_indices[static_cast<size_t>(entries + j / size)] = page_of(b, j / size);
       const int64_t page = kv_indices[static_cast<size_t>(entries + j / size)], slot = j % size;
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t i = nhd ? slot : h, l = nhd ? h : slot;
@@ -170,6 +178,42 @@ void BatchImage::place_paged(const Batch& batch, uint64_t seed) {
     // A request without pages has no last page: whatever stands there is ignored.
     last_page_len_.push_back(pages[b] == 0 ? -7 : static_cast<int32_t>((shape_.kv_lens[b] - 1) % size + 1));
     seq_lens_.push_back(shape_.kv_lens[b]);
+  }
+}
+
+void BatchImage::take_out_prefixes() {
+  const int32_t size = spec_.layout.page_size;
+  whole_indptr_ = kv_indptr_, whole_last_page_len_ = last_page_len_, whole_indices_ = kv_indices;
+  std::vector<int32_t> own(kv_indptr_.begin(), kv_indptr_.end() - 1);  // first entry of each request that is not taken out
+  std::vector<int32_t> prefix_entries;
+  for (SharedPrefix& prefix : placement_.prefixes) {
+    prefix.kv_begin = static_cast<int32_t>(prefix_entries.size());
+    const int32_t pages = prefix.kv_len / size;
+    const auto from = whole_indices_.begin() + own[prefix.first_request];
+    prefix_entries.insert(prefix_entries.end(), from, from + pages);
+    for (int32_t i = 0; i < prefix.num_requests; ++i) own[prefix.first_request + i] += pages;
+  }
+  kv_indices.clear();
+  kv_indptr_.assign(1, 0);
+  for (size_t b = 0; b < own.size(); ++b) {
+    kv_indices.insert(kv_indices.end(), whole_indices_.begin() + own[b], whole_indices_.begin() + whole_indptr_[b + 1]);
+    kv_indptr_.push_back(static_cast<int32_t>(kv_indices.size()));
+    if (own[b] == whole_indptr_[b + 1]) last_page_len_[b] = -7;
+  }
+  for (SharedPrefix& prefix : placement_.prefixes) prefix.kv_begin += static_cast<int32_t>(kv_indices.size());
+  kv_indices.insert(kv_indices.end(), prefix_entries.begin(), prefix_entries.end());
+}
+
+void share_values(const AttentionSpec& spec, std::span<const SharedPages> shared, Batch& batch) {
+  const std::vector<int32_t> kv = indptr(batch.shape.kv_lens);
+  for (const SharedPages& s : shared) {
+    const int64_t tokens = int64_t{s.pages} * spec.layout.page_size;
+    const auto copy = [&](std::vector<uint16_t>& values, int64_t dim) {
+      const int64_t width = batch.shape.num_kv_heads * dim;
+      std::copy_n(values.begin() + kv[s.other] * width, tokens * width, values.begin() + kv[s.request] * width);
+    };
+    copy(batch.values.k, spec.head_dim_qk);
+    copy(batch.values.v, spec.head_dim_vo);
   }
 }
 
@@ -192,6 +236,7 @@ AttentionBatch BatchImage::batch() const {
     out.kv_indices = kv_indices;
     out.num_pages = num_pages_;
   }
+  out.prefixes = placement_.prefixes;
   return out;
 }
 
@@ -209,11 +254,12 @@ oracle::AttentionInput BatchImage::oracle_input() const {
   in.spec = spec_;
   in.num_kv_heads = shape_.num_kv_heads;
   in.qo_indptr = qo_indptr_;
-  in.kv_indptr = kv_indptr_;
-  in.last_page_len = last_page_len_;
+  const bool whole = whole_indptr_.empty();  // no prefix was taken out
+  in.kv_indptr = whole ? kv_indptr_ : whole_indptr_;
+  in.last_page_len = whole ? last_page_len_ : whole_last_page_len_;
   in.seq_lens = seq_lens_;
   in.block_table_stride = block_table_stride_;
-  in.kv_indices = kv_indices;
+  in.kv_indices = whole ? kv_indices : whole_indices_;
   in.q = view(q, tq_), in.k = view(k, tk_), in.v = view(v, tv_);
   in.sm_scale = static_cast<double>(shape_.sm_scale);
   in.soft_cap = static_cast<double>(shape_.soft_cap);

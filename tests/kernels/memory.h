@@ -35,12 +35,26 @@ class GuardedBuffer {
   size_t size_ = 0;
 };
 
+/// The first `pages` pages of `request` are those of `other`, an earlier request with the same keys and values there.
+struct SharedPages {
+  int32_t request = 0, other = 0, pages = 0;
+};
+
 /// How a batch lies in memory, besides what the spec says of it.
 struct Placement {
   uint64_t seed = 0;      // of the permutation of pages
   bool padded = false;    // strides longer than they need be
   bool check_ids = true;  // hand the page ids to plan() as well
+
+  // Paged layouts.
+  std::vector<SharedPages> shared;
+  /// csr: taken out of their requests' tables, in this order, and handed to plan() as prefixes; kv_len is a multiple of the page
+  /// size, kv_begin is found here. The oracle sees whole tables.
+  std::vector<SharedPrefix> prefixes;
 };
+
+/// Makes the first keys and values of requests what Placement::shared says of them.
+void share_values(const AttentionSpec& spec, std::span<const SharedPages> shared, Batch& batch);
 
 /// A batch laid out as `spec` asks: images of the device's memory, the API's descriptions of it (with null pointers), and the
 /// oracle's. What no request owns (unused pages and slots, padding, rows past the end) is NaN in q, k and v, and kUntouched in o
@@ -67,12 +81,14 @@ class BatchImage {
  private:
   void place_ragged(const Batch& batch);
   void place_paged(const Batch& batch, uint64_t seed);
+  void take_out_prefixes();
   std::vector<uint16_t> scatter(const std::vector<uint16_t>& dense, const Tensor& t, uint16_t filler) const;
 
   AttentionSpec spec_;
   BatchShape shape_;
   Placement placement_;
   std::vector<int32_t> qo_indptr_, kv_indptr_, last_page_len_, seq_lens_;
+  std::vector<int32_t> whole_indptr_, whole_last_page_len_, whole_indices_;  // before prefixes were taken out
   int32_t block_table_stride_ = 0;
   int64_t num_pages_ = 0;
   Tensor tq_, tk_, tv_, to_, tlse_;

@@ -88,6 +88,26 @@ Result<std::string> split(Engine& engine, uint64_t seed) {
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 18, 2}, .kv_lens = {330, 200, 64}});
 }
 
+// Decodes and short chunks behind keys that all share, which are cut, and some behind more of them.
+Result<std::string> shared(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.group_size = 3;
+  spec.mask = Mask::causal;
+  spec.lse = LseOut::ln;
+  const auto device = host_device({.seed = seed, .check = true, .num_sms = 9, .step_limit = 20'000'000});
+  Result<Attention> attention = Attention::prepare(engine, device, spec);
+  LATHE_TRY(attention);
+  const BatchShape shape{.num_kv_heads = 2, .qo_lens = {1, 3, 9, 1}, .kv_lens = {600, 590, 535, 530}};
+  const std::vector<SharedPages> pages{{1, 0, 36}, {2, 0, 32}, {3, 0, 32}};
+  std::mt19937_64 rng(seed);
+  Batch batch{shape, draw_values(spec, shape, 2.0, rng)};
+  share_values(spec, pages, batch);
+  const BatchImage image(spec, batch, {.seed = seed, .shared = pages, .prefixes = {{0, 4, 0, 512}, {0, 2, 0, 64}}});
+  const Outcome outcome = run(device, *attention, image, shape.num_kv_heads);
+  return judge(spec, shape, image, outcome, "lathe-mutants --seed " + std::to_string(seed));
+}
+
 // Address space without memory behind it, for pools that no test machine could hold.
 class Reserve {
  public:
@@ -251,8 +271,8 @@ Result<std::string> device_plan(Engine& engine, uint64_t seed) {
 
 const std::vector<Trial>& trials() {
   static const std::vector<Trial> kTrials = {
-      {"mixed", mixed},         {"ragged", ragged}, {"windowed", windowed},       {"split", split},
-      {"far_pages", far_pages}, {"merge", merge},   {"device_plan", device_plan},
+      {"mixed", mixed},   {"ragged", ragged},       {"windowed", windowed}, {"split", split},
+      {"shared", shared}, {"far_pages", far_pages}, {"merge", merge},       {"device_plan", device_plan},
   };
   return kTrials;
 }

@@ -154,10 +154,10 @@ TEST(AttentionPlan, LongRequestsAndManyRequests) {
 TEST(AttentionPlan, WorkspaceHoldsExactlyWhatIsUsed) {
   PlanShape shape = small_shape(Mask::none);
   shape.spec.split_kv = {SplitMode::fixed, 128};
-  AttentionPlan plan = planned(shape, lengths({{1, 1000}}));  // 8 parts of 16 rows
-  EXPECT_EQ(plan.partial_rows, 8 * 16);
-  EXPECT_EQ(plan.workspace.partial_o, size_t{8 * 16 * 128 * 4});
-  EXPECT_EQ(plan.workspace.partial_lse, size_t{8 * 16 * 4});
+  AttentionPlan plan = planned(shape, lengths({{5, 1000}}));  // 8 parts of 5 rows
+  EXPECT_EQ(plan.partial_rows, 8 * 5);
+  EXPECT_EQ(plan.workspace.partial_o, size_t{8 * 5 * 128 * 4});
+  EXPECT_EQ(plan.workspace.partial_lse, round_up<size_t>(8 * 5 * 4, 256));
   EXPECT_EQ(plan.workspace.counters, 256u);
   EXPECT_EQ(plan.workspace.plan, round_up<size_t>(plan.image_bytes, 256));
 }
@@ -275,7 +275,7 @@ TEST(AttentionPlanInput, MorePartialRowsThanIndicesReach) {
   PlanShape shape = llama_shape(Mask::none);
   shape.spec.split_kv = {SplitMode::fixed, 16};
   shape.tile.classes = {{128, 64}};
-  std::vector<int32_t> indptr{0, 1}, kv_lens{60'000'000}, kv_begin{0};
+  std::vector<int32_t> indptr{0, 32}, kv_lens{60'000'000}, kv_begin{0};
   EXPECT_THAT(refusal(shape, {indptr, kv_lens, kv_begin, 0}), HasSubstr("rows of partial states; at most 2^31 - 1"));
 }
 

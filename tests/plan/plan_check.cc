@@ -46,6 +46,9 @@ struct Checker {
   int64_t rows(size_t b) const { return qo_len(b) * group(); }
   int64_t tile_rows(const Item& item) const { return shape.tile.classes[item.tile_class].q; }
 
+  // Rows of an item's tile that exist.
+  int64_t num_rows(const Item& item) const { return std::min(tile_rows(item), rows(item.request) - item.row_begin); }
+
   // The definition, word for word.
   bool visible(size_t b, int64_t row, int64_t key) const {
     int64_t q_pos = row / group() + batch.kv_lens[b] - qo_len(b);
@@ -67,7 +70,7 @@ struct Checker {
       return "header: alignment";
     if (h.items_offset + 32LL * h.num_items > size || h.groups_offset + 8LL * h.num_groups > h.items_offset ||
         h.item_indptr_offset + 4LL * (h.num_lists + 1) > h.groups_offset ||
-        h.requests_offset + 16LL * h.num_requests > h.item_indptr_offset || h.requests_offset < 48)
+        h.requests_offset + 16LL * h.num_requests > h.item_indptr_offset || h.requests_offset < 64)
       return "header: lists overlap or pass the end";
     for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
       const abi::AttentionRequest& r = view.requests[b];
@@ -115,7 +118,7 @@ struct Checker {
       const Item& part = *parts[i];
       if (part.merge_group != first.merge_group || part.tile_class != first.tile_class)
         return "parts of a tile differ in group or class";
-      if (part.partial_row != g.first_row + static_cast<int64_t>(i) * tile_rows(part))
+      if (part.partial_row != g.first_row + static_cast<int64_t>(i) * num_rows(part))
         return "a part's state is not where the merge looks";
       if (part.kv_begin == part.kv_end) return "an empty part";
       if (i > 0 && part.kv_begin != parts[i - 1]->kv_end) return "parts overlap or leave a gap";
@@ -173,7 +176,7 @@ struct Checker {
       if (group_uses[g] != 1) return fmt::format("group {} is used {} times", g, group_uses[g]);
     }
     for (const Item& item : items) {
-      if (item.partial_row >= 0) ranges.emplace_back(item.partial_row, item.partial_row + tile_rows(item));
+      if (item.partial_row >= 0) ranges.emplace_back(item.partial_row, item.partial_row + num_rows(item));
     }
     std::sort(ranges.begin(), ranges.end());
     int64_t end = 0;
@@ -211,7 +214,9 @@ std::vector<std::string> items_of_request(const PlanShape& shape, const Attentio
     int part = 0, parts = 1;
     if (item.merge_group >= 0) {
       const abi::AttentionMergeGroup group = group_of(view, item);
-      part = (item.partial_row - group.first_row) / shape.tile.classes[item.tile_class].q;
+      const abi::AttentionRequest& r = view.requests[request];
+      const int rows = r.qo_len * (shape.tile.packed ? shape.spec.group_size : 1) - item.row_begin;
+      part = (item.partial_row - group.first_row) / std::min<int>(rows, shape.tile.classes[item.tile_class].q);
       parts = group.num_parts;
     }
     lines.push_back(fmt::format("head {} row {} class {} keys [{}, {}) part {} of {}", item.head, item.row_begin,

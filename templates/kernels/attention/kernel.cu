@@ -30,6 +30,12 @@ struct TileClass<<% index %>> {
   static constexpr int kKeys = <% kv %>;
 };
 <%/ tile_classes %>
+LATHE_DEVICE constexpr int tile_rows(int tile_class) {
+<%# tile_classes %>
+  if (tile_class == <% index %>) return <% q %>;
+<%/ tile_classes %>
+  return 0;
+}
 
 }  // namespace config
 
@@ -37,10 +43,11 @@ struct TileClass<<% index %>> {
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
   const int cta = static_cast<int>(dev::block_index());
-  const abi::AttentionPlanHeader header = attention::Plan{params.plan, 0}.header();
-  const attention::Plan plan{params.plan, cta / header.num_lists};
-  if (plan.replica >= header.num_replicas) return;
-  const int list = cta % header.num_lists;
+  using Header = abi::AttentionPlanHeader;
+  const int num_lists = dev::load_member<Header>(params.plan, &Header::num_lists);
+  const attention::Plan plan{params.plan, cta / num_lists};
+  if (plan.replica >= plan.header(&Header::num_replicas)) return;
+  const int list = cta % num_lists;
   for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
     // The item is read anew for each head: kept, it would take registers from the main loop.
     for (int n = 0; n < plan.item(i).num_heads; ++n) {
@@ -55,6 +62,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         default:
           dev::trap();
       }
+      if (plan.item(i).partial_row >= 0) attention::merge_if_last(params, plan, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

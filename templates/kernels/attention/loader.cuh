@@ -9,16 +9,17 @@ namespace attention {
 // The tile of queries, loaded by the whole block.
 template <int ROWS>
 LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
-                               const Problem& problem) {
+                               const Plan& plan, const Problem& problem) {
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  const int num_rows = problem.num_rows(ROWS);
 #pragma unroll 1
   for (int i = static_cast<int>(dev::thread_index()); i < ROWS * tile.kChunks; i += kThreads) {
     const int row = i / tile.kChunks;
     const int chunk = i % tile.kChunks;
-    const QueryRow at = problem.query_row(row);
-    const i64 offset =
-        (static_cast<i64>(problem.request.qo_begin) + at.query) * params.q_stride_token + at.head * params.q_stride_head;
-    dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset + chunk * 16), problem.row_exists(row));
+    const bool exists = row < num_rows;
+    const QueryRow at(exists ? problem.batch_row(plan, row) : 0, problem.item.head);
+    const i64 offset = at.token * params.q_stride_token + at.head * params.q_stride_head + chunk * 16;
+    dev::copy_async_16(tile.chunk_offset(row, chunk), dev::at(params.q, offset), exists);
   }
 }
 

@@ -8,39 +8,61 @@ using dev::i64;
 using dev::u32;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
-// is read anew for every list: it stays in the cache, and would otherwise take registers from the main loop.
+// is read anew wherever it is needed: it stays in the cache, and would otherwise take registers from the main loop.
 struct Plan {
+  using Header = abi::AttentionPlanHeader;
+  using Field = dev::IntMember<Header>;
   const void* base;
   int replica;
 
-  LATHE_DEVICE abi::AttentionPlanHeader header() const { return dev::GlobalList<abi::AttentionPlanHeader>{base}.load(0); }
-  LATHE_DEVICE int item_begin(int list) const { return indptr().load(list); }
-  LATHE_DEVICE int item_end(int list) const { return indptr().load(list + 1); }
+  LATHE_DEVICE int header(Field field) const { return dev::load_member<Header>(base, field); }
+  LATHE_DEVICE int item_begin(int list) const { return at<int>(&Header::item_indptr_offset, list); }
+  LATHE_DEVICE int item_end(int list) const { return at<int>(&Header::item_indptr_offset, list + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
-    const abi::AttentionPlanHeader h = header();
-    abi::AttentionWorkItem item = dev::GlobalList<abi::AttentionWorkItem>{dev::at(base, h.items_offset)}.load(i);
-    item.head += replica * h.replica_heads;
-    if (item.partial_row >= 0) item.partial_row += replica * h.replica_partial_rows;
+    abi::AttentionWorkItem item = at<abi::AttentionWorkItem>(&Header::items_offset, i);
+    item.head += replica * header(&Header::replica_heads);
+    if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
-  LATHE_DEVICE abi::AttentionRequest request(int i) const {
-    return dev::GlobalList<abi::AttentionRequest>{dev::at(base, header().requests_offset)}.load(i);
-  }
+  LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const abi::AttentionPlanHeader h = header();
-    const dev::GlobalList<int> words{dev::at(base, h.groups_offset)};
-    return abi::AttentionMergeGroup{words.load(2 * i) + replica * h.replica_partial_rows, words.load(2 * i + 1)};
+    const int first_row = at<int>(&Header::groups_offset, 2 * i);
+    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
-  LATHE_DEVICE int counter_index(int group) const { return replica * header().num_groups + group; }
+  LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
+
+  // The linked tile whose merge group is `group`; no links where that group is of no linked tile.
+  LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int group) const {
+    const int heads = header(&Header::replica_heads);
+    if (group >= header(&Header::num_linked) * heads) return {0, 0, 0, 0};
+    return at<abi::AttentionLinkedTile>(&Header::linked_offset, group / heads);
+  }
+  // The merge group of a linked tile, for the head that `group`, of another linked tile, is of.
+  LATHE_DEVICE int group_of(int tile, int group) const {
+    const int heads = header(&Header::replica_heads);
+    return tile * heads + group % heads;
+  }
+  LATHE_DEVICE abi::AttentionLink link(int i) const {
+    return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
+  }
+  LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
+    return {at<int>(&Header::shared_rows_offset, 2 * i), at<int>(&Header::shared_rows_offset, 2 * i + 1)};
+  }
 
  private:
-  LATHE_DEVICE dev::GlobalList<int> indptr() const { return {dev::at(base, header().item_indptr_offset)}; }
+  template <class T>
+  LATHE_DEVICE T at(Field offset, int i) const {
+    return dev::GlobalList<T>{dev::at(base, header(offset))}.load(i);
+  }
 };
 
-// A query row as the caller knows it.
+// Packed row `row`, counted over the whole batch, of `item_head` (kv head when packed, else qo head) as the caller knows it.
 struct QueryRow {
-  int query;  // within the request
-  int head;   // qo head
+  static constexpr int kHeadsPerRow = config::kPacked ? config::kGroupSize : 1;  // qo heads that share the rows of a tile
+  int token;                                                                     // in q, o and lse
+  int head;                                                                      // qo head
+
+  LATHE_DEVICE QueryRow(int row, int item_head) : token(row / kHeadsPerRow), head(item_head * kHeadsPerRow + row % kHeadsPerRow) {}
 };
 
 // An item with its request.
@@ -48,17 +70,22 @@ struct Problem {
   abi::AttentionWorkItem item;
   abi::AttentionRequest request;
 
-  static constexpr int kHeadsPerRow = config::kPacked ? config::kGroupSize : 1;  // qo heads that share the rows of a tile
+  static constexpr int kHeadsPerRow = QueryRow::kHeadsPerRow;
 
-  LATHE_DEVICE QueryRow query_row(int row) const {  // row of the tile
-    const int packed = item.row_begin + row;
-    return {packed / kHeadsPerRow, item.head * kHeadsPerRow + packed % kHeadsPerRow};
+  // Rows of the item's tile that exist, of the `tile_rows` of its class.
+  LATHE_DEVICE int num_rows(int tile_rows) const {
+    const int left = (item.level == 0 ? request.qo_len * kHeadsPerRow : request.qo_len) - item.row_begin;
+    return left < tile_rows ? left : tile_rows;
   }
-  LATHE_DEVICE bool row_exists(int row) const { return item.row_begin + row < request.qo_len * kHeadsPerRow; }
+  // Row `row` of the tile, of those that exist, as a packed row of the batch.
+  LATHE_DEVICE int batch_row(const Plan& plan, int row) const {
+    if (item.level == 0) return request.qo_begin * kHeadsPerRow + item.row_begin + row;
+    return plan.shared_row(request.qo_begin + row).row;
+  }
   LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }
 
   // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item. Both rise with the row.
-  LATHE_DEVICE int q_position(int row) const { return query_row(row).query + request.kv_len - request.qo_len; }
+  LATHE_DEVICE int q_position(int row) const { return (item.row_begin + row) / kHeadsPerRow + request.kv_len - request.qo_len; }
   LATHE_DEVICE int first_key(int row, int window) const {
     if constexpr (!config::kWindow) return item.kv_begin;
     // In 64 bits: a window as wide as the integers is how callers say "no window".

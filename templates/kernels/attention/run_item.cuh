@@ -50,7 +50,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.commit();
   };
 
-  load_queries(q_tile, params, problem);
+  load_queries(q_tile, params, plan, problem);
   const float scale = exponent_scale(params);
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo> o;

@@ -159,7 +159,7 @@ LATHE_DEVICE void make_plan(const abi::AttentionPlanParams& params) {
   });
   schedule.may_cut = choice.may_cut;
   abi::AttentionPlanHeader header = params.header;
-  abi::AttentionListWriter<PlanLists> lists(PlanLists{params.plan, params.header}, params.schedule);
+  abi::AttentionListWriter<PlanLists> lists(PlanLists{params.plan, params.header}, params.schedule, 0);
   abi::deal_out(schedule, blocks, num_blocks, choice.limit, lists);
   lists.finish(header);
   dev::MutableList<abi::AttentionPlanHeader>{params.plan}.store(0, header);

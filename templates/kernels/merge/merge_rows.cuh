@@ -20,9 +20,12 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
     const i64 row_bytes = row * config::kHeadDim * 2 + column_bytes;
     float o[8];
     const float lse = merge_states(
-        num_states,
-        [&](int state) { return dev::GlobalList<float>{dev::at(params.lse, state * params.state_stride_lse)}.load(row) * kToLog2; },
-        [&](int state, float(&x)[8]) {
+        [&](auto&& f) {
+#pragma unroll 1
+          for (int state = 0; state < num_states; ++state) f(state);
+        },
+        [&](i64 state) { return dev::GlobalList<float>{dev::at(params.lse, state * params.state_stride_lse)}.load(row) * kToLog2; },
+        [&](i64 state, float(&x)[8]) {
           dev::global_load8<config::Element>(dev::at(params.o, state * params.state_stride_o + row_bytes), x);
         },
         o);

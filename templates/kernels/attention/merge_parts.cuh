@@ -1,0 +1,127 @@
+// Where the parts of a tile come together, and where a request's own keys meet those that it shares: whoever arrives last at a
+// merge group merges its states and writes the final rows.
+#pragma once
+
+#include "kernels/attention/problem.cuh"
+#include "kernels/shared/merge_states.cuh"
+
+namespace attention {
+
+// The control block at the start of shared memory.
+struct Control {
+  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
+  dev::SharedFloats max{0};                                          // [kRows], raw score units
+  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
+  u32 arrived_last = kRows * 8;
+  static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
+
+  // Of a shared tile's leaves, by link.
+  LATHE_DEVICE u32 completes_leaf(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
+};
+
+// Writes 8 columns of one final row, and its lse with the first of them.
+LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, const float (&o)[8], float lse) {
+  dev::global_store8<config::OutElement>(
+      dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
+  if constexpr (config::kWriteLse) {
+    if (chunk == 0) {
+      const dev::GlobalFloats out{static_cast<float*>(dev::at(params.lse, at.token * params.lse_stride_token))};
+      out.store(at.head, config::kLseLog2 ? lse : lse * dev::kLn2);
+    }
+  }
+}
+
+// Calls f(row, chunk) for rows [0, num_rows) of a tile and every 8 columns of them, spread over the block.
+template <class F>
+LATHE_DEVICE void for_each_chunk(int num_rows, F&& f) {
+  constexpr int kChunks = config::kHeadDimVo / 8;
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  // Rolled, like every loop outside the main one: it runs once per item, and unrolling it would cost a quarter of the compile time.
+#pragma unroll 1
+  for (int i = static_cast<int>(dev::thread_index()); i < num_rows * kChunks; i += kThreads) f(i / kChunks, i % kChunks);
+}
+
+// Arrives at a merge group that waits for `expected` arrivals; true for the last. By one thread: the barriers around it carry the
+// other threads' writes and reads (PTX ISA, "Memory Consistency Model", causality order).
+LATHE_DEVICE bool arrives_last(const abi::AttentionParams& params, const Plan& plan, int group, int expected) {
+  const dev::Counter counter{params.merge_counters, plan.counter_index(group)};
+  if (counter.add_acq_rel(1) != static_cast<u32>(expected) - 1) return false;
+  counter.store_relaxed(0);  // for the next launch
+  return true;
+}
+
+// The final row that a row of the item's tile belongs to: of the tile itself or, where that is shared, of one of its leaves.
+struct MergedRow {
+  int group;  // merge group of the tile ...
+  int row;    // ... and row of that tile
+  abi::AttentionLinkedTile tile;
+
+  // Calls f(partial row) for each of its states: its tile's own parts, then those of its shared tiles.
+  template <class F>
+  LATHE_DEVICE void for_each_state(const Plan& plan, F&& f) const {
+#pragma unroll 1
+    for (int l = -1; l < tile.num_links; ++l) {
+      int of_group = group, at = row, num_rows = tile.num_rows;
+      if (l >= 0) {
+        const abi::AttentionLink link = plan.link(tile.first_link + l);
+        of_group = plan.group_of(link.tile, group);
+        at += link.row;
+        num_rows = plan.linked_tile(of_group).num_rows;
+      }
+      const abi::AttentionMergeGroup parts = plan.group(of_group);
+#pragma unroll 1
+      for (int part = 0; part < parts.num_parts; ++part)
+        f(static_cast<i64>(parts.first_row) + static_cast<i64>(part) * num_rows + at);
+    }
+  }
+};
+
+// Merges what item `item`'s partial state, written by all threads, completes: its own tile or, if that is shared and complete,
+// those of its leaves that waited for it alone.
+LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, int item) {
+  const Problem problem{plan.item(item), plan.request(plan.item(item).request)};
+  constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  const Control control;
+  const int group = problem.item.merge_group;
+  const bool shared = problem.item.level != 0;
+  const int num_rows = problem.num_rows(config::tile_rows(problem.item.tile_class));
+  abi::AttentionLinkedTile tile = plan.linked_tile(group);
+  tile.num_rows = num_rows;
+  dev::block_barrier();
+  if (dev::thread_index() == 0) {
+    const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
+    dev::shared_store_u32(control.arrived_last, arrives_last(params, plan, group, expected) ? 1 : 0);
+  }
+  dev::block_barrier();
+  if (dev::shared_load_u32(control.arrived_last) == 0) return;
+  if (shared) {
+#pragma unroll 1
+    for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
+      const int leaf = plan.group_of(plan.link(tile.first_link + l).tile, group);
+      const int expected = plan.group(leaf).num_parts + plan.linked_tile(leaf).num_links;
+      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf, expected) ? 1 : 0);
+    }
+    dev::block_barrier();
+  }
+
+  const dev::GlobalFloats partial_o{params.partial_o};
+  const dev::GlobalFloats partial_lse{params.partial_lse};
+  for_each_chunk(num_rows, [&](int row, int chunk) {
+    MergedRow merged{group, row, tile};
+    if (shared) {
+      const int l = plan.shared_row(problem.request.qo_begin + row).link;
+      if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
+      const abi::AttentionLink link = plan.link(tile.first_link + l);
+      merged.group = plan.group_of(link.tile, group);
+      merged.row = row - link.row;
+      merged.tile = plan.linked_tile(merged.group);
+    }
+    float o[8];
+    const float lse =
+        merge::merge_states([&](auto&& f) { merged.for_each_state(plan, f); }, [&](i64 state) { return partial_lse.load(state); },
+                            [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
+    write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
+  });
+}
+
+}  // namespace attention
