@@ -2,100 +2,49 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
 #include <span>
-#include <string_view>
 
-#include "lathe/base/knobs.h"
 #include "lathe/base/log.h"
 
 namespace lathe {
 namespace {
 
-constexpr std::string_view kSuffix = ".lathe";
-constexpr size_t kNameDigits = 32;
-constexpr size_t kShardDigits = 2;  // 256 directories keep each one short
-constexpr int kTempAttempts = 8;
+constexpr size_t kLongestIndexedKey = 64 * 1024;
+// The root's size is looked at again when this cache has stored an eighth of what was free: eight processes that fill it at once do
+// not run past the limit unseen.
+constexpr uint64_t kWriters = 8;
 
-std::string schema_directory() {
-  return fmt::format("v{}", kCacheSchema);
+uint64_t mark_of(BytesView payload) {
+  return digest_of(payload).lo | 1;  // never 0, which marks a free place
 }
 
-std::string file_name(const std::string& name) {
-  return name + std::string(kSuffix);
+Fd duplicate_of(Fs& fs, int dir) {
+  return open_in(fs, dir, ".", O_RDONLY | O_DIRECTORY);
 }
-
-bool is_hex(std::string_view text, size_t digits) {
-  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-// A file is complete in its directory or absent from it: whatever the way out, the temporary name goes.
-class TempFile {
- public:
-  TempFile(Fs& fs, int dir, mode_t mode) : fs_(fs), dir_(dir) {
-    for (int i = 0; i < kTempAttempts && !fd_; i++) {
-      std::array<std::byte, 8> random{};
-      if (fs.getrandom(random) != 0) return;
-      name_ = fmt::format("{:02x}.tmp", fmt::join(std::span(reinterpret_cast<const uint8_t*>(random.data()), random.size()), ""));
-      // O_EXCL never opens what is already there, be it a symlink that somebody planted.
-      fd_ = open_in(fs, dir, name_, O_WRONLY | O_CREAT | O_EXCL, mode);
-      if (!fd_ && errno != EEXIST) return;
-    }
-    ours_ = static_cast<bool>(fd_);
-  }
-  TempFile(const TempFile&) = delete;
-  ~TempFile() {
-    int error = errno;
-    if (ours_) fs_.unlinkat(dir_, name_.c_str());
-    errno = error;
-  }
-
-  bool write(BytesView bytes) { return fd_ && write_full(fs_, fd_.get(), bytes) && fd_.close(); }
-  bool set_mode(mode_t mode) { return fd_ && fs_.fchmod(fd_.get(), mode) == 0; }
-  bool become(const std::string& name) {
-    if (fs_.renameat(dir_, name_.c_str(), name.c_str()) != 0) return false;
-    ours_ = false;
-    return true;
-  }
-
- private:
-  Fs& fs_;
-  int dir_;
-  std::string name_;
-  Fd fd_;
-  bool ours_ = false;
-};
 
 }  // namespace
 
-CacheOptions CacheOptions::from_environment() {
-  CacheOptions options;
-  options.shared = knob_on("LATHE_CACHE_SHARED");
-  std::string mode = knob("LATHE_CACHE_MODE").value_or("rw");
-  if (mode == "ro") {
-    options.mode = CacheMode::read_only;
-  } else if (mode != "rw") {
-    // Whoever set it meant to forbid something.
-    options.mode = CacheMode::off;
-    if (mode != "off") warn_once("LATHE_CACHE_MODE", fmt::format("LATHE_CACHE_MODE={:?} is not rw, ro or off: taken as off", mode));
-  }
-  return options;
-}
-
 DiskCache::DiskCache(CacheOptions options, CacheSeams seams)
-    : fs_(seams.fs), hash_bits_(seams.hash_bits), trust_{seams.fs.geteuid(), options.shared} {
-  if (options.mode == CacheMode::off) {
+    : options_(std::move(options)),
+      fs_(seams.fs),
+      hash_bits_(seams.hash_bits),
+      schema_(seams.schema),
+      trust_{seams.fs.geteuid(), options_.shared} {
+  open_bundles(options_.bundles);
+  if (options_.mode == CacheMode::off) {
     why_off_ = "the cache mode is off";
     return;
   }
-  const bool write = options.mode == CacheMode::read_write;
+  const bool write = options_.mode == CacheMode::read_write;
   Status trouble;
-  if (!options.root.empty()) {
-    path_ = options.root;
+  if (!options_.root.empty()) {
+    path_ = options_.root;
   } else if (auto chosen = default_root(fs_)) {
     path_ = *chosen;
   } else {
@@ -103,7 +52,7 @@ DiskCache::DiskCache(CacheOptions options, CacheSeams seams)
   }
   if (trouble.ok()) {
     if (auto opened = open_root(fs_, path_, trust_, write)) {
-      root_ = std::move(*opened);
+      dir_ = EntryDir(fs_, trust_, std::move(*opened), schema_);
     } else {
       trouble = opened.status();
     }
@@ -111,53 +60,146 @@ DiskCache::DiskCache(CacheOptions options, CacheSeams seams)
   if (!trouble.ok()) {
     why_off_ = fmt::format("{:?} {}", trouble.where(), trouble.message());
     warn("root", fmt::format("kernels are not cached on disk: {} ({})", why_off_, trouble.hint()));
-  } else if (write && !root_.writable) {
+  } else if (write && !dir_.writable()) {
     warn("root", "the cache is not writable: kernels are read from it, new ones are not kept");
+  }
+  if (writable()) open_lock_dir();
+}
+
+DiskCache::~DiskCache() {
+  delete known_keys_.load();
+}
+
+void DiskCache::open_bundles(const std::vector<std::string>& paths) {
+  // Never shared: what a group may write is not what was pinned.
+  const Trust trust{trust_.us, /*shared=*/false};
+  for (const std::string& path : paths) {
+    if (auto bundle = Bundle::open(fs_, path, trust)) {
+      bundles_.push_back(std::move(*bundle));
+    } else {
+      const Status& why = bundle.status();
+      bundle_troubles_.push_back(why);
+      warn_once("bundle/" + path, fmt::format("bundle {:?} is not used: {:?} {}", path, why.where(), why.message()));
+    }
   }
 }
 
-struct DiskCache::Read {
-  enum class Outcome : uint8_t { whole, absent, untrusted, failed };
-  Outcome outcome = Outcome::failed;
-  Bytes bytes;
-  std::string why;  // for untrusted and failed
-
-  static Read system_error(int error) { return {error == ENOENT ? Outcome::absent : Outcome::failed, {}, errno_text(error)}; }
-  static Read refused(std::string why) { return {Outcome::untrusted, {}, std::move(why)}; }
-};
+// Locks must lie on this machine: those of a network file system may be missing, slow or lost.
+void DiskCache::open_lock_dir() {
+  const bool network = on_network(fs_, dir_.root());
+  sync_ = options_.sync == CacheSync::always || (options_.sync == CacheSync::automatic && network);
+  if (options_.lock_wait_ms <= 0) return;
+  if (!network) {
+    lock_dir_ = duplicate_of(fs_, dir_.root());
+  } else if (const char* runtime = secure_getenv("XDG_RUNTIME_DIR"); runtime != nullptr && runtime[0] == '/') {
+    auto opened = open_root(fs_, std::string(runtime) + "/lathe", Trust{trust_.us, /*shared=*/false}, /*write=*/true);
+    if (opened && opened->writable) lock_dir_ = std::move(opened->dir);
+  }
+}
 
 std::optional<Entry> DiskCache::find(const std::string& key) {
-  if (!on_disk()) {
-    count_.misses++;
-    return std::nullopt;
-  }
-  const std::string name = name_of(key);
-  Read file = read(name);
-  Result<Entry> entry = Status{Code::unavailable, file.why};
-  if (file.outcome == Read::Outcome::whole) {
-    count_.bytes_read += file.bytes.size();
-    entry = decode(file.bytes);
-  }
-  if (entry && entry->key == key) {
-    count_.hits++;
-    return std::move(*entry);
-  }
+  auto entry = look(key);
+  (entry ? count_.hits : count_.misses)++;
+  return entry;
+}
 
-  count_.misses++;
-  if (entry) {
-    count_.collisions++;
-  } else if (file.outcome == Read::Outcome::failed) {
+std::optional<Entry> DiskCache::find_or_lock(const std::string& key, KeyLock& lock) {
+  auto entry = look(key);
+  if (!entry && lock_dir_) {
+    const Digest digest = digest_of(std::as_bytes(std::span(key)));
+    bool waited = false;
+    lock = KeyLock::take(fs_, lock_dir_.get(), trust_, lock_byte(digest.hi, digest.lo),
+                         std::chrono::milliseconds(options_.lock_wait_ms), &waited);
+    if (waited) count_.waits++;
+    // Whoever had the lock may have stored and gone before we asked for it, so this look is due without a wait too.
+    entry = look(key);
+    if (entry) lock = {};
+  }
+  (entry ? count_.hits : count_.misses)++;
+  return entry;
+}
+
+std::optional<Entry> DiskCache::look(const std::string& key) {
+  const std::string name = name_of(key);
+  for (const Bundle& bundle : bundles_) {
+    if (auto entry = accept(bundle.read(name), name, key, /*in_root=*/false)) return entry;
+  }
+  if (!on_disk()) return std::nullopt;
+  const FileRead file = dir_.read(name);
+  auto entry = accept(file, name, key, /*in_root=*/true);
+  if (entry && writable()) dir_.refresh(file);
+  return entry;
+}
+
+std::optional<Entry> DiskCache::accept(const FileRead& file, const std::string& name, const std::string& key, bool in_root) {
+  if (file.outcome == FileRead::Outcome::absent) return std::nullopt;
+  if (file.outcome == FileRead::Outcome::failed) {
     count_.errors++;
     warn("read", fmt::format("entry {} cannot be read: {}", name, file.why));
-  } else if (file.outcome != Read::Outcome::absent) {
+    return std::nullopt;
+  }
+  Result<Entry> entry = invalid_argument("entry", file.why);
+  if (file.outcome == FileRead::Outcome::whole) {
+    count_.bytes_read += file.bytes.size();
+    entry = decode(file.bytes, schema_);
+  }
+  if (!entry) {
     count_.rejected++;
     warn("entry", fmt::format("entry {} is passed over: {}", name, entry.status().message()));
+    if (in_root) set_aside(name);
+    return std::nullopt;
   }
-  return std::nullopt;
+  if (entry->key != key) {
+    count_.collisions++;
+    return std::nullopt;
+  }
+  if (is_rejected(entry->payload)) return std::nullopt;
+  return std::move(*entry);
+}
+
+std::optional<Entry> DiskCache::find_prefix(const std::string& prefix) {
+  auto look_in = [&](const std::vector<KeyPlace>& places) -> std::optional<Entry> {
+    // Of one place's matches the last has the greatest key, so the places are gone through backwards.
+    for (size_t place = 0; place <= bundles_.size(); place++) {
+      for (auto at = places.rbegin(); at != places.rend(); ++at) {
+        if (at->bundle != place || !at->key.starts_with(prefix)) continue;
+        const bool in_root = place == bundles_.size();
+        const FileRead file = in_root ? dir_.read(at->name) : bundles_[place].read(at->name);
+        if (auto entry = accept(file, at->name, at->key, in_root)) return entry;
+      }
+    }
+    return std::nullopt;
+  };
+  std::optional<Entry> entry;
+  if (const auto* known = known_keys_.load(std::memory_order_acquire)) entry = look_in(*known);
+  if (!entry) {
+    auto fresh = std::make_unique<const std::vector<KeyPlace>>(keys());
+    entry = look_in(*fresh);
+    const std::vector<KeyPlace>* none = nullptr;
+    if (entry && known_keys_.compare_exchange_strong(none, fresh.get(), std::memory_order_acq_rel)) fresh.release();
+  }
+  (entry ? count_.hits : count_.misses)++;
+  return entry;
+}
+
+std::vector<KeyPlace> DiskCache::keys() const {
+  std::vector<KeyPlace> out;
+  const size_t start_bytes = kEntryHeaderBytes + kLongestIndexedKey;
+  auto add = [&](const FileRead& start, const std::string& name, size_t place) {
+    if (start.outcome != FileRead::Outcome::whole) return;
+    if (auto key = key_in(start.bytes, schema_)) out.push_back({*std::move(key), name, place});
+  };
+  for (size_t i = 0; i < bundles_.size(); i++) {
+    for (const BundleItem& item : bundles_[i].items()) add(bundles_[i].read_start(item.name, start_bytes), item.name, i);
+  }
+  for (const Listing& item : list()) add(dir_.read_start(item.name, start_bytes), item.name, bundles_.size());
+  std::ranges::sort(
+      out, [](const KeyPlace& a, const KeyPlace& b) { return a.bundle != b.bundle ? a.bundle < b.bundle : a.key < b.key; });
+  return out;
 }
 
 bool DiskCache::store(const Entry& entry) {
-  if (!writable()) return false;
+  if (!writable() || is_rejected(entry.payload)) return false;
   const std::string name = name_of(entry.key);
   if (!within_limits(entry)) {
     count_.errors++;
@@ -166,8 +208,8 @@ bool DiskCache::store(const Entry& entry) {
                      entry.metadata.size(), entry.payload.size(), kMaxKeyBytes, kMaxMetadataBytes, kMaxPayloadBytes));
     return false;
   }
-  Bytes file = encode(entry);
-  if (!publish(name, file)) {
+  const Bytes file = encode(entry, schema_);
+  if (!dir_.publish(name, file, sync_)) {
     const int error = errno;
     count_.errors++;
     warn("write", fmt::format("entry {} is not kept: {}", name, errno_text(error)));
@@ -175,81 +217,79 @@ bool DiskCache::store(const Entry& entry) {
   }
   count_.stores++;
   count_.bytes_written += file.size();
+  keep_size(file.size());
   return true;
 }
 
-bool DiskCache::publish(const std::string& name, BytesView file) const {
-  Fd shard = open_shard(name, /*create=*/true);
-  if (!shard) return false;
-  TempFile temp(fs_, shard.get(), 0600);
-  // fchmod, as the umask would take the group's right away again.
-  if (trust_.shared && !temp.set_mode(0640)) return false;
-  return temp.write(file) && temp.become(file_name(name));
+void DiskCache::keep_size(uint64_t written) {
+  if (unseen_.fetch_sub(static_cast<int64_t>(written)) > static_cast<int64_t>(written)) return;
+  const std::optional<TrimReport> report = trim(options_.max_bytes);
+  if (!report) return;
+  const uint64_t most = options_.max_bytes == 0 ? uint64_t{1} << 62 : options_.max_bytes;
+  unseen_ = static_cast<int64_t>((most - std::min(most, report->bytes)) / kWriters);
 }
 
-DiskCache::Read DiskCache::read(const std::string& name) const {
-  Fd shard = open_shard(name, /*create=*/false);
-  if (!shard) return Read::system_error(errno);
-  // O_NONBLOCK: a FIFO in the entry's place must not hold us up. It means nothing for a regular file.
-  Fd fd = open_in(fs_, shard.get(), file_name(name), O_RDONLY | O_NONBLOCK);
-  if (!fd) return Read::system_error(errno);
-  struct stat found {};
-  if (fs_.fstat(fd.get(), &found) != 0) return Read::system_error(errno);
-  if (!S_ISREG(found.st_mode)) return Read::refused("it is not a regular file");
-  if (auto why = trust_.objection_below(found)) return Read::refused("it " + *why);
-  const auto size = static_cast<uint64_t>(found.st_size);
-  if (size > kMaxEntryBytes) return Read::refused(fmt::format("it has {} bytes, more than any entry ({})", size, kMaxEntryBytes));
-
-  Read out{Read::Outcome::whole, Bytes(size), {}};
-  const ssize_t got = read_full(fs_, fd.get(), out.bytes);
-  if (got < 0) return Read::system_error(errno);
-  out.bytes.resize(static_cast<size_t>(got));
-  return out;
+std::optional<TrimReport> DiskCache::trim(uint64_t max_bytes) {
+  if (!writable()) return std::nullopt;
+  KeyLock lock;
+  if (lock_dir_) {
+    bool busy = false;
+    lock = KeyLock::take(fs_, lock_dir_.get(), trust_, kTrimmerByte, std::chrono::milliseconds(0), &busy);
+    if (busy) return std::nullopt;
+  }
+  const TrimReport report = lathe::trim(dir_, max_bytes);
+  count_.evicted += report.removed_entries;
+  return report;
 }
 
-Fd DiskCache::open_shard(const std::string& name, bool create) const {
-  Fd schema = open_below(fs_, root_.dir.get(), schema_directory(), trust_, create);
-  return schema ? open_below(fs_, schema.get(), name.substr(0, kShardDigits), trust_, create) : Fd();
+void DiskCache::reject(const std::string& key, BytesView payload) {
+  const uint64_t mark = mark_of(payload);
+  for (std::atomic<uint64_t>& place : rejected_) {
+    uint64_t found = 0;
+    if (place.compare_exchange_strong(found, mark) || found == mark) break;
+  }
+  if (!writable()) return;
+  // Another process may have put a better one in its place.
+  const std::string name = name_of(key);
+  const FileRead file = dir_.read(name);
+  if (file.outcome != FileRead::Outcome::whole) return;
+  const Result<Entry> entry = decode(file.bytes, schema_);
+  if (entry && entry->key == key && std::ranges::equal(entry->payload, payload)) set_aside(name);
+}
+
+bool DiskCache::is_rejected(BytesView payload) const {
+  if (rejected_[0].load() == 0) return false;
+  const uint64_t mark = mark_of(payload);
+  return std::ranges::any_of(rejected_, [&](const std::atomic<uint64_t>& place) { return place.load() == mark; });
+}
+
+void DiskCache::set_aside(const std::string& name) {
+  if (writable() && dir_.quarantine(name)) count_.quarantined++;
 }
 
 std::vector<DiskCache::Listing> DiskCache::list() const {
   std::vector<Listing> out;
   if (!on_disk()) return out;
-  Fd schema = open_below(fs_, root_.dir.get(), schema_directory(), trust_, /*create=*/false);
-  std::vector<std::string> shards;
-  if (!schema || fs_.names_in(schema.get(), &shards) != 0) return out;
-  for (const std::string& shard_name : shards) {
-    if (!is_hex(shard_name, kShardDigits)) continue;
-    Fd shard = open_below(fs_, schema.get(), shard_name, trust_, /*create=*/false);
-    std::vector<std::string> files;
-    if (!shard || fs_.names_in(shard.get(), &files) != 0) continue;
-    for (const std::string& file : files) {
-      std::string name = file.substr(0, kNameDigits);
-      if (!is_hex(name, kNameDigits) || file != file_name(name) || !name.starts_with(shard_name)) continue;
-      struct stat found {};
-      if (fs_.lstatat(shard.get(), file.c_str(), &found) != 0 || !S_ISREG(found.st_mode)) continue;
-      out.push_back({name, static_cast<uint64_t>(found.st_size), found.st_mtim.tv_sec});
-    }
+  for (const EntryFile& file : dir_.files()) {
+    if (file.kind == EntryFile::Kind::entry) out.push_back({file.name, file.bytes, file.mtime.tv_sec});
   }
   std::ranges::sort(out, {}, &Listing::name);
   return out;
 }
 
 Result<Entry> DiskCache::read_file(const std::string& hex_name) const {
-  if (!is_hex(hex_name, kNameDigits)) {
-    return invalid_argument("name", fmt::format("{:?} is not an entry's name: {} lower-case hex digits", hex_name, kNameDigits));
+  if (!is_entry_name(hex_name)) {
+    return invalid_argument("name", fmt::format("{:?} is not an entry's name: 32 lower-case hex digits", hex_name));
   }
   if (!on_disk()) return Status{Code::unavailable, why_off_, "cache"};
-  Read file = read(hex_name);
-  if (file.outcome == Read::Outcome::whole) return decode(file.bytes);
-  if (file.outcome == Read::Outcome::untrusted) return invalid_argument("entry " + hex_name, file.why);
+  const FileRead file = dir_.read(hex_name);
+  if (file.outcome == FileRead::Outcome::whole) return decode(file.bytes, schema_);
+  if (file.outcome == FileRead::Outcome::refused) return invalid_argument("entry " + hex_name, file.why);
   return Status{Code::unavailable, file.why, "entry " + hex_name};
 }
 
 std::string DiskCache::path_of(const std::string& key) const {
-  if (!on_disk()) return {};
-  const std::string name = name_of(key);
-  return fmt::format("{}/{}/{}/{}", path_, schema_directory(), name.substr(0, kShardDigits), file_name(name));
+  return on_disk() ? path_ + "/" + dir_.path_of(name_of(key)) : std::string();
 }
 
 std::string DiskCache::name_of(const std::string& key) const {
@@ -260,7 +300,8 @@ std::string DiskCache::name_of(const std::string& key) const {
 
 CacheStats DiskCache::stats() const {
   const Counters& c = count_;
-  return {c.hits, c.misses, c.stores, c.rejected, c.collisions, c.errors, c.bytes_read, c.bytes_written};
+  return {c.hits,   c.misses, c.stores,  c.rejected,   c.quarantined,  c.collisions,
+          c.errors, c.waits,  c.evicted, c.bytes_read, c.bytes_written};
 }
 
 void DiskCache::warn(const char* what, const std::string& message) const {

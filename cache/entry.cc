@@ -55,18 +55,40 @@ Sizes sizes_of(const Entry& entry) {
   return {entry.key.size(), entry.metadata.size(), entry.payload.size()};
 }
 
+// From a header that is all there.
+Result<Sizes> sizes_in(BytesView file, uint32_t schema) {
+  if (!std::ranges::equal(file.first(kMagic.size()), std::as_bytes(std::span(kMagic)))) {
+    return bad("does not start as an entry does");
+  }
+  Cursor cursor{file.subspan(kMagic.size())};
+  if (auto found = cursor.take<uint32_t>(); found != schema) {
+    return bad(fmt::format("schema {}, this library reads {}", found, schema));
+  }
+  if (auto reserved = cursor.take<uint32_t>(); reserved != 0) return bad(fmt::format("reserved field is {}, not 0", reserved));
+  Sizes sizes{};
+  sizes.key = cursor.take<uint64_t>();
+  sizes.metadata = cursor.take<uint64_t>();
+  sizes.payload = cursor.take<uint64_t>();
+  // Bounded first, so that their sum cannot wrap.
+  if (!sizes.within_limits()) {
+    return bad(fmt::format("sizes {}, {}, {} exceed the limits {}, {}, {}", sizes.key, sizes.metadata, sizes.payload, kMaxKeyBytes,
+                           kMaxMetadataBytes, kMaxPayloadBytes));
+  }
+  return sizes;
+}
+
 }  // namespace
 
 bool within_limits(const Entry& entry) {
   return sizes_of(entry).within_limits();
 }
 
-Bytes encode(const Entry& entry) {
+Bytes encode(const Entry& entry, uint32_t schema) {
   Sizes sizes = sizes_of(entry);
   Bytes out;
   out.reserve(sizes.file());
   for (uint8_t c : kMagic) out.push_back(std::byte{c});
-  put(out, kCacheSchema);
+  put(out, schema);
   put(out, uint32_t{0});  // reserved
   put(out, sizes.key);
   put(out, sizes.metadata);
@@ -82,24 +104,12 @@ Bytes encode(const Entry& entry) {
   return out;
 }
 
-Result<Entry> decode(BytesView file) {
+Result<Entry> decode(BytesView file, uint32_t schema) {
   constexpr uint64_t least = kEntryHeaderBytes + kEntryTrailerBytes;
   if (file.size() < least) return bad(fmt::format("{} bytes, fewer than the {} of an empty entry", file.size(), least));
-  if (!std::ranges::equal(file.first(kMagic.size()), std::as_bytes(std::span(kMagic))))
-    return bad("does not start as an entry does");
-  Cursor cursor{file.subspan(kMagic.size())};
-  auto schema = cursor.take<uint32_t>();
-  if (schema != kCacheSchema) return bad(fmt::format("schema {}, this library reads {}", schema, kCacheSchema));
-  if (auto reserved = cursor.take<uint32_t>(); reserved != 0) return bad(fmt::format("reserved field is {}, not 0", reserved));
-  Sizes sizes{};
-  sizes.key = cursor.take<uint64_t>();
-  sizes.metadata = cursor.take<uint64_t>();
-  sizes.payload = cursor.take<uint64_t>();
-  // Bounded first, so that their sum cannot wrap.
-  if (!sizes.within_limits()) {
-    return bad(fmt::format("sizes {}, {}, {} exceed the limits {}, {}, {}", sizes.key, sizes.metadata, sizes.payload, kMaxKeyBytes,
-                           kMaxMetadataBytes, kMaxPayloadBytes));
-  }
+  Result<Sizes> header = sizes_in(file, schema);
+  LATHE_TRY(header);
+  const Sizes& sizes = *header;
   if (file.size() != sizes.file()) return bad(fmt::format("{} bytes, its header says {}", file.size(), sizes.file()));
 
   Digest actual = digest_of(file.first(file.size() - kEntryTrailerBytes));
@@ -109,12 +119,20 @@ Result<Entry> decode(BytesView file) {
   stored.lo = trailer.take<uint64_t>();
   if (actual != stored) return bad(fmt::format("checksum {}, its bytes give {}", stored.hex(), actual.hex()));
 
+  Cursor cursor{file.subspan(kEntryHeaderBytes)};
   Entry entry;
   entry.key = to_text(cursor.take_bytes(sizes.key));
   entry.metadata = to_text(cursor.take_bytes(sizes.metadata));
   BytesView payload = cursor.take_bytes(sizes.payload);
   entry.payload.assign(payload.begin(), payload.end());
   return entry;
+}
+
+std::optional<std::string> key_in(BytesView start, uint32_t schema) {
+  if (start.size() < kEntryHeaderBytes) return std::nullopt;
+  Result<Sizes> sizes = sizes_in(start, schema);
+  if (!sizes || start.size() - kEntryHeaderBytes < sizes->key) return std::nullopt;
+  return to_text(start.subspan(kEntryHeaderBytes, sizes->key));
 }
 
 std::string Digest::hex() const {

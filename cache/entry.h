@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "lathe/base/bytes.h"
@@ -33,13 +34,18 @@ struct Entry {
 /// Whether each part is within its bound: what decode(encode(entry)) accepts.
 bool within_limits(const Entry& entry);
 
-/// The file's bytes. Never fails; an entry outside the limits gives bytes that decode refuses.
-Bytes encode(const Entry& entry);
+/// The file's bytes. Never fails; an entry outside the limits gives bytes that decode refuses. Another schema is for tests, which
+/// need two versions of the library.
+Bytes encode(const Entry& entry, uint32_t schema = kCacheSchema);
 
 /// Reads any bytes whatsoever. Refuses (invalid_argument, saying what is wrong) all but the exact output of encode for an entry
 /// within the limits, as far as a 128-bit checksum can tell. It does not authenticate: whoever can write the file can make a valid
 /// one.
-Result<Entry> decode(BytesView file);
+Result<Entry> decode(BytesView file, uint32_t schema = kCacheSchema);
+
+/// The key in the first bytes of a file, without a look at the checksum: to find an entry by, which decode then verifies. Nothing
+/// when `start` does not hold a whole header and key.
+std::optional<std::string> key_in(BytesView start, uint32_t schema = kCacheSchema);
 
 /// XXH3-128: names entries and detects damage. Not a cryptographic hash.
 struct Digest {

@@ -5,14 +5,27 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <system_error>
 #include <utility>
 
 namespace lathe {
 namespace {
+
+// A lock of the open file, not of the process: threads exclude each other too, and closing another descriptor does not drop it.
+int set_lock(int fd, off_t at, short type) {
+  struct flock byte {};
+  byte.l_type = type;
+  byte.l_whence = SEEK_SET;
+  byte.l_start = at;
+  byte.l_len = 1;
+  return ::fcntl(fd, F_OFD_SETLK, &byte);
+}
 
 class RealFs final : public Fs {
  public:
@@ -22,13 +35,19 @@ class RealFs final : public Fs {
   ssize_t write(int fd, BytesView from) override { return ::write(fd, from.data(), from.size()); }
   int fstat(int fd, struct stat* out) override { return ::fstat(fd, out); }
   int lstatat(int dir, const char* name, struct stat* out) override { return ::fstatat(dir, name, out, AT_SYMLINK_NOFOLLOW); }
+  int fstatfs(int fd, struct statfs* out) override { return ::fstatfs(fd, out); }
   int fchmod(int fd, mode_t mode) override { return ::fchmod(fd, mode); }
+  int fsync(int fd) override { return ::fsync(fd); }
+  int touch(int fd) override { return ::futimens(fd, nullptr); }
+  int try_lock(int fd, off_t at) override { return set_lock(fd, at, F_WRLCK); }
+  int unlock(int fd, off_t at) override { return set_lock(fd, at, F_UNLCK); }
   int faccessat(int dir, const char* name, int wanted) override { return ::faccessat(dir, name, wanted, AT_EACCESS); }
   int mkdirat(int dir, const char* name, mode_t mode) override { return ::mkdirat(dir, name, mode); }
   int renameat(int dir, const char* from, const char* to) override { return ::renameat(dir, from, dir, to); }
   int unlinkat(int dir, const char* name) override { return ::unlinkat(dir, name, 0); }
   int names_in(int dir, std::vector<std::string>* out) override;
   int getrandom(std::span<std::byte> into) override;
+  int64_t now() override { return ::time(nullptr); }
   uid_t getuid() override { return ::getuid(); }
   uid_t geteuid() override { return ::geteuid(); }
 };
@@ -125,6 +144,30 @@ bool write_full(Fs& fs, int fd, BytesView bytes) {
     bytes = bytes.subspan(static_cast<size_t>(put));
   }
   return true;
+}
+
+bool on_network(Fs& fs, int fd) {
+  // By statfs(2) and the headers of the file systems that have no constant in <linux/magic.h>.
+  constexpr std::array<uint32_t, 15> kNetwork{
+      0x6969,      // NFS
+      0x517b,      // SMB
+      0xff534d42,  // CIFS
+      0xfe534d42,  // SMB2
+      0x564c,      // NCP
+      0x73757245,  // Coda
+      0x5346414f,  // AFS
+      0x6b414653,  // kAFS
+      0x01021997,  // 9P
+      0x65735546,  // FUSE
+      0x00c36400,  // Ceph
+      0x0bd00bd0,  // Lustre
+      0x47504653,  // GPFS
+      0x19830326,  // BeeGFS
+      0x01161970,  // GFS2
+  };
+  struct statfs found {};
+  if (fs.fstatfs(fd, &found) != 0) return true;
+  return std::ranges::find(kNetwork, static_cast<uint32_t>(found.f_type)) != kNetwork.end();
 }
 
 std::string errno_text(int error) {

@@ -1,7 +1,6 @@
 #include "lathe/jit/compile_key.h"
 
 #include <algorithm>
-#include <optional>
 #include <span>
 
 namespace lathe {
@@ -43,6 +42,12 @@ std::string printed(std::string_view value) {
 }  // namespace
 
 std::string compile_key(const KernelRequest& request, std::string_view source, std::string_view compiler) {
+  std::string key = compile_key_prefix(request, source);
+  put(key, "compiler", compiler);
+  return key;
+}
+
+std::string compile_key_prefix(const KernelRequest& request, std::string_view source) {
   std::string key;
   put(key, "domain", kDomain);
   put(key, "codegen", std::to_string(kCodegenVersion));
@@ -54,18 +59,25 @@ std::string compile_key(const KernelRequest& request, std::string_view source, s
   put(key, "canonical", {reinterpret_cast<const char*>(request.canonical.data()), request.canonical.size()});
   put(key, "source_bytes", std::to_string(source.size()));
   put(key, "source_xxh3", digest_of(std::as_bytes(std::span(source))).hex());
-  put(key, "compiler", compiler);
   return key;
 }
 
-std::string key_text(std::string_view key) {
-  std::string text;
+std::optional<std::vector<KeyField>> key_fields(std::string_view key) {
+  std::vector<KeyField> fields;
   while (!key.empty()) {
     auto name = take(key);
     auto value = name ? take(key) : std::nullopt;
-    if (!value) return "not a key of a kernel\n";
-    text += printed(*name) + ": " + printed(*value) + "\n";
+    if (!value) return std::nullopt;
+    fields.push_back({printed(*name), printed(*value)});
   }
+  return fields;
+}
+
+std::string key_text(std::string_view key) {
+  const auto fields = key_fields(key);
+  if (!fields) return "not a key of a kernel\n";
+  std::string text;
+  for (const KeyField& field : *fields) text += field.name + ": " + field.value + "\n";
   return text;
 }
 

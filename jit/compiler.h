@@ -54,7 +54,7 @@ struct NvrtcOptions {
 std::shared_ptr<Compiler> nvrtc_compiler(NvrtcOptions options = {});
 /// The system C++ compiler for the host executor (LATHE_CXX, c++, g++, clang++).
 std::shared_ptr<Compiler> host_compiler();
-/// Chooses by arch: `host` for "host", `gpu` for the rest.
-std::shared_ptr<Compiler> default_compiler();
+/// host_compiler() for "host", nvrtc_compiler(gpu) for the rest.
+std::shared_ptr<Compiler> default_compiler(NvrtcOptions gpu = {});
 
 }  // namespace lathe

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "lathe/jit/compiler.h"
 
 namespace lathe {
@@ -5,6 +7,8 @@ namespace {
 
 class ByArch : public Compiler {
  public:
+  explicit ByArch(NvrtcOptions gpu) : gpu_(nvrtc_compiler(std::move(gpu))) {}
+
   Result<std::string> identity(const std::string& arch) override { return of(arch).identity(arch); }
   Result<CompileOutput> compile(const CompileJob& job) override { return of(job.arch).compile(job); }
   std::vector<std::string> archs() override {
@@ -17,13 +21,13 @@ class ByArch : public Compiler {
  private:
   Compiler& of(const std::string& arch) const { return arch == "host" ? *host_ : *gpu_; }
 
-  std::shared_ptr<Compiler> host_ = host_compiler(), gpu_ = nvrtc_compiler();
+  std::shared_ptr<Compiler> host_ = host_compiler(), gpu_;
 };
 
 }  // namespace
 
-std::shared_ptr<Compiler> default_compiler() {
-  return std::make_shared<ByArch>();
+std::shared_ptr<Compiler> default_compiler(NvrtcOptions gpu) {
+  return std::make_shared<ByArch>(std::move(gpu));
 }
 
 }  // namespace lathe

@@ -10,10 +10,12 @@
 #include <utility>
 
 #include "lathe/arch/traits.h"
+#include "lathe/base/knobs.h"
 #include "lathe/base/log.h"
 #include "lathe/jit/artifact_entry.h"
 #include "lathe/jit/compile_key.h"
 #include "lathe/jit/keep_source.h"
+#include "lathe/jit/nearest_key.h"
 #include "lathe/jit/per_process.h"
 
 namespace lathe {
@@ -54,6 +56,7 @@ struct NameEqual {
 // One request's outcome: pending until its builder fills it in.
 struct Slot {
   std::optional<Result<ArtifactPtr>> outcome;  // guarded by State::mutex
+  bool rebuilt = false;                        // in place of one that a device refused; set before others see the slot
   std::condition_variable filled;
 };
 
@@ -100,7 +103,10 @@ std::string rounded(double ms) {
 
 struct Engine::Impl {
   explicit Impl(EngineOptions options)
-      : cache(std::move(options.cache)), compiler(std::move(options.compiler)), templates(std::move(options.templates)) {
+      : cache(std::move(options.cache)),
+        compiler(std::move(options.compiler)),
+        templates(std::move(options.templates)),
+        jit(options.jit) {
     if (compiler == nullptr) compiler = default_compiler();
     if (templates != nullptr) return;
     auto loaded = TemplateStore::from_environment();
@@ -131,23 +137,61 @@ struct Engine::Impl {
 
   // A build that memory does not answer.
   Result<ArtifactPtr> build_cold(const KernelRequest& request, State& state, Origin& origin) {
+    if (!jit) return find_made_by_any(request, state, origin, {});
     auto prepared = prepare(request);
+    if (prepared.status().code() == Code::unavailable && templates_status.ok()) {
+      return find_made_by_any(request, state, origin, prepared.status());
+    }
     LATHE_TRY(prepared);
-    if (auto entry = cache.find(prepared->key)) {
-      if (auto artifact = from_entry(*std::move(entry), request)) {
-        origin = Origin::disk;
-        log(LogLevel::detail, name_of(request) + ": from the disk cache, key " + artifact->key_hex);
-        std::lock_guard lock(state.mutex);
-        ++state.stats.disk_hits;
-        return std::make_shared<const Artifact>(*std::move(artifact));
-      }
-      log(LogLevel::detail, name_of(request) + ": the disk cache's entry does not fit, compiled again");
+    KeyLock lock;  // held until the kernel is stored, so that other processes find it
+    if (auto entry = cache.find_or_lock(prepared->key, lock)) {
+      if (auto artifact = from_disk(*std::move(entry), request, state, origin)) return artifact;
     }
     origin = Origin::compiled;
     return compile(request, *prepared, state);
   }
 
+  // Null when the entry does not fit.
+  ArtifactPtr from_disk(Entry entry, const KernelRequest& request, State& state, Origin& origin) {
+    auto artifact = from_entry(std::move(entry), request);
+    if (!artifact) {
+      log(LogLevel::detail, name_of(request) + ": the disk cache's entry does not fit");
+      return nullptr;
+    }
+    origin = Origin::disk;
+    log(LogLevel::detail, name_of(request) + ": from the disk cache, key " + artifact->key_hex);
+    std::lock_guard lock(state.mutex);
+    ++state.stats.disk_hits;
+    return std::make_shared<const Artifact>(*std::move(artifact));
+  }
+
+  // Without a compiler the end of the key, which names it, is not known. `missing`: why there is none; ok when it is not to be
+  // used.
+  Result<ArtifactPtr> find_made_by_any(const KernelRequest& request, State& state, Origin& origin, const Status& missing) {
+    auto text = source(request);
+    LATHE_TRY(text);
+    if (auto entry = cache.find_prefix(compile_key_prefix(request, *text))) {
+      if (auto artifact = from_disk(*std::move(entry), request, state, origin)) return artifact;
+    }
+    {
+      std::lock_guard lock(state.mutex);
+      ++state.stats.misses;
+    }
+    return not_there(request, missing);
+  }
+
+  Status not_there(const KernelRequest& request, const Status& missing) const {
+    std::string where = cache.on_disk() ? "the cache " + cache.root() : "the cache (" + cache.why_off() + ")";
+    for (const Bundle& bundle : cache.bundles()) where += ", the bundle " + bundle.path();
+    for (const Status& trouble : cache.bundle_troubles()) where += "; a bundle is not used: " + trouble.to_string();
+    const std::string why = missing.ok() ? "LATHE_JIT=off forbids compiling it" : missing.to_string();
+    return {Code::unavailable, "this kernel is not in " + where + "; " + why, name_of(request),
+            "on a machine with a compiler: lathe warm --specs SPEC.json --arch " + request.arch +
+                " --out BUNDLE; here: LATHE_BUNDLE=BUNDLE"};
+  }
+
   Result<ArtifactPtr> compile(const KernelRequest& request, Prepared& prepared, State& state) {
+    if (log_enabled(LogLevel::info)) log(LogLevel::info, name_of(request) + ": compiling; " + why_missed(cache, prepared.key));
     auto output = compiler->compile({prepared.source, request.family, request.arch});
     {
       std::lock_guard lock(state.mutex);
@@ -183,6 +227,22 @@ struct Engine::Impl {
     return std::make_shared<const Artifact>(std::move(a));
   }
 
+  // Builds what `slot`, which stands in the table, waits for.
+  Result<ArtifactPtr> fill(const KernelRequest& request, State& state, Slot& slot, Origin* origin) {
+    Origin from = Origin::compiled;
+    Result<ArtifactPtr> outcome = build_cold(request, state, from);
+    if (origin != nullptr) *origin = from;
+    {
+      std::lock_guard lock(state.mutex);
+      slot.outcome = outcome;
+      if (!outcome.ok()) ++state.stats.failures;
+      const NameView name{request.family, request.arch, request.canonical};
+      if (!is_remembered(outcome.status())) state.table.erase(state.table.find(name));
+    }
+    slot.filled.notify_all();
+    return outcome;
+  }
+
   // The compiler's verdict with the kernel named and the source kept.
   Status explain(const Status& status, const KernelRequest& request, const Prepared& prepared) const {
     std::string path = keep_source(cache, request, prepared.key, prepared.source, status.message());
@@ -197,8 +257,16 @@ struct Engine::Impl {
   std::shared_ptr<Compiler> compiler;
   std::shared_ptr<const TemplateStore> templates;
   Status templates_status;
+  const bool jit;
   PerProcess<State> states{[] { return std::make_unique<State>(); }};
 };
+
+bool jit_of_environment() {
+  const std::string jit = knob("LATHE_JIT").value_or("on");
+  // Whoever set it meant to forbid something.
+  if (jit != "on" && jit != "off") warn_once("LATHE_JIT", "LATHE_JIT=" + jit + " is not on or off: taken as off");
+  return jit == "on";
+}
 
 Engine::Engine(EngineOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Engine::~Engine() = default;
@@ -220,17 +288,30 @@ Result<ArtifactPtr> Engine::build(const KernelRequest& request, Origin* origin) 
     state.table.emplace(name, slot);
   }
 
-  Origin from = Origin::compiled;
-  Result<ArtifactPtr> outcome = impl_->build_cold(request, state, from);
-  if (origin != nullptr) *origin = from;
+  return impl_->fill(request, state, *slot, origin);
+}
+
+Result<ArtifactPtr> Engine::rebuild(const KernelRequest& request, const ArtifactPtr& refused, Origin* origin) {
+  if (refused == nullptr) return invalid_argument("refused", "null");
+  State& state = impl_->states.get();
+  const NameView name{request.family, request.arch, request.canonical};
+  auto fresh = std::make_shared<Slot>();
+  fresh->rebuilt = true;
   {
     std::lock_guard lock(state.mutex);
-    slot->outcome = outcome;
-    if (!outcome.ok()) ++state.stats.failures;
-    if (!is_remembered(outcome.status())) state.table.erase(state.table.find(name));
+    auto it = state.table.find(name);
+    const bool ours =
+        it != state.table.end() && it->second->outcome && it->second->outcome->ok() && **it->second->outcome == refused;
+    if (ours && it->second->rebuilt) {
+      return Status{Code::unavailable, "it was built anew already, and refused again", name_of(request)};
+    }
+    if (ours) it->second = fresh;
+    if (it == state.table.end()) it = state.table.emplace(name, fresh).first;
+    if (it->second != fresh) fresh = nullptr;
   }
-  slot->filled.notify_all();
-  return outcome;
+  if (fresh == nullptr) return build(request, origin);  // another thread was first
+  impl_->cache.reject(refused->key, refused->binary);
+  return impl_->fill(request, state, *fresh, origin);
 }
 
 Result<std::string> Engine::source(const KernelRequest& request) const {
@@ -241,6 +322,10 @@ Result<std::string> Engine::key(const KernelRequest& request) const {
   auto prepared = impl_->prepare(request);
   LATHE_TRY(prepared);
   return std::move(prepared->key);
+}
+
+bool Engine::jit() const {
+  return impl_->jit;
 }
 
 EngineStats Engine::stats() const {

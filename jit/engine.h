@@ -43,10 +43,14 @@ struct Artifact {
 };
 using ArtifactPtr = std::shared_ptr<const Artifact>;
 
+/// Whether LATHE_JIT, read now, allows compiling. A value that is neither on nor off counts as off, with a warning.
+bool jit_of_environment();
+
 struct EngineOptions {
   CacheOptions cache = CacheOptions::from_environment();
   std::shared_ptr<Compiler> compiler;              // null: default_compiler()
   std::shared_ptr<const TemplateStore> templates;  // null: TemplateStore::from_environment()
+  bool jit = jit_of_environment();                 // false: only what bundles and the cache have, by whatever compiler it was made
 };
 
 struct EngineStats {
@@ -67,12 +71,18 @@ class Engine {
 
   /// The artifact of `request`; concurrent equal requests compile once and share the outcome. A failed compile is remembered in
   /// memory (not on disk), keeps its source for inspection and names it. `origin`, when given, says where the artifact came from.
+  /// Without a compiler, or with EngineOptions::jit off, an artifact that any compiler made of the same request serves;
+  /// `unavailable` when there is none, naming the kernel and the command that makes it.
   Result<ArtifactPtr> build(const KernelRequest& request, Origin* origin = nullptr);
+  /// After a device has refused `refused`, which build() gave: takes it out of the cache and builds anew, once for each request;
+  /// after that, and where nothing can be built, a Status says so. Whoever comes later gets the new artifact.
+  Result<ArtifactPtr> rebuild(const KernelRequest& request, const ArtifactPtr& refused, Origin* origin = nullptr);
   /// The exact text that would be compiled.
   Result<std::string> source(const KernelRequest& request) const;
   /// The full key material of `request`: canonical bytes, template digest, compiler identity, arch, entry. No paths, no times.
   Result<std::string> key(const KernelRequest& request) const;
 
+  bool jit() const;  ///< EngineOptions::jit
   EngineStats stats() const;
   const DiskCache& cache() const;
   Compiler& compiler() const;

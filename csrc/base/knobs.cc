@@ -13,15 +13,21 @@ namespace lathe {
 namespace {
 
 constexpr std::array kKnobs{
+    Knob{"LATHE_BUNDLE", "directories, separated by :", "",
+         "Bundles of compiled kernels, looked into before the cache (docs/bundle-format.md)."},
     Knob{"LATHE_CACHE_DIR", "a directory", "$XDG_CACHE_HOME/lathe, else ~/.cache/lathe", "Root of the kernel cache."},
+    Knob{"LATHE_CACHE_FSYNC", "auto | on | off", "auto",
+         "Whether an entry is on the disk before it gets its name; auto: on network file systems."},
     Knob{"LATHE_CACHE_MODE", "rw | ro | off", "rw", "Whether the cache on disk is read and written."},
     Knob{"LATHE_CACHE_SHARED", "0 | 1", "0", "Accept a cache root that the group may write."},
+    Knob{"LATHE_CACHE_SIZE", "bytes, or with K, M, G", "2G", "Size over which the cache is trimmed; 0: never."},
     Knob{"LATHE_COMPILE", "worker | inprocess", "worker", "Where NVRTC runs: in worker processes, or unprotected in this one."},
     Knob{"LATHE_CUDA_DRIVER", "a library", "libcuda.so.1", "The CUDA driver to open."},
     Knob{"LATHE_CXX", "a program", "c++, else g++, else clang++", "The C++ compiler of the host target."},
     Knob{"LATHE_DEBUG", "0 | 1 | 2 | 3", "0",
          "1: what is decided; 2: and every cache and compile step; 3: and keep every rendered source."},
     Knob{"LATHE_IGNORE_TOOLKIT", "0 | 1", "0", "Pass over an installed CUDA toolkit; use the Python wheels' NVRTC."},
+    Knob{"LATHE_JIT", "on | off", "on", "off: nothing is compiled; kernels come from bundles and the cache alone."},
     Knob{"LATHE_KEEP_DIR", "a directory", "lathe-failed below the cache root", "Where sources of failed compiles are kept."},
     Knob{"LATHE_NVRTC", "a library", "toolkit, then the Python wheels", "The NVRTC library to open."},
     Knob{"LATHE_SIMT_CHECK", "0 | 1", "0", "Host executor: find races, uninitialised reads, bad addresses and divergent barriers."},

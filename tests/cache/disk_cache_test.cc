@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <ostream>
 #include <set>
@@ -115,12 +116,11 @@ TEST(DiskCache, AnEntryUnderAnotherKeysNameIsAMiss) {
   EXPECT_TRUE(cache.find("a"));
 }
 
-// What stands in the entry's place, and whether the next store mends it.
+// What stands in the entry's place: set aside by the first find, or, where its directory is not to be trusted, left alone.
 struct Damage {
   const char* name;
   std::function<void(const fs::path&)> make;
-  bool error = false;  // counted as a failed call, not as a rejected file
-  bool mends = true;
+  bool directory = false;  // the damage is to a directory: counted as a failed call, and the next store does not mend it
   bool needs_superuser = false;
 };
 
@@ -141,7 +141,7 @@ std::vector<Damage> damages() {
       {"OtherSchema", changed([](Bytes& b) { b[8] = std::byte{2}; })},
       {"HugeAndSparse", [](const fs::path& file) { ASSERT_EQ(truncate(file.c_str(), off_t{1} << 40), 0); }},
       {"WritableByAll", [](const fs::path& file) { ASSERT_EQ(chmod(file.c_str(), 0666), 0); }},
-      {"ForeignOwner", [](const fs::path& file) { ASSERT_EQ(chown(file.c_str(), testing::kOtherUser, 0), 0); }, false, true, true},
+      {"ForeignOwner", [](const fs::path& file) { ASSERT_EQ(chown(file.c_str(), testing::kOtherUser, 0), 0); }, false, true},
       {"Fifo",
        [](const fs::path& file) {
          fs::remove(file);
@@ -151,30 +151,28 @@ std::vector<Damage> damages() {
        [](const fs::path& file) {
          fs::rename(file, file.string() + ".moved");
          fs::create_symlink(file.string() + ".moved", file);
-       },
-       true},
+       }},
       {"Directory",
        [](const fs::path& file) {
          fs::remove(file);
          fs::create_directory(file);
          fs::permissions(file, fs::perms(0700));
-       },
-       false, false},
+       }},
       {"ShardIsASymlink",
        [](const fs::path& file) {
          fs::path shard = file.parent_path();
          fs::rename(shard, shard.string() + ".moved");
          fs::create_directory_symlink(shard.string() + ".moved", shard);
        },
-       true, false},
-      {"ShardIsWritableByAll", [](const fs::path& file) { ASSERT_EQ(chmod(file.parent_path().c_str(), 0777), 0); }, true, false},
+       true},
+      {"ShardIsWritableByAll", [](const fs::path& file) { ASSERT_EQ(chmod(file.parent_path().c_str(), 0777), 0); }, true},
       {"SchemaDirectoryIsASymlink",
        [](const fs::path& file) {
          fs::path schema = file.parent_path().parent_path();
          fs::rename(schema, schema.string() + ".moved");
          fs::create_directory_symlink(schema.string() + ".moved", schema);
        },
-       true, false},
+       true},
   };
 }
 
@@ -185,7 +183,7 @@ void PrintTo(const Damage& damage, std::ostream* out) {
 
 class DamagedEntry : public ::testing::TestWithParam<Damage> {};
 
-TEST_P(DamagedEntry, IsAMissWithOneWarningUntilStoredAgain) {
+TEST_P(DamagedEntry, IsSetAsideWithOneWarningUntilStoredAgain) {
   const Damage& damage = GetParam();
   if (damage.needs_superuser && geteuid() != 0) GTEST_SKIP() << "needs the superuser, to give files away";
   TempDir dir;
@@ -199,13 +197,16 @@ TEST_P(DamagedEntry, IsAMissWithOneWarningUntilStoredAgain) {
   EXPECT_FALSE(cache.find("k"));
   EXPECT_EQ(warnings.all().size(), 1u);
   EXPECT_EQ(cache.stats().misses, 2u);
-  EXPECT_EQ(cache.stats().rejected, damage.error ? 0u : 2u);
-  EXPECT_EQ(cache.stats().errors, damage.error ? 2u : 0u);
+  EXPECT_EQ(cache.stats().rejected, damage.directory ? 0u : 1u);
+  EXPECT_EQ(cache.stats().quarantined, damage.directory ? 0u : 1u);
+  EXPECT_EQ(cache.stats().errors, damage.directory ? 2u : 0u);
   EXPECT_FALSE(cache.read_file(digest_of(std::as_bytes(std::span(entry.key))).hex()).ok());
+  const fs::path aside = fs::path(cache.path_of("k")).replace_extension(".bad");
+  EXPECT_EQ(fs::exists(fs::symlink_status(aside)), !damage.directory) << "kept, to be looked at";
 
-  EXPECT_EQ(cache.store(entry), damage.mends);
+  EXPECT_EQ(cache.store(entry), !damage.directory);
   auto found = cache.find("k");
-  EXPECT_EQ(found.has_value(), damage.mends);
+  EXPECT_EQ(found.has_value(), !damage.directory);
   if (found) {
     EXPECT_TRUE(testing::equal(*found, entry));
   }
@@ -251,6 +252,56 @@ TEST(DiskCache, PlantedLinksLeaveTheirTargetAlone) {
   EXPECT_EQ(cache.stats().errors, 3u);
 }
 
+TEST(DiskCache, WhatADriverRefusesIsFoundAndKeptNoMore) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root")), other(at(dir / "root"));
+  const Entry entry = entry_for("k", 1, 100), better = entry_for("k", 2, 100);
+  ASSERT_TRUE(cache.store(entry));
+  cache.reject("k", entry.payload);
+  EXPECT_EQ(cache.stats().quarantined, 1u);
+  EXPECT_FALSE(other.find("k")) << "nor by other processes";
+  EXPECT_FALSE(cache.store(entry)) << "the same bytes again are of no use";
+  ASSERT_TRUE(other.store(entry));
+  EXPECT_FALSE(cache.find("k")) << "whoever stored them";
+  ASSERT_TRUE(other.store(better));
+  cache.reject("k", entry.payload);
+  ASSERT_TRUE(cache.find("k")) << "what another has put in its place stays";
+  EXPECT_TRUE(testing::equal(*cache.find("k"), better));
+}
+
+TEST(DiskCache, FindsByTheBeginningOfAKey) {
+  TempDir dir;
+  DiskCache cache(at(dir / "root"));
+  for (const char* key : {"a 1", "b 1", "b 3", "b 2", "c 1"}) ASSERT_TRUE(cache.store(entry_for(key, 1, 100)));
+  EXPECT_EQ(cache.keys().size(), 5u);
+  EXPECT_EQ(cache.find_prefix("b ")->key, "b 3");
+  EXPECT_FALSE(cache.find_prefix("d "));
+  ASSERT_TRUE(cache.store(entry_for("d 1", 1, 100)));
+  EXPECT_EQ(cache.find_prefix("d ")->key, "d 1") << "stored since the keys were read";
+  std::ofstream(cache.path_of("b 3"), std::ios::app) << "grown";
+  EXPECT_EQ(cache.find_prefix("b ")->key, "b 2") << "what is found is verified";
+}
+
+// Half of the keys are there: as many are found as by a cache that may write.
+TEST(DiskCache, ReadOnlyHitsAsOftenAsReadWrite) {
+  TempDir dir;
+  {
+    DiskCache maker(at(dir / "root"));
+    for (int i = 0; i < 100; i += 2) ASSERT_TRUE(maker.store(entry_for("key " + std::to_string(i), 1, 500)));
+  }
+  Warnings warnings;
+  DiskCache rw(at(dir / "root")), ro(at(dir / "root", CacheMode::read_only));
+  for (int i = 0; i < 100; i++) {
+    const std::string key = "key " + std::to_string(i);
+    EXPECT_EQ(rw.find(key).has_value(), ro.find(key).has_value()) << key;
+    EXPECT_FALSE(ro.store(entry_for(key, 1, 500)));
+  }
+  EXPECT_EQ(ro.stats().hits, 50u);
+  EXPECT_EQ(ro.stats().hits, rw.stats().hits);
+  EXPECT_EQ(ro.stats().errors, 0u);
+  EXPECT_LE(warnings.all().size(), 1u);
+}
+
 TEST(DiskCache, ReadOnlyModeReadsAndWritesNothing) {
   TempDir dir;
   ASSERT_TRUE(DiskCache(at(dir / "root")).store(entry_for("k", 1, 100)));
@@ -290,6 +341,20 @@ TEST(DiskCache, OptionsComeFromTheEnvironment) {
     setenv("LATHE_CACHE_MODE", "readonly", 1);
     if (CacheOptions::from_environment().mode != CacheMode::off) return "an unknown mode is not off";
     if (warnings.all().size() != 1 || warnings.all()[0].find("readonly") == std::string::npos) return "no warning with the value";
+    for (auto [text, bytes] : {std::pair{"5000", uint64_t{5000}}, std::pair{"3K", uint64_t{3072}},
+                               std::pair{"2G", uint64_t{2} << 30}, std::pair{"0", uint64_t{0}}}) {
+      setenv("LATHE_CACHE_SIZE", text, 1);
+      if (CacheOptions::from_environment().max_bytes != bytes) return std::string("LATHE_CACHE_SIZE=") + text;
+    }
+    for (const char* text : {"-1", "K", "3 G", "1.5G", "99999999999G", "2g", "1GG"}) {
+      if (parse_bytes(text)) return std::string(text) + " is a size";
+    }
+    setenv("LATHE_CACHE_FSYNC", "on", 1);
+    if (CacheOptions::from_environment().sync != CacheSync::always) return "LATHE_CACHE_FSYNC=on";
+    setenv("LATHE_CACHE_FSYNC", "off", 1);
+    if (CacheOptions::from_environment().sync != CacheSync::never) return "LATHE_CACHE_FSYNC=off";
+    setenv("LATHE_BUNDLE", ":/a::/b c:", 1);
+    if (CacheOptions::from_environment().bundles != std::vector<std::string>{"/a", "/b c"}) return "LATHE_BUNDLE";
     unsetenv("LATHE_CACHE_SHARED");
     if (CacheOptions::from_environment().shared) return "shared by default";
     setenv("LATHE_CACHE_SHARED", "1", 1);

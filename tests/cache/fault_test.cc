@@ -49,6 +49,15 @@ int live(FaultyFs& system, const fs::path& root, bool shared) {
       done++;
     }
   }
+  {
+    KeyLock lock;
+    if (auto found = cache.find_or_lock("locked", lock)) {
+      EXPECT_TRUE(testing::is_genuine(*found));
+    } else if (cache.store(entry_for("locked", 1, 3000))) {
+      done++;
+    }
+  }
+  if (cache.find_prefix("lock")) done++;
   for (const DiskCache::Listing& item : cache.list()) {
     Result<Entry> entry = cache.read_file(item.name);
     if (entry) {
@@ -56,19 +65,20 @@ int live(FaultyFs& system, const fs::path& root, bool shared) {
       done++;
     }
   }
+  cache.reject("locked", entry_for("locked", 1, 3000).payload);
+  EXPECT_FALSE(cache.find("locked"));
+  if (auto report = cache.trim(4000); report && report->entries == 1) done++;
   EXPECT_EQ(cache.stats().rejected, 0u) << "a failing call must not pass for a damaged file, nor make one";
   return done;
 }
 
-// Of a life without a fault on an empty root: 2 stores, 2 finds after them, 2 files read. One that holds "old" gives one more.
-constexpr int kAllDone = 6;
+// Of a life without a fault on an empty root: 3 stores, 3 finds after them, 3 files read, one trimming. One that holds "old" gives
+// one more.
+constexpr int kAllDone = 10;
 
 class FaultSweep : public ::testing::TestWithParam<Fault> {
  protected:
-  // A sweep makes a hundred roots; some disk file systems flush each replaced file, which is slow and tests nothing here.
-  static void SetUpTestSuite() {
-    if (access("/dev/shm", W_OK | X_OK) == 0) setenv("TMPDIR", "/dev/shm", 0);
-  }
+  static void SetUpTestSuite() { testing::prefer_memory_disk(); }
 };
 
 TEST_P(FaultSweep, EveryCallMayFail) {
@@ -90,8 +100,10 @@ TEST_P(FaultSweep, EveryCallMayFail) {
     done = live(system, root, fault.shared);
     tripped = system.tripped();
     EXPECT_EQ(system.open_descriptors(), 0);
+    // A temporary file that could not be removed is left for the trimmer.
+    const size_t left = testing::temporaries_in(dir.path()).size();
     if (!fault.persistent || !tripped) {
-      EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+      EXPECT_LE(left, tripped ? 1u : 0u);
     }
 
     // Whatever happened, the next process is served.

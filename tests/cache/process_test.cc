@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <random>
 #include <string>
 #include <thread>
@@ -14,6 +13,7 @@
 #include "lathe/cache/disk_cache.h"
 #include "lathe/testing/seed.h"
 #include "lathe/testing/temp_dir.h"
+#include "loops.h"
 #include "support.h"
 
 namespace lathe {
@@ -83,50 +83,37 @@ TEST(Processes, ShareOneRoot) {
   EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
 }
 
-// At random times, in a process that does nothing but store.
 TEST(Processes, KilledWhileStoringLeaveNoCorruptEntry) {
-  constexpr int kKills = 200;
-  TempDir dir;
-  const CacheOptions options{(dir / "root").string(), CacheMode::read_write, false};
-  std::mt19937_64 random(testing::seed());
-  std::vector<Entry> entries;
-  for (int i = 0; i < 2 * kKeys; i++) entries.push_back(entry_for(key_of(static_cast<unsigned>(i)), i, 50000 + 20000 * i));
-  DiskCache reader(options);
-  for (int round = 0; round < kKills; round++) {
-    int ready[2];
-    ASSERT_EQ(pipe(ready), 0);
-    pid_t writer = start([&]() -> std::string {
-      DiskCache cache(options);
-      for (size_t i = static_cast<size_t>(round);; i++) {
-        cache.store(entries[i % entries.size()]);
-        if (i == static_cast<size_t>(round) && write(ready[1], "r", 1) != 1) return "nobody listens";
-      }
-    });
-    ASSERT_GT(writer, 0);
-    char byte = 0;
-    EXPECT_EQ(read(ready[0], &byte, 1), 1);
-    usleep(static_cast<useconds_t>(random() % 3000));
-    kill(writer, SIGKILL);
-    EXPECT_TRUE(WIFSIGNALED(wait_for(writer)));
-    close(ready[0]);
-    close(ready[1]);
-    for (unsigned k = 0; k < kKeys; k++) {
-      auto found = reader.find(key_of(k));
-      ASSERT_TRUE(!found || testing::is_genuine(*found)) << "round " << round;
-    }
-  }
-  const CacheStats stats = reader.stats();
-  EXPECT_EQ(stats.rejected, 0u) << "rename publishes whole files only";
-  EXPECT_EQ(stats.errors, 0u);
-  EXPECT_GT(stats.hits, 0u);
-  const size_t abandoned = testing::temporaries_in(dir.path()).size();
-  EXPECT_GT(abandoned, 0u) << "no kill came in the middle of a store: the test tests nothing";
-  std::printf("%d kills, %llu hits, %zu abandoned temporary files\n", kKills, static_cast<unsigned long long>(stats.hits),
-              abandoned);
+  testing::kill_writers(1000);
+}
+
+TEST(Processes, EightThatMissOneKeyCompileOnce) {
+  testing::cold_start(8, 50, /*locks=*/true);
+}
+
+TEST(Processes, SixtyFourThatMissOneKeyCompileOnce) {
+  testing::cold_start(64, 3, /*locks=*/true);
+}
+
+TEST(Processes, WithoutLocksEachCompilesAtMostOnce) {
+  testing::cold_start(8, 10, /*locks=*/false);
+}
+
+TEST(Processes, GoOnWhenTheHolderOfALockIsGone) {
+  testing::lose_lock_holder(10);
+}
+
+TEST(Processes, ReadersAreNotDisturbedByTheTrimmer) {
+  testing::trim_against_readers(std::chrono::seconds(3));
+}
+
+TEST(Processes, OfTwoVersionsNeverReadEachOthers) {
+  testing::share_between_versions(10'000);
 }
 
 // At each call to the system in turn, on the way from no root at all to a replaced entry.
 TEST(Processes, KilledAtEachCallLeaveNoCorruptEntry) {
+  testing::prefer_memory_disk();
   bool killed = true;
   int calls = 0;
   for (int n = 1; killed; n++) {

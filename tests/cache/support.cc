@@ -59,6 +59,10 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
   write_file(path, std::as_bytes(std::span(text)));
 }
 
+void prefer_memory_disk() {
+  if (access("/dev/shm", W_OK | X_OK) == 0) setenv("TMPDIR", "/dev/shm", 0);
+}
+
 std::vector<std::string> temporaries_in(const std::filesystem::path& folder) {
   std::vector<std::string> out;
   if (!std::filesystem::exists(folder)) return out;
@@ -144,6 +148,26 @@ ssize_t FaultyFs::read(int fd, std::span<std::byte> into) {
 
 ssize_t FaultyFs::write(int fd, BytesView from) {
   return fails() || interrupted() ? -1 : real_fs().write(fd, from.first(std::min(from.size(), most)));
+}
+
+int FaultyFs::fstatfs(int fd, struct statfs* out) {
+  constexpr auto kNfs = 0x6969;
+  if (fails() || real_fs().fstatfs(fd, out) != 0) return -1;
+  if (network) out->f_type = kNfs;
+  return 0;
+}
+
+int FaultyFs::fsync(int fd) {
+  syncs_++;
+  return fails() ? -1 : real_fs().fsync(fd);
+}
+
+int FaultyFs::try_lock(int fd, off_t at) {
+  lock_calls_++;
+  if (fails()) return -1;
+  if (!no_locks) return real_fs().try_lock(fd, at);
+  errno = ENOLCK;
+  return -1;
 }
 
 int FaultyFs::getrandom(std::span<std::byte> into) {

@@ -21,6 +21,9 @@ bool equal(const Entry& a, const Entry& b);
 Bytes file_bytes(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, BytesView bytes);
 void write_file(const std::filesystem::path& path, const std::string& text);
+/// Makes temporary folders of this program on a file system in memory, where there is one: some disk file systems flush each file
+/// that is replaced, which is slow and tests nothing here.
+void prefer_memory_disk();
 /// All files below `folder` whose name ends in ".tmp".
 std::vector<std::string> temporaries_in(const std::filesystem::path& folder);
 
@@ -57,8 +60,13 @@ class FaultyFs : public Fs {
   size_t most = SIZE_MAX;     // bytes that one read or write moves at most
   bool interrupts = false;    // every other openat, read and write is interrupted by a signal
   bool fixed_random = false;  // getrandom gives zeros
+  bool network = false;       // the file system says that it is NFS
+  bool no_locks = false;      // it has no locks
+  int64_t clock_error = 0;    // seconds that this machine's clock is ahead
 
   int calls() const { return calls_; }
+  int syncs() const { return syncs_; }
+  int lock_calls() const { return lock_calls_; }
   int open_descriptors() const { return open_; }
   bool tripped() const { return fail_at != 0 && calls_ >= fail_at; }
 
@@ -68,6 +76,12 @@ class FaultyFs : public Fs {
   ssize_t write(int fd, BytesView from) override;
   int fstat(int fd, struct stat* out) override { return fails() ? -1 : real_fs().fstat(fd, out); }
   int lstatat(int dir, const char* name, struct stat* out) override { return fails() ? -1 : real_fs().lstatat(dir, name, out); }
+  int fstatfs(int fd, struct statfs* out) override;
+  int fsync(int fd) override;
+  int touch(int fd) override { return fails() ? -1 : real_fs().touch(fd); }
+  int try_lock(int fd, off_t at) override;
+  int unlock(int fd, off_t at) override { return fails() ? -1 : real_fs().unlock(fd, at); }
+  int64_t now() override { return real_fs().now() + clock_error; }
   int fchmod(int fd, mode_t mode) override { return fails() ? -1 : real_fs().fchmod(fd, mode); }
   int faccessat(int dir, const char* name, int wanted) override { return fails() ? -1 : real_fs().faccessat(dir, name, wanted); }
   int mkdirat(int dir, const char* name, mode_t mode) override { return fails() ? -1 : real_fs().mkdirat(dir, name, mode); }
@@ -85,6 +99,7 @@ class FaultyFs : public Fs {
   bool was_interrupted_ = false;
   int calls_ = 0;
   int open_ = 0;
+  int syncs_ = 0, lock_calls_ = 0;
 };
 
 }  // namespace lathe::testing

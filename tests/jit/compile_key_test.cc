@@ -8,6 +8,7 @@
 #include <functional>
 #include <set>
 
+#include "lathe/jit/nearest_key.h"
 #include "lathe/jit_testing/fake_compiler.h"
 #include "lathe/testing/temp_dir.h"
 #include "support.h"
@@ -72,6 +73,35 @@ TEST(CompileKey, PrintsAnyBytes) {
     EXPECT_TRUE(text == "not a key of a kernel\n" || key_text(key).starts_with(text)) << length;
   }
   EXPECT_EQ(key_text(std::string(64, '\xff')), "not a key of a kernel\n");
+}
+
+TEST(NearestKey, NamesWhatDiffers) {
+  testing::TempDir root;
+  auto compiler = std::make_shared<FakeCompiler>();
+  const EngineOptions options = testing::tiny_engine(compiler, root / "cache");
+  Engine engine(options);
+  const std::string key = *engine.key(testing::tiny_request("sm_80"));
+  EXPECT_FALSE(nearest_key(engine.cache(), key)) << "an empty cache";
+  EXPECT_THAT(why_missed(engine.cache(), key), HasSubstr("no kernel of this family"));
+  for (auto [arch, number] : {std::pair{"sm_80", 8}, {"sm_90a", 7}})
+    ASSERT_TRUE(engine.build(testing::tiny_request(arch, number)).ok());
+  auto names = [&](const std::string& asked) {
+    std::vector<std::string> out;
+    const NearestKey nearest = nearest_key(engine.cache(), asked).value();
+    for (const KeyDifference& difference : nearest.differences) out.push_back(difference.field);
+    return out;
+  };
+  EXPECT_THAT(names(key), ::testing::ElementsAre("canonical", "source_xxh3")) << "another number, not another arch";
+  ASSERT_TRUE(engine.build(testing::tiny_request("sm_80")).ok());
+  EXPECT_THAT(names(key), ::testing::IsEmpty());
+  compiler->set_version("2");
+  const std::string other = *engine.key(testing::tiny_request("sm_80"));
+  ASSERT_THAT(names(other), ::testing::ElementsAre("compiler"));
+  const KeyDifference difference = nearest_key(engine.cache(), other)->differences[0];
+  EXPECT_EQ(difference.asked, "fake 2 for sm_80");
+  EXPECT_EQ(difference.stored, "fake 1 for sm_80");
+  EXPECT_THAT(why_missed(engine.cache(), other), HasSubstr("differs in compiler"));
+  EXPECT_FALSE(nearest_key(engine.cache(), "no key"));
 }
 
 TEST(CompileKey, TakesUnderFiveMicrosecondsWithoutTheSource) {

@@ -286,7 +286,8 @@ TEST(Engine, RefusesBadRequestsWithAllProblemsBeforeAnyCompile) {
   EXPECT_EQ(compiler->compiles(), 0u);
 }
 
-// A child forked while another thread compiles neither waits for that thread nor touches its locks.
+// A child forked while another thread compiles is as another process to it: it neither touches that thread's mutexes nor compiles
+// the same again, but waits for the entry.
 TEST(Engine, WorksInAForkedChild) {
   TempDir root;
   auto compiler = std::make_shared<FakeCompiler>();
@@ -298,14 +299,105 @@ TEST(Engine, WorksInAForkedChild) {
   pid_t child = fork();
   if (child == 0) {
     alarm(20);
-    bool ok = engine.build(tiny_request("sm_80")).ok() && engine.build(tiny_request("sm_80", 8)).ok() && engine.stats().misses == 2;
-    _exit(ok ? 0 : 1);
+    bool ok = engine.build(tiny_request("sm_80")).ok() && engine.build(tiny_request("sm_80", 8)).ok();
+    _exit(ok && engine.stats().disk_hits == 1 && engine.stats().misses == 1 ? 0 : 1);
   }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   busy.join();
   EXPECT_EQ(engine.stats().misses, 1u);
+}
+
+TEST(Engine, TwoThatMissAtOnceCompileOnce) {
+  TempDir root;
+  auto compiler = std::make_shared<FakeCompiler>();
+  compiler->set_delay(std::chrono::milliseconds(100));
+  Engine one(tiny_engine(compiler, root / "cache")), two(tiny_engine(compiler, root / "cache"));
+  std::thread other([&] { EXPECT_TRUE(one.build(tiny_request("sm_80")).ok()); });
+  EXPECT_TRUE(two.build(tiny_request("sm_80")).ok());
+  other.join();
+  EXPECT_EQ(compiler->compiles(), 1u);
+}
+
+TEST(EngineWithoutJit, UsesWhatAnyCompilerMade) {
+  TempDir root;
+  auto compiler = std::make_shared<FakeCompiler>();
+  compiler->set_version("7");
+  ASSERT_TRUE(Engine(tiny_engine(compiler, root / "cache")).build(tiny_request("sm_80")).ok());
+  auto other = std::make_shared<FakeCompiler>();
+  other->set_version("8");
+  for (bool missing : {false, true}) {
+    other->set_missing(missing);
+    EngineOptions options = tiny_engine(other, root / "cache");
+    options.jit = missing;  // without a compiler, and with one that may not be used
+    Engine engine(options);
+    Origin origin{};
+    auto built = engine.build(tiny_request("sm_80"), &origin);
+    ASSERT_TRUE(built.ok()) << built.status().to_string();
+    EXPECT_EQ(origin, Origin::disk);
+    EXPECT_THAT((*built)->compiler, HasSubstr("7"));
+  }
+  EXPECT_EQ(other->compiles(), 0u);
+}
+
+TEST(EngineWithoutJit, NamesTheKernelAndTheCommandThatMakesIt) {
+  TempDir root;
+  auto compiler = std::make_shared<FakeCompiler>();
+  EngineOptions options = tiny_engine(compiler, root / "cache");
+  options.jit = false;
+  options.cache.bundles = {root / "no such bundle"};
+  Engine engine(options);
+  const Status status = engine.build(tiny_request("sm_80")).status();
+  EXPECT_EQ(status.code(), Code::unavailable);
+  EXPECT_THAT(status.where(), HasSubstr("tiny sm_80 [tiny kernel 7]"));
+  for (const std::string& part : {std::string("LATHE_JIT=off"), (root / "cache").string(), (root / "no such bundle").string()}) {
+    EXPECT_THAT(status.message(), HasSubstr(part));
+  }
+  EXPECT_THAT(status.hint(), HasSubstr("lathe warm --specs SPEC.json --arch sm_80 --out BUNDLE"));
+  EXPECT_EQ(compiler->compiles(), 0u);
+
+  ASSERT_TRUE(Engine(tiny_engine(compiler, root / "cache")).build(tiny_request("sm_80")).ok());
+  EXPECT_TRUE(engine.build(tiny_request("sm_80")).ok()) << "what is added is found without a restart";
+  EXPECT_FALSE(engine.build(tiny_request("sm_80", 8)).ok());
+}
+
+TEST(EngineWithoutJit, TheKnobIsOnOrOff) {
+  for (auto [text, jit] : {std::pair{"on", true}, std::pair{"off", false}, std::pair{"", true}, std::pair{"no", false}}) {
+    testing::ScopedEnv env("LATHE_JIT", text);
+    EXPECT_EQ(jit_of_environment(), jit) << text;
+  }
+}
+
+// What a device refuses is built anew once, by whoever comes first.
+TEST(Engine, RebuildsOnceAndTakesTheRefusedOut) {
+  TempDir root;
+  auto compiler = std::make_shared<FakeCompiler>();
+  EngineOptions options = tiny_engine(compiler, root / "cache");
+  // Sound as a file, with facts that fit, and not what the compiler makes.
+  ASSERT_TRUE(Engine(options).build(tiny_request("sm_80")).ok());
+  {
+    DiskCache cache(options.cache);
+    Entry entry = *cache.find(*Engine(options).key(tiny_request("sm_80")));
+    entry.payload = testing::bytes_of("no driver takes this");
+    ASSERT_TRUE(cache.store(entry));
+  }
+  Engine engine(options);
+  Origin origin{};
+  auto refused = engine.build(tiny_request("sm_80"), &origin);
+  ASSERT_TRUE(refused.ok());
+  ASSERT_EQ(origin, Origin::disk);
+  auto anew = engine.rebuild(tiny_request("sm_80"), *refused, &origin);
+  ASSERT_TRUE(anew.ok()) << anew.status().to_string();
+  EXPECT_EQ(origin, Origin::compiled);
+  EXPECT_NE((*anew)->binary, (*refused)->binary);
+  EXPECT_EQ(engine.stats().cache.quarantined, 1u);
+  EXPECT_EQ(*engine.build(tiny_request("sm_80")), *anew);
+  EXPECT_EQ(*engine.rebuild(tiny_request("sm_80"), *refused), *anew) << "a second thread with the same trouble";
+  EXPECT_EQ(compiler->compiles(), 2u);
+  EXPECT_FALSE(engine.rebuild(tiny_request("sm_80"), *anew).ok()) << "once";
+  EXPECT_EQ(compiler->compiles(), 2u);
+  EXPECT_EQ((*Engine(options).build(tiny_request("sm_80")))->binary, (*anew)->binary) << "the next process has the new one";
 }
 
 TEST(Engine, MemoryHitIsQuick) {

@@ -9,6 +9,7 @@
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/runtime/cuda_stream.h"
+#include "lathe/testing/temp_dir.h"
 
 namespace lathe::testing {
 namespace {
@@ -36,6 +37,57 @@ class CudaApi : public CudaTest {
   std::shared_ptr<CubinCompiler> compiler = std::make_shared<CubinCompiler>();
   std::unique_ptr<Engine> engine;
 };
+
+constexpr int kInvalidImage = 200;
+
+/// A folder for a cache, and how often kernels were compiled.
+class CudaRefusal : public CudaApi {
+ protected:
+  CudaRefusal() {
+    EngineOptions options;
+    options.cache = {};
+    options.cache.root = (folder / "cache").string();
+    options.compiler = compiler;
+    // A first process has filled the cache.
+    EXPECT_TRUE(Attention::prepare(*std::make_unique<Engine>(options), open(), sample_spec()).ok());
+    EXPECT_EQ(compiler->compiles, 1);
+    // What is compiled from here on differs.
+    compiler->padding = 8;
+    engine = std::make_unique<Engine>(options);
+  }
+  TempDir folder;
+};
+
+TEST_F(CudaRefusal, OfACachedKernelIsMendedOnce) {
+  auto device = open();
+  fake::fail("cuLibraryLoadData", kInvalidImage);
+  auto attention = Attention::prepare(*engine, device, sample_spec());
+  ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+  EXPECT_EQ(compiler->compiles, 2);
+  EXPECT_EQ(engine->stats().cache.quarantined, 1u);
+  EXPECT_EQ(engine->cache().list().size(), 1u) << "the new one is kept";
+}
+
+TEST_F(CudaRefusal, OfTheNewOneTooIsAnErrorWithBothLogs) {
+  auto device = open();
+  fake::fail("cuLibraryLoadData", kInvalidImage, 1, -1);
+  for (int i = 0; i < 3; i++) {
+    const Status status = Attention::prepare(*engine, device, sample_spec()).status();
+    EXPECT_EQ(status.code(), Code::launch_failed);
+    EXPECT_THAT(status.message(), i == 0 ? HasSubstr("refused again: ") : HasSubstr("built anew already"));
+    EXPECT_THAT(status.message(), HasSubstr("cuLibraryLoadData"));
+  }
+  EXPECT_EQ(compiler->compiles, 2) << "not once for each try";
+}
+
+TEST_F(CudaRefusal, ALostDeviceIsNoRefusal) {
+  auto device = open();
+  fake::fail("cuLibraryLoadData", 700);
+  EXPECT_EQ(Attention::prepare(*engine, device, sample_spec()).status().code(), Code::device_lost);
+  EXPECT_EQ(compiler->compiles, 1);
+  EXPECT_EQ(engine->stats().cache.quarantined, 0u);
+  expect_clean = false;
+}
 
 /// A small paged batch with its memory.
 struct SampleBatch {

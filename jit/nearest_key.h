@@ -1,0 +1,28 @@
+// Why the cache has no entry for a key: which of the keys that it has comes closest, and what differs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lathe/cache/disk_cache.h"
+
+namespace lathe {
+
+struct KeyDifference {
+  std::string field, asked, stored;  // as key_fields() prints them; empty where one key has no such field
+};
+
+struct NearestKey {
+  KeyPlace place;
+  std::vector<KeyDifference> differences;  // in the order of the fields; empty when the very key is there
+};
+
+/// The key in `cache`, bundles included, that differs from `key` in the fewest fields, family first and arch second; nothing when
+/// there is none of the family. Reads the start of every file.
+std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key);
+
+/// One line about it, for the log.
+std::string why_missed(const DiskCache& cache, const std::string& key);
+
+}  // namespace lathe

@@ -1,0 +1,183 @@
+// The root's size, what goes first, and what is litter.
+#include "lathe/cache/trim.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <random>
+#include <string>
+
+#include "lathe/cache/disk_cache.h"
+#include "lathe/testing/seed.h"
+#include "lathe/testing/temp_dir.h"
+#include "support.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::entry_for;
+using testing::TempDir;
+
+constexpr int64_t kHour = 3600, kYears = 10LL * 365 * 24 * kHour;
+
+CacheOptions limited(const fs::path& root, uint64_t bytes) {
+  CacheOptions options;
+  options.root = root.string();
+  options.max_bytes = bytes;
+  return options;
+}
+
+void set_age(const fs::path& file, int64_t seconds) {
+  const timespec then{time(nullptr) - seconds, 0};
+  const timespec times[] = {then, then};
+  ASSERT_EQ(utimensat(AT_FDCWD, file.c_str(), times, 0), 0) << file;
+}
+
+int64_t age_of(const fs::path& file) {
+  struct stat found {};
+  EXPECT_EQ(stat(file.c_str(), &found), 0);
+  return time(nullptr) - found.st_mtim.tv_sec;
+}
+
+uint64_t size_of(const DiskCache& cache) {
+  uint64_t bytes = 0;
+  for (const DiskCache::Listing& item : cache.list()) bytes += item.bytes;
+  return bytes;
+}
+
+std::string key_of(int i) {
+  return "key " + std::to_string(i);
+}
+
+TEST(Trim, TheLongestUnusedGoFirst) {
+  TempDir dir;
+  constexpr uint64_t kLimit = 100'000;
+  DiskCache cache(limited(dir / "root", kLimit));
+  for (int i = 0; i < 60; i++) {
+    ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 5000)));
+    EXPECT_LE(size_of(cache), kLimit);
+    set_age(cache.path_of(key_of(i)), 1000 - i);
+    if (i >= 5) {
+      EXPECT_TRUE(cache.find(key_of(i - 5))) << "one of the last is there";
+    }
+  }
+  EXPECT_FALSE(cache.find(key_of(0)));
+  EXPECT_GT(cache.stats().evicted, 30u);
+  EXPECT_GT(size_of(cache), kLimit / 2) << "no more goes than must";
+}
+
+TEST(Trim, AHitKeepsAnEntry) {
+  TempDir dir;
+  DiskCache cache(limited(dir / "root", 0));
+  for (int i = 0; i < 20; i++) {
+    ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 5000)));
+    set_age(cache.path_of(key_of(i)), 10 * kHour - i);
+  }
+  ASSERT_TRUE(cache.find(key_of(0)));
+  ASSERT_TRUE(cache.trim(20'000));
+  EXPECT_TRUE(cache.find(key_of(0)));
+  EXPECT_FALSE(cache.find(key_of(1)));
+}
+
+TEST(Trim, HitsAreNotedOnceAnHour) {
+  TempDir dir;
+  DiskCache cache(limited(dir / "root", 0));
+  ASSERT_TRUE(cache.store(entry_for("k", 1, 100)));
+  const fs::path file = cache.path_of("k");
+  set_age(file, kHour / 2);
+  ASSERT_TRUE(cache.find("k"));
+  EXPECT_GE(age_of(file), kHour / 2);
+  set_age(file, 2 * kHour);
+  ASSERT_TRUE(cache.find("k"));
+  EXPECT_LT(age_of(file), 60);
+}
+
+TEST(Trim, ReadersWhoMayNotWriteNoteNothing) {
+  TempDir dir;
+  ASSERT_TRUE(DiskCache(limited(dir / "root", 0)).store(entry_for("k", 1, 100)));
+  CacheOptions options = limited(dir / "root", 1);
+  options.mode = CacheMode::read_only;
+  DiskCache cache(options);
+  const fs::path file = cache.path_of("k");
+  set_age(file, 5 * kHour);
+  ASSERT_TRUE(cache.find("k"));
+  EXPECT_GE(age_of(file), 5 * kHour);
+  EXPECT_FALSE(cache.trim(1));
+}
+
+TEST(Trim, TheLastEntryStaysWhateverItsSize) {
+  TempDir dir;
+  DiskCache cache(limited(dir / "root", 1000));
+  for (int i = 0; i < 5; i++) {
+    ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 50'000)));
+    EXPECT_EQ(cache.list().size(), 1u);
+    EXPECT_TRUE(cache.find(key_of(i)));
+  }
+}
+
+TEST(Trim, ZeroIsNoLimit) {
+  TempDir dir;
+  DiskCache cache(limited(dir / "root", 0));
+  for (int i = 0; i < 50; i++) ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 5000)));
+  EXPECT_EQ(cache.list().size(), 50u);
+}
+
+TEST(Trim, OldLitterGoesAndLiveFilesStay) {
+  for (int64_t clock_error : {int64_t{0}, kYears, -kYears}) {
+    TempDir dir;
+    testing::FaultyFs system;
+    system.clock_error = clock_error;
+    DiskCache cache(limited(dir / "root", 0), {system});
+    ASSERT_TRUE(cache.store(entry_for("k", 1, 100)));
+    const fs::path entry = cache.path_of("k"), shard = entry.parent_path();
+    const fs::path live = shard / "0000000000000001.tmp", left = shard / "0000000000000002.tmp";
+    const fs::path bad = fs::path(entry).replace_extension(".bad"), other = shard / "notes.txt";
+    for (const fs::path& file : {live, left, bad, other}) testing::write_file(file, "x");
+    set_age(left, 2 * kHour);
+    set_age(other, 1000 * kHour);
+    set_age(bad, 2 * kHour);
+    auto report = cache.trim(0);
+    ASSERT_TRUE(report);
+    EXPECT_EQ(report->removed_litter, 1u);
+    EXPECT_TRUE(fs::exists(live)) << "may be in use, whatever this machine's clock says";
+    EXPECT_FALSE(fs::exists(left));
+    EXPECT_TRUE(fs::exists(bad));
+    EXPECT_TRUE(fs::exists(other)) << "not ours";
+    set_age(bad, 25 * kHour);
+    EXPECT_EQ(cache.trim(0)->removed_litter, 1u);
+    EXPECT_TRUE(cache.find("k")) << "a wrong clock does not make a miss";
+    EXPECT_EQ(cache.stats().errors, 0u);
+  }
+}
+
+TEST(Trim, ANewProcessRemovesWhatAKilledOneLeft) {
+  TempDir dir;
+  ASSERT_TRUE(DiskCache(limited(dir / "root", 0)).store(entry_for("k", 1, 100)));
+  DiskCache cache(limited(dir / "root", 0));
+  const fs::path left = fs::path(cache.path_of("k")).parent_path() / "0000000000000002.tmp";
+  testing::write_file(left, "half");
+  set_age(left, 2 * kHour);
+  ASSERT_TRUE(cache.store(entry_for("other", 1, 100)));
+  EXPECT_FALSE(fs::exists(left));
+}
+
+TEST(Trim, OneAtATime) {
+  TempDir dir;
+  DiskCache cache(limited(dir / "root", 0));
+  ASSERT_TRUE(cache.store(entry_for("k", 1, 100)));
+  auto root = open_root(real_fs(), (dir / "root").string(), Trust{geteuid()}, true);
+  ASSERT_TRUE(root.ok());
+  {
+    KeyLock other = KeyLock::take(real_fs(), root->dir.get(), Trust{geteuid()}, kTrimmerByte, std::chrono::milliseconds(0));
+    ASSERT_TRUE(other);
+    EXPECT_FALSE(cache.trim(1));
+    EXPECT_TRUE(cache.store(entry_for("meanwhile", 1, 100))) << "stores do not wait for it";
+  }
+  EXPECT_TRUE(cache.trim(1));
+}
+
+}  // namespace
+}  // namespace lathe
