@@ -11,4 +11,10 @@ namespace lathe::cli {
 /// to tell, from why_off(); the log is kept out of it.
 std::unique_ptr<DiskCache> look_at_cache();
 
+/// What to tell where `cache` has no root.
+Status cache_is_off(const DiskCache& cache);
+
+/// `path` as the cache wants it: absolute.
+std::string absolute_path(const std::string& path);
+
 }  // namespace lathe::cli

@@ -14,7 +14,12 @@ void add_explain(CLI::App& app, int& exit_code);
 void add_run(CLI::App& app, int& exit_code);
 void add_plan(CLI::App& app, int& exit_code);
 void add_demo(CLI::App& app, int& exit_code);
+void add_warm(CLI::App& app, int& exit_code);
 void add_cache(CLI::App& app, int& exit_code);
 void add_env(CLI::App& app, int& exit_code);
+
+// Jobs of `lathe cache`, in files of their own.
+void add_cache_why(CLI::App& cache, int& exit_code);
+void add_cache_bundles(CLI::App& cache, int& exit_code);  // export, import
 
 }  // namespace lathe::cli

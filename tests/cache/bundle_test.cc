@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <ostream>
 #include <random>
 #include <string>
 
+#include "lathe/cache/bundle_transfer.h"
 #include "lathe/cache/disk_cache.h"
 #include "lathe/testing/seed.h"
 #include "lathe/testing/temp_dir.h"
@@ -267,6 +269,68 @@ TEST(Bundle, AnEntryUnderAnotherKeysNameIsNotTaken) {
   DiskCache cache(at(dir / "root", {dir / "bundle"}));
   EXPECT_FALSE(cache.find(key_of(0)));
   EXPECT_TRUE(cache.find(key_of(1)));
+}
+
+TEST(Transfer, OutAndInAgain) {
+  TempDir dir;
+  DiskCache from(at(dir / "from"));
+  for (int i = 0; i < 5; i++) ASSERT_TRUE(from.store(entry_for(key_of(i), i, 1000)));
+  auto all = export_bundle(from, {}, dir / "bundle");
+  ASSERT_TRUE(all.ok()) << all.status().to_string();
+  EXPECT_EQ(all->entries, 5u);
+  auto some = export_bundle(from, {from.list()[2].name}, dir / "small");
+  ASSERT_TRUE(some.ok());
+  EXPECT_EQ(some->entries, 1u);
+
+  auto bundle = Bundle::open(real_fs(), dir / "bundle", kUs);
+  ASSERT_TRUE(bundle.ok());
+  EXPECT_EQ(bundle->digest(), all->digest);
+  DiskCache into(at(dir / "into"));
+  auto report = import_bundle(*bundle, into);
+  ASSERT_TRUE(report.ok()) << report.status().to_string();
+  EXPECT_EQ(report->entries, 5u);
+  EXPECT_EQ(report->bytes, all->bytes);
+  for (int i = 0; i < 5; i++) EXPECT_TRUE(testing::equal(*into.find(key_of(i)), entry_for(key_of(i), i, 1000)));
+}
+
+TEST(Transfer, TheSameEntriesGiveTheSameManifest) {
+  TempDir dir;
+  DiskCache one(at(dir / "one")), two(at(dir / "two"));
+  for (int i = 0; i < 5; i++) ASSERT_TRUE(one.store(entry_for(key_of(i), i, 1000)));
+  for (int i = 4; i >= 0; i--) ASSERT_TRUE(two.store(entry_for(key_of(i), i, 1000)));
+  EXPECT_EQ(export_bundle(one, {}, dir / "a")->digest, export_bundle(two, {}, dir / "b")->digest);
+}
+
+TEST(Transfer, OneBadEntryKeepsAllOut) {
+  TempDir dir;
+  make_bundle(dir / "bundle", 5);
+  auto bundle = Bundle::open(real_fs(), dir / "bundle", kUs);
+  ASSERT_TRUE(bundle.ok());
+  const fs::path file = DiskCache(at(dir / "bundle")).path_of(key_of(3));
+  Bytes bytes = testing::file_bytes(file);
+  bytes.back() ^= std::byte{1};
+  testing::write_file(file, bytes);
+  DiskCache into(at(dir / "into"));
+  EXPECT_EQ(import_bundle(*bundle, into).status().code(), Code::invalid_argument);
+  EXPECT_TRUE(into.list().empty());
+
+  DiskCache from(at(dir / "from"));
+  ASSERT_TRUE(from.store(entry_for("good", 1, 100)));
+  ASSERT_TRUE(from.store(entry_for("bad", 1, 100)));
+  std::ofstream(from.path_of("bad"), std::ios::app) << "grown";
+  EXPECT_EQ(export_bundle(from, {}, dir / "out").status().code(), Code::invalid_argument);
+  EXPECT_FALSE(fs::exists(dir / "out"));
+  EXPECT_EQ(export_bundle(from, {"../../x"}, dir / "out").status().code(), Code::invalid_argument);
+}
+
+TEST(Transfer, NeedsACacheThatMayBeWritten) {
+  TempDir dir;
+  make_bundle(dir / "bundle", 1);
+  auto bundle = Bundle::open(real_fs(), dir / "bundle", kUs);
+  CacheOptions options = at(dir / "root");
+  options.mode = CacheMode::off;
+  DiskCache off(options);
+  EXPECT_EQ(import_bundle(*bundle, off).status().code(), Code::unavailable);
 }
 
 TEST(Manifest, ReadsWhatItPrints) {

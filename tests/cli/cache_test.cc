@@ -58,6 +58,74 @@ TEST(CacheCommand, ADamagedEntryIsSaidToBe) {
   EXPECT_NE(inspected.err, "");
 }
 
+TEST(CacheCommand, VerifyReadsEverything) {
+  Program lathe;
+  EXPECT_EQ(lathe.run({"cache", "verify"}).exit_code, 1) << "there is none yet";
+  ASSERT_EQ(lathe.run({"compile", "--spec", kSpec}).exit_code, 0);
+  const Ran good = lathe.run({"cache", "verify"});
+  EXPECT_EQ(good.exit_code, 0) << good.err;
+  EXPECT_THAT(good.out, AllOf(HasSubstr("1 sound"), HasSubstr("0 not")));
+  std::ofstream(entry_below(lathe.cache()), std::ios::app) << "x";
+  const Ran bad = lathe.run({"cache", "verify"});
+  EXPECT_EQ(bad.exit_code, 1);
+  EXPECT_THAT(bad.out, AllOf(HasSubstr("its header says"), HasSubstr("1 not")));
+}
+
+TEST(CacheCommand, Trims) {
+  Program lathe;
+  EXPECT_EQ(lathe.run({"cache", "trim"}).exit_code, 1) << "there is none yet";
+  EXPECT_FALSE(fs::exists(lathe.cache()));
+  ASSERT_EQ(lathe.run({"compile", "--spec", kSpec}).exit_code, 0);
+  ASSERT_EQ(lathe.run({"compile", "--spec", R"({"op":"merge"})"}).exit_code, 0);
+  for (const char* size : {"x", "-1", "2T", ""}) {
+    if (*size != 0) {
+      EXPECT_EQ(lathe.run({"cache", "trim", "--to", size}).exit_code, 2) << size;
+    }
+  }
+  EXPECT_THAT(lathe.run({"cache", "trim", "--to", "1G"}).out, HasSubstr("removed 0 entries"));
+  const Ran trimmed = lathe.run({"cache", "trim", "--to", "1"});
+  EXPECT_EQ(trimmed.exit_code, 0) << trimmed.err;
+  EXPECT_THAT(trimmed.out, AllOf(HasSubstr("removed 1 entry"), HasSubstr("left 1 entry")));
+}
+
+TEST(CacheCommand, WhyNamesWhatDiffers) {
+  Program lathe;
+  const Ran none = lathe.run({"cache", "why", "--spec", kSpec});
+  EXPECT_EQ(none.exit_code, 0) << none.err;
+  EXPECT_THAT(none.out, AllOf(HasSubstr("it is not there"), HasSubstr("nothing of this family")));
+  EXPECT_FALSE(fs::exists(lathe.cache()));
+  ASSERT_EQ(lathe.run({"compile", "--spec", kSpec}).exit_code, 0);
+  EXPECT_THAT(lathe.run({"cache", "why", "--spec", kSpec}).out, HasSubstr("it is there"));
+  std::string other = kSpec;
+  other.replace(other.find("\"group_size\":2"), 14, "\"group_size\":4");
+  const Ran ran = lathe.run({"cache", "why", "--spec", other});
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("it is not there"), HasSubstr("nearest: "), HasSubstr("canonical"), HasSubstr("source_xxh3"),
+                             HasSubstr("attention f16 64/64")));
+  EXPECT_THAT(ran.out, ::testing::Not(HasSubstr("  compiler\n"))) << "the same for both";
+  EXPECT_EQ(lathe.run({"cache", "why", "--spec", "{}x"}).exit_code, 2);
+}
+
+TEST(CacheCommand, ExportsAndImports) {
+  Program lathe, other;
+  ASSERT_EQ(lathe.run({"compile", "--spec", kSpec}).exit_code, 0);
+  const std::string bundle = (lathe.cache().parent_path() / "a bundle").string();
+  const Ran out = lathe.run({"cache", "export", bundle});
+  ASSERT_EQ(out.exit_code, 0) << out.err;
+  const size_t at = out.out.find("SHA-256 ");
+  ASSERT_NE(at, std::string::npos);
+  const std::string digest = out.out.substr(at + 8, 64);
+  EXPECT_EQ(other.run({"cache", "import", bundle, "--sha256", std::string(64, '0')}).exit_code, 2);
+  EXPECT_FALSE(fs::exists(other.cache()));
+  const Ran in = other.run({"cache", "import", bundle, "--sha256", digest});
+  ASSERT_EQ(in.exit_code, 0) << in.err;
+  EXPECT_THAT(other.run({"compile", "--spec", kSpec}).out, HasSubstr("disk cache"));
+  const fs::path entry = entry_below(bundle + "/v1");
+  std::ofstream(entry, std::ios::app) << "x";
+  Program third;
+  EXPECT_EQ(third.run({"cache", "import", bundle}).exit_code, 2);
+  EXPECT_EQ(third.run({"cache", "import", "/nonexistent"}).exit_code, 1);
+}
+
 TEST(CacheCommand, BadNamesAndNoCache) {
   Program lathe;
   EXPECT_EQ(lathe.run({"cache", "ls"}).exit_code, 1);  // there is none yet

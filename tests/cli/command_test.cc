@@ -20,7 +20,7 @@ TEST(Command, VersionAndHelp) {
   EXPECT_EQ(lathe.run({"--version"}).out, std::string("lathe ") + version() + "\n");
   const Ran help = lathe.run({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* job : {"demo", "run", "plan", "explain", "compile", "source", "cache", "env"}) {
+  for (const char* job : {"demo", "run", "plan", "explain", "compile", "source", "warm", "cache", "env"}) {
     EXPECT_THAT(help.out, HasSubstr(job));
     const Ran of_job = lathe.run({job, "--help"});
     EXPECT_EQ(of_job.exit_code, 0) << job;
