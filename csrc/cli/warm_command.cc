@@ -82,7 +82,8 @@ class Warming {
   void work() {
     for (size_t i = next_++; i < kernels_.size(); i = next_++) {
       Origin origin = Origin::compiled;
-      tell(kernels_[i], engine_.build(kernels_[i].request, &origin), origin);
+      const Result<ArtifactPtr> artifact = engine_.build(kernels_[i].request, &origin);
+      tell(kernels_[i], artifact, origin);
     }
   }
 
