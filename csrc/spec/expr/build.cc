@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "lathe/spec/expr/interpret.h"
+#include "lathe/spec/text.h"
 
 namespace lathe::expr {
 namespace {
@@ -33,7 +34,7 @@ std::optional<Function> find_function(std::string_view name) {
 }
 
 std::string quoted(std::string_view sign) {
-  return "'" + std::string(sign) + "'";
+  return "'" + fields::shown(sign) + "'";
 }
 
 bool is_integer(Type type) {

@@ -204,6 +204,15 @@ class HookCheck {
   std::vector<Finding>& out_;
 };
 
+/// Whether `range` holds values of `type`, and its ends are two of them.
+bool is_range_of(Type type, const std::array<double, 2>& range) {
+  const auto [lo, hi] = range;
+  if (type == Type::boolean || !(lo <= hi) || !std::isfinite(lo) || !std::isfinite(hi)) return false;
+  if (type == Type::f32) return true;
+  const double least = type == Type::i32 ? -2147483648.0 : 0, most = type == Type::i32 ? 2147483647.0 : 4294967295.0;
+  return lo >= least && hi <= most && std::floor(lo) == lo && std::floor(hi) == hi;
+}
+
 /// Problems of names and numbers of declarations, which the text form cannot have but hand-made values can.
 void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
   std::set<std::string_view> names;
@@ -214,14 +223,22 @@ void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
   };
   for (const Param& param : hooks.params) {
     check_name(param.name);
-    if (!param.range) continue;
-    const auto [lo, hi] = *param.range;
-    if (param.type == Type::boolean || !(lo <= hi) || !std::isfinite(lo) || !std::isfinite(hi)) {
-      error("param " + fields::shown(param.name) + " has no range of finite numbers [least, greatest]");
+    if (param.range && !is_range_of(param.type, *param.range)) {
+      error("param " + fields::shown(param.name) + " has the range [" + number((*param.range)[0]) + ", " +
+            number((*param.range)[1]) + "]; allowed: [least, greatest] of " + name_of(param.type));
     }
   }
   for (const Tensor& tensor : hooks.tensors) {
     check_name(tensor.name);
+    for (const TensorAxis& axis : tensor.axes) {
+      const bool is_param = axis.axis == Axis::param;
+      const bool sound = is_param ? axis.value < hooks.params.size() && hooks.params[axis.value].type == Type::i32
+                                  : axis.axis != Axis::number || (axis.value >= 1 && axis.value < (1u << 31));
+      if (!sound) {
+        error("tensor " + fields::shown(tensor.name) + " has an axis of " +
+              (is_param ? "no i32 param" : std::to_string(axis.value)) + "; allowed: 1..2147483647, an i32 param, or a named axis");
+      }
+    }
     if (tensor.axes.empty() || tensor.axes.size() > kMaxAxes) {
       error("tensor " + fields::shown(tensor.name) + " has " + std::to_string(tensor.axes.size()) + " axes; allowed: 1.." +
             std::to_string(kMaxAxes));

@@ -9,9 +9,10 @@
 
 namespace lathe::expr {
 
-/// The body of a function that returns one hook's value.
+/// The body of a function that returns one hook's value: `const int v0 = kv + qo_len;` and so on, one statement for each operator,
+/// then `return ...;`. Types are bool, int, unsigned and float; floats must not be contracted (a * b + c is two roundings).
 struct DeviceSource {
-  std::string body;               // statements `const int v3 = ...;`, then `return ...;`
+  std::string body;
   std::vector<Input> inputs;      // used as variables of their name (rot_x for rot(x)), in the order of the enum
   std::vector<uint32_t> params;   // used as variables p0, p1, ...: int, unsigned, float or bool
   std::vector<uint32_t> tensors;  // used as variables t0, t1, ..., only as first argument of dev::read and dev::inside

@@ -6,7 +6,7 @@
 // - floor_div rounds towards minus infinity, mod takes the sign of the divisor; by zero both are 0.
 // - Counts of shifts are read as u32: 32 and more shift everything out (shr of i32 then leaves the sign).
 // - to_i32 of f32 rounds towards zero and saturates, NaN becomes 0; of u32 it keeps the bits.
-// - min and max of f32 pass over a NaN where the other operand is a number.
+// - min and max of f32 pass over a NaN where the other operand is a number; -0 is less than +0.
 #pragma once
 
 #include <array>

@@ -6,8 +6,8 @@
 namespace lathe::expr {
 namespace {
 
-constexpr int64_t kMaxLen = int64_t{1} << 24;  // tokens of a request: positions are exact as f32
-constexpr int64_t kMaxRow = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxLen = int64_t{1} << 24;                         // tokens of a request: positions are exact as f32
+constexpr int64_t kMaxRow = std::numeric_limits<int32_t>::max() - 1;  // extents are i32 too
 
 constexpr auto kKernel = Variation::kernel;
 constexpr auto kRow = Variation::row;

@@ -97,7 +97,8 @@ Type read_type(Elem elem);
 
 struct TensorAxis {
   Axis axis = Axis::free;
-  uint32_t value = 0;  // extent of number; index into Hooks::params of param; else 0
+  // The extent of number; of param, an index into Hooks::params, of an i32 that must be at least 1 when it is given; else 0.
+  uint32_t value = 0;
   bool operator==(const TensorAxis&) const = default;
 };
 

@@ -129,6 +129,12 @@ int32_t rounded_to_zero(double x) {
   return static_cast<int32_t>(x);
 }
 
+/// The other one when one is NaN; -0 is less than +0, so that the order of operands does not matter.
+double lesser(double a, double b) {
+  if (a == b) return std::signbit(a) ? a : b;
+  return std::fmin(a, b);
+}
+
 Value apply_f32(Op op, double a, double b) {
   switch (op) {
     case Op::add:
@@ -150,9 +156,9 @@ Value apply_f32(Op op, double a, double b) {
     case Op::abs:
       return Value::of(std::fabs(a));
     case Op::min:
-      return Value::of(std::fmin(a, b));
+      return Value::of(lesser(a, b));
     case Op::max:
-      return Value::of(std::fmax(a, b));
+      return Value::of(-lesser(-a, -b));
     case Op::to_i32:
       return Value::of(rounded_to_zero(a));
     case Op::exp:

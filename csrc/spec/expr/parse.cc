@@ -69,8 +69,26 @@ void Parser::add_statements(std::string source, std::string_view text) {
 void Parser::add_hook(std::string source, Hook hook, std::string_view text) {
   if (!open(std::move(source), text)) return;
   hook_body(hook);
-  if (accept(";")) return;
+  accept(";");
   if (peek().kind != TokenKind::end) expected("the end");
+}
+
+bool Parser::may_declare(const std::string& source, const std::string& name) {
+  const std::string problem = find(name) != nullptr ? "is declared already" : name_problem(name);
+  if (!problem.empty()) problems_.add(source, "the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
+  return problem.empty();
+}
+
+void Parser::add_param(const std::string& source, Param param) {
+  if (!may_declare(source, param.name)) return;
+  names_.push_back({param.name, {Binding::param, static_cast<uint32_t>(hooks_.params.size()), kNone}});
+  hooks_.params.push_back(std::move(param));
+}
+
+void Parser::add_tensor(const std::string& source, Tensor tensor) {
+  if (!may_declare(source, tensor.name)) return;
+  names_.push_back({tensor.name, {Binding::tensor, static_cast<uint32_t>(hooks_.tensors.size()), kNone}});
+  hooks_.tensors.push_back(std::move(tensor));
 }
 
 bool Parser::starts_statement() const {

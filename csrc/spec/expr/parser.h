@@ -25,7 +25,13 @@ class Parser {
   void add_statements(std::string source, std::string_view text);
   /// What follows the '=' of a hook.
   void add_hook(std::string source, Hook hook, std::string_view text);
+  /// A declaration that comes as a value; `source` is where problems are reported.
+  void add_param(const std::string& source, Param param);
+  void add_tensor(const std::string& source, Tensor tensor);
   void set_normalizer(Normalizer normalizer) { hooks_.normalizer = normalizer; }
+  /// What finish() will report, for callers that find more.
+  Problems& problems() { return problems_; }
+  const Hooks& hooks() const { return hooks_; }
 
   /// The hooks, when every text was sound and check() finds no error. Called once, last.
   Result<Hooks> finish(std::vector<Finding>* warnings);
@@ -65,6 +71,7 @@ class Parser {
   bool range(Param& param);
   bool tensor_axes(Tensor& tensor);
   bool axis(TensorAxis& axis);
+  bool may_declare(const std::string& source, const std::string& name);
   void declare(const Token& name, const Binding& binding);
   bool may_declare(const Token& name, bool is_let);
   std::string location(const Place& place) const;

@@ -92,13 +92,15 @@ std::optional<Id> Rewriter::folded(const Node& node) {
   return constant(f32_node(rounded));
 }
 
-/// The operands of a chain of `op` that has `a` and `b` as its last two, each once.
+/// The operands of a chain of `op` that ends in `a` and `b`. What is long stays grouped as it is: a product that is squared again
+/// and again must not be written out.
 std::vector<Id> Rewriter::chain(Op op, Id a, Id b) const {
+  constexpr size_t kLongest = 32;
   std::vector<Id> open{a, b}, parts;
   while (!open.empty()) {
     const Id id = open.back();
     open.pop_back();
-    if (is(id, op)) {
+    if (is(id, op) && open.size() + parts.size() < kLongest) {
       open.insert(open.end(), {at(id).args[0], at(id).args[1]});
     } else {
       parts.push_back(id);
@@ -152,7 +154,17 @@ Id Rewriter::logical(Op op, Id a, Id b) {
   return parts.empty() ? neutral : join(op, Type::boolean, parts);
 }
 
+/// Each condition is negated once, so that parts that are shared, and negations of negations, cost nothing.
 Id Rewriter::negation(Id condition) {
+  const auto known = negations_.find(condition);
+  if (known != negations_.end()) return known->second;
+  const Id opposite = make_negation(condition);
+  negations_[condition] = opposite;
+  if (!is_constant(opposite)) negations_.try_emplace(opposite, condition);
+  return opposite;
+}
+
+Id Rewriter::make_negation(Id condition) {
   const Node node = at(condition);
   if (node.op == Op::constant) return constant(bool_node(node.value == 0));
   if (node.op == Op::logical_not) return node.args[0];

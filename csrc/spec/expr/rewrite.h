@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "lathe/spec/expr/hooks.h"
@@ -45,6 +46,7 @@ class Rewriter {
   Id join(Op op, Type type, std::vector<Id> parts);
   Id logical(Op op, Id a, Id b);
   Id negation(Id condition);
+  Id make_negation(Id condition);
   Id choice(const Node& node);
 
   // rewrite_integer.cc
@@ -74,6 +76,7 @@ class Rewriter {
   const Colours colours_;
   std::vector<Range> ranges_;   // by place, as the next one
   std::vector<uint64_t> keys_;  // operands of commutative operators are sorted by it
+  std::unordered_map<Id, Id> negations_;
 };
 
 }  // namespace lathe::expr

@@ -163,13 +163,27 @@ class Renumbering {
   Hooks take() { return std::move(out_); }
 
  private:
-  Id node(Id id) {
-    if (nodes_[id] != kNone) return nodes_[id];
-    Node copy = in_.graph[id];
-    for (size_t i = 0; i < copy.arity; ++i) copy.args[i] = node(copy.args[i]);
-    if (copy.op == Op::param) copy.value = param(copy.value);
-    if (copy.op == Op::read) copy.value = tensor(copy.value);
-    return nodes_[id] = out_.graph.add(copy);
+  /// Operands first, from left to right; without recursion, as simplified sums can be long.
+  Id node(Id root) {
+    std::vector<Id> open{root};
+    while (!open.empty()) {
+      const Id id = open.back();
+      const auto args = in_.graph[id].operands();
+      const auto missing = std::find_if(args.begin(), args.end(), [&](Id arg) { return nodes_[arg] == kNone; });
+      if (missing != args.end()) {
+        open.push_back(*missing);
+        continue;
+      }
+      open.pop_back();
+      if (nodes_[id] == kNone) nodes_[id] = out_.graph.add(renumbered(in_.graph[id]));
+    }
+    return nodes_[root];
+  }
+  Node renumbered(Node node) {
+    for (size_t i = 0; i < node.arity; ++i) node.args[i] = nodes_[node.args[i]];
+    if (node.op == Op::param) node.value = param(node.value);
+    if (node.op == Op::read) node.value = tensor(node.value);
+    return node;
   }
   uint32_t param(uint32_t index) {
     if (params_[index] == kNone) {

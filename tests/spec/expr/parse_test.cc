@@ -3,12 +3,16 @@
 #include <gtest/gtest.h>
 
 #include "examples.h"
+#include "lathe/spec/expr/json.h"
 #include "lathe/spec/expr/print.h"
+#include "lathe/testing/seed.h"
+#include "random_hooks.h"
 
 namespace lathe::expr {
 namespace {
 
 using testing::kExamples;
+using testing::Rng;
 
 TEST(ParseExamples, RoundTrip) {
   for (const auto& example : kExamples) {
@@ -20,6 +24,50 @@ TEST(ParseExamples, RoundTrip) {
     ASSERT_TRUE(again.ok()) << again.status().to_string();
     EXPECT_TRUE(*again == *hooks) << text << to_text(*again);
     EXPECT_EQ(to_text(*again), text);
+  }
+}
+
+/// Whatever can be built prints as text, and as JSON, that reads back as the same value. Hooks that check() refuses cannot be read.
+TEST(RandomHooks, RoundTrip) {
+  Rng rng(lathe::testing::seed());
+  size_t read = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const Hook hook = static_cast<Hook>(rng() % kHooks);
+    const Hooks original = testing::random_hooks(rng, hook, 1 + static_cast<int>(rng() % 40));
+    const std::vector<Finding> found = check(original);
+    const std::string text = to_text(original);
+    const Result<Hooks> again = parse(text);
+    if (!found.empty() && found[0].error) {
+      ASSERT_FALSE(again.ok()) << text << found[0].message << "\n" << lathe::testing::repeat_command();
+      continue;
+    }
+    ++read;
+    ASSERT_TRUE(again.ok()) << text << again.status().to_string() << "\n" << lathe::testing::repeat_command();
+    ASSERT_TRUE(*again == original) << text << "became\n" << to_text(*again) << lathe::testing::repeat_command();
+    const Result<Hooks> from_json = hooks_from_json(to_json(original));
+    ASSERT_TRUE(from_json.ok()) << to_json(original) << from_json.status().to_string() << "\n" << lathe::testing::repeat_command();
+    ASSERT_TRUE(*from_json == original) << to_json(original) << lathe::testing::repeat_command();
+  }
+  EXPECT_GT(read, 1'000u);
+}
+
+TEST(Parse, OperatorsBindAsDocumented) {
+  const std::pair<const char*, const char*> same[] = {
+      {"mask = kv & 1 == 0", "mask = (kv & 1) == 0"},
+      {"mask = kv | q & 3 ^ 1 < 9", "mask = (kv | ((q & 3) ^ 1)) < 9"},
+      {"mask = kv + q * 2 << 1 < 9", "mask = ((kv + (q * 2)) << 1) < 9"},
+      {"mask = kv - q - 1 < 9", "mask = ((kv - q) - 1) < 9"},
+      {"mask = kv // 4 % 3 * 2 < 9", "mask = (((kv // 4) % 3) * 2) < 9"},
+      {"mask = kv < 3 || q < 3 && h < 3", "mask = (kv < 3) || ((q < 3) && (h < 3))"},
+      {"mask = kv < 3 == q < 3", "mask = (kv < 3) == (q < 3)"},
+      {"mask = !(kv < 3) && -kv < 3", "mask = (!(kv < 3)) && ((-kv) < 3)"},
+      {"mask = kv < 3 ? q < 3 : h < 3 ? true : q < 1", "mask = (kv < 3) ? (q < 3) : ((h < 3) ? true : (q < 1))"},
+  };
+  for (const auto& [a, b] : same) {
+    const Result<Hooks> x = parse(a), y = parse(b);
+    ASSERT_TRUE(x.ok()) << a << x.status().to_string();
+    ASSERT_TRUE(y.ok()) << b << y.status().to_string();
+    EXPECT_TRUE(*x == *y) << a << "\n" << to_text(*x) << to_text(*y);
   }
 }
 

@@ -247,6 +247,11 @@ RandomEnvironment::RandomEnvironment(const Hooks& hooks, Rng& rng) : hooks_(hook
   at(Input::q) = static_cast<int32_t>(rng() % static_cast<uint32_t>(at(Input::qo_len)));
   at(Input::kv) = static_cast<int32_t>(rng() % static_cast<uint32_t>(at(Input::kv_len)));
   for (const Param& param : hooks.params) params_.push_back(value_of(rng, param.type, param.range));
+  for (const Tensor& tensor : hooks.tensors) {
+    for (const TensorAxis& axis : tensor.axes) {
+      if (axis.axis == Axis::param) params_[axis.value].i = std::max(params_[axis.value].i, 1);
+    }
+  }
   seed_ = rng();
   at(Input::q_pos) = at(Input::q) + at(Input::kv_len) - at(Input::qo_len);
   at(Input::kv_pos) = at(Input::kv);

@@ -1,0 +1,208 @@
+// Reading is of hostile input: the text is bounded and scanned (json_scan.h), and every node is checked before it is read.
+#include "lathe/spec/expr/json.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "lathe/spec/expr/names.h"
+#include "lathe/spec/expr/parse.h"
+#include "lathe/spec/expr/parser.h"
+#include "lathe/spec/expr/print.h"
+#include "lathe/spec/json_scan.h"
+#include "lathe/spec/text.h"
+
+namespace lathe::expr {
+namespace {
+
+using Json = nlohmann::ordered_json;  // the order of declarations is kept
+
+constexpr size_t kMaxJson = 2 * kMaxText;
+
+Json json_of(const Param& param) {
+  Json out{{"type", name_of(param.type)}};
+  if (!param.range) return out;
+  Json range = Json::array();
+  for (double end : *param.range) {
+    if (param.type == Type::f32) {
+      range.push_back(end);
+    } else {
+      range.push_back(static_cast<int64_t>(end));
+    }
+  }
+  out["range"] = std::move(range);
+  return out;
+}
+
+Json json_of(const Tensor& tensor, const std::vector<Param>& params) {
+  Json axes = Json::array();
+  for (const TensorAxis& axis : tensor.axes) {
+    if (axis.axis == Axis::number) {
+      axes.push_back(axis.value);
+    } else {
+      axes.push_back(axis.axis == Axis::param ? params[axis.value].name : name_of(axis.axis));
+    }
+  }
+  Json out{{"elem", name_of(tensor.elem)}, {"axes", std::move(axes)}};
+  if (tensor.summary) out["summary"] = true;
+  if (tensor.sorted) out["sorted"] = true;
+  return out;
+}
+
+std::string text_of(const Json& node) {
+  return fields::shown(node.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+/// Reads one JSON text into a Parser.
+class Reader {
+ public:
+  Result<Hooks> read(const Json& root) {
+    for (const auto& [key, node] : root.items()) {
+      if (key == "params") {
+        each(node, key, [&](const std::string& name, const Json& value, const std::string& at) { param(name, value, at); });
+      } else if (key == "tensors") {
+        each(node, key, [&](const std::string& name, const Json& value, const std::string& at) { tensor(name, value, at); });
+      } else if (key == "normalizer") {
+        normalizer(node);
+      } else if (!hook_named(key)) {
+        refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, or a hook");
+      }
+    }
+    for (size_t i = 0; i < kHooks; ++i) {  // after what they use
+      const char* name = info(static_cast<Hook>(i)).text;
+      if (!root.contains(name)) continue;
+      if (const Json& node = root[name]; node.is_string()) {
+        parser_.add_hook(name, static_cast<Hook>(i), node.get_ref<const std::string&>());
+      } else {
+        refuse(name, text_of(node), "an expression as text");
+      }
+    }
+    return parser_.finish(nullptr);
+  }
+
+ private:
+  void refuse(const std::string& where, const std::string& what, const std::string& allowed) {
+    if (parser_.problems().size() < 20) parser_.problems().add(where, what + "; allowed: " + allowed);
+  }
+
+  template <class F>
+  void each(const Json& object, const std::string& path, F&& read) {
+    if (!object.is_object()) return refuse(path, text_of(object), "an object, of declarations by name");
+    for (const auto& [name, value] : object.items()) {
+      const std::string at = path + "." + fields::shown(name);
+      if (value.is_object()) {
+        read(name, value, at);
+      } else {
+        refuse(at, text_of(value), "an object");
+      }
+    }
+  }
+
+  void check_keys(const Json& object, const std::string& path, std::initializer_list<std::string_view> known, const char* allowed) {
+    for (const auto& [key, value] : object.items()) {
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        refuse(path + "." + fields::shown(key), "unknown field", allowed);
+    }
+  }
+
+  static std::string_view string_at(const Json& object, const char* key) {
+    const auto at = object.find(key);
+    return at != object.end() && at->is_string() ? std::string_view(at->get_ref<const std::string&>()) : std::string_view();
+  }
+
+  bool flag_at(const Json& object, const std::string& path, const char* key) {
+    const auto at = object.find(key);
+    if (at == object.end()) return false;
+    if (!at->is_boolean()) refuse(path + "." + key, text_of(*at), "true, false");
+    return at->is_boolean() && at->get<bool>();
+  }
+
+  void param(const std::string& name, const Json& value, const std::string& at) {
+    check_keys(value, at, {"type", "range"}, "type, range");
+    Param param{name, Type::i32, {}};
+    if (auto type = type_named(string_at(value, "type"))) {
+      param.type = *type;
+    } else {
+      return refuse(at + ".type", value.contains("type") ? text_of(value["type"]) : "is missing", "i32, u32, f32, bool");
+    }
+    if (value.contains("range")) {
+      const Json& range = value["range"];
+      if (!range.is_array() || range.size() != 2 || !range[0].is_number() || !range[1].is_number()) {
+        return refuse(at + ".range", text_of(range), "[least, greatest]");
+      }
+      param.range = {range[0].get<double>(), range[1].get<double>()};
+    }
+    parser_.add_param(at, std::move(param));
+  }
+
+  std::optional<TensorAxis> axis(const Json& node) const {
+    if (node.is_number_unsigned() && node.get<uint64_t>() <= std::numeric_limits<uint32_t>::max()) {
+      return TensorAxis{Axis::number, node.get<uint32_t>()};
+    }
+    if (!node.is_string()) return std::nullopt;
+    const auto& text = node.get_ref<const std::string&>();
+    if (auto named = axis_named(text)) return TensorAxis{*named, 0};
+    const std::vector<Param>& params = parser_.hooks().params;
+    for (uint32_t i = 0; i < params.size(); ++i) {
+      if (params[i].name == text) return TensorAxis{Axis::param, i};
+    }
+    return std::nullopt;
+  }
+
+  void tensor(const std::string& name, const Json& value, const std::string& at) {
+    check_keys(value, at, {"elem", "axes", "summary", "sorted"}, "elem, axes, summary, sorted");
+    Tensor tensor{name, Elem::f32, {}, flag_at(value, at, "summary"), flag_at(value, at, "sorted")};
+    if (auto elem = elem_named(string_at(value, "elem"))) {
+      tensor.elem = *elem;
+    } else {
+      return refuse(at + ".elem", value.contains("elem") ? text_of(value["elem"]) : "is missing",
+                    "f32, f16, bf16, e4m3, e5m2, i32, i8, u8, u32, bool");
+    }
+    const auto axes = value.find("axes");
+    if (axes == value.end() || !axes->is_array()) {
+      return refuse(at + ".axes", axes == value.end() ? "is missing" : text_of(*axes), "a list of axes");
+    }
+    for (const Json& node : *axes) {
+      const auto next = axis(node);
+      if (!next) return refuse(at + ".axes", text_of(node), "B, HQ, HKV, TOK, QLEN, KVPOS, SLOT, PAGE, D, N, a number, or a param");
+      tensor.axes.push_back(*next);
+    }
+    parser_.add_tensor(at, std::move(tensor));
+  }
+
+  void normalizer(const Json& node) {
+    if (node == "softmax" || node == "none") {
+      parser_.set_normalizer(node == "none" ? Normalizer::none : Normalizer::softmax);
+    } else {
+      refuse("normalizer", text_of(node), "softmax, none");
+    }
+  }
+
+  Parser parser_;
+};
+
+}  // namespace
+
+std::string to_json(const Hooks& hooks) {
+  Json out = Json::object();
+  for (const Param& param : hooks.params) out["params"][param.name] = json_of(param);
+  for (const Tensor& tensor : hooks.tensors) out["tensors"][tensor.name] = json_of(tensor, hooks.params);
+  if (hooks.normalizer == Normalizer::none) out["normalizer"] = "none";
+  for (size_t i = 0; i < kHooks; ++i) {
+    const Hook hook = static_cast<Hook>(i);
+    if (hooks.roots[i] != kNone) out[info(hook).text] = hook_text(hooks, hook);
+  }
+  return out.dump();
+}
+
+Result<Hooks> hooks_from_json(std::string_view text) {
+  const std::string where = "hooks";
+  if (text.size() > kMaxJson) {
+    return invalid_argument(where, std::to_string(text.size()) + " bytes of JSON; allowed: at most " + std::to_string(kMaxJson));
+  }
+  if (auto problem = json_problem(text)) return invalid_argument(where, *problem);
+  const Json root = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object()) return invalid_argument(where, text_of(root) + "; allowed: a JSON object");
+  return Reader().read(root);
+}
+
+}  // namespace lathe::expr

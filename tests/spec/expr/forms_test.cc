@@ -1,0 +1,147 @@
+// The JSON form and the C++ operators build what the text form builds.
+#include <gtest/gtest.h>
+
+#include "examples.h"
+#include "lathe/spec/expr/json.h"
+#include "lathe/spec/expr/operators.h"
+#include "lathe/spec/expr/parse.h"
+#include "lathe/spec/expr/print.h"
+
+namespace {
+
+using namespace lathe;
+using expr::Axis;
+using expr::Elem;
+using expr::Hook;
+using expr::Hooks;
+using expr::TensorTerm;
+using expr::Term;
+using expr::Type;
+
+TEST(HooksJson, RoundTrip) {
+  for (const auto& example : expr::testing::kExamples) {
+    SCOPED_TRACE(example.name);
+    const Hooks hooks = *expr::parse(example.text);
+    const std::string json = to_json(hooks);
+    Result<Hooks> again = expr::hooks_from_json(json);
+    ASSERT_TRUE(again.ok()) << json << "\n" << again.status().to_string();
+    EXPECT_TRUE(*again == hooks) << json;
+    EXPECT_EQ(to_json(*again), json);
+  }
+}
+
+TEST(HooksJson, IsWhatTheHeaderSays) {
+  const Hooks hooks = *expr::parse(
+      "param W:i32 in [0, 4096]; param c:f32 in [0.5, 2]; tensor t:u8[HQ, 32, W] summary sorted; normalizer = none;"
+      "mask = kv_pos <= q_pos && t[h, 3, 0] == 0; logits = score * c");
+  EXPECT_EQ(to_json(hooks),
+            R"({"params":{"W":{"type":"i32","range":[0,4096]},"c":{"type":"f32","range":[0.5,2.0]}},)"
+            R"("tensors":{"t":{"elem":"u8","axes":["HQ",32,"W"],"summary":true,"sorted":true}},"normalizer":"none",)"
+            R"("logits":"score * c","mask":"kv_pos <= q_pos && t[h, 3, 0] == 0"})");
+}
+
+TEST(HooksJson, RefusesWithPathAndColumn) {
+  struct Case {
+    const char* json;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"", "not JSON"},
+      {"[]", "a JSON object"},
+      {R"({"mask": 5})", "mask: 5; allowed: an expression as text"},
+      {R"({"masks": "true"})", "masks: unknown field"},
+      {R"({"mask": "kv <="})", "mask, column 6: found the end, expected an expression"},
+      {R"({"mask": "true", "mask": "false"})", "given twice"},
+      {R"({"mask": "kv <= q; logits = score"})", "mask, column 10: found 'logits', expected the end"},
+      {R"({"normalizer": "softmin"})", "normalizer: \"softmin\""},
+      {R"({"params": []})", "params: []"},
+      {R"({"params": {"W": {"type": "i64"}}})", "params.W.type: \"i64\"; allowed: i32, u32, f32, bool"},
+      {R"({"params": {"W": {}}})", "params.W.type: is missing"},
+      {R"({"params": {"W": {"type": "i32", "range": [1]}}})", "params.W.range: [1]"},
+      {R"({"params": {"W": {"type": "i32", "range": [2, 1]}}})", "has the range [2, 1]"},
+      {R"({"params": {"W": {"type": "i32", "range": [0, 1e30]}}})", "has the range"},
+      {R"({"params": {"W": {"type": "i32", "rank": 1}}})", "params.W.rank: unknown field"},
+      {R"({"params": {"W;mask=true": {"type": "i32"}}})", "is not a letter or '_', followed by letters"},
+      {R"({"params": {"kv": {"type": "i32"}}})", "\"kv\" is an input of hooks"},
+      {R"({"params": {"s": {"type": "i32"}}, "tensors": {"s": {"elem": "f32", "axes": ["HQ"]}}})", "is declared already"},
+      {R"({"tensors": {"s": {"elem": "f64", "axes": ["HQ"]}}})", "tensors.s.elem: \"f64\""},
+      {R"({"tensors": {"s": {"elem": "f32"}}})", "tensors.s.axes: is missing"},
+      {R"({"tensors": {"s": {"elem": "f32", "axes": ["HQ; x"]}}})", "tensors.s.axes: \"HQ; x\""},
+      {R"({"tensors": {"s": {"elem": "f32", "axes": []}}})", "has 0 axes"},
+      {R"({"tensors": {"s": {"elem": "f32", "axes": [0]}}})", "has an axis of 0"},
+      {R"({"tensors": {"s": {"elem": "f32", "axes": [-1]}}})", "tensors.s.axes: -1"},
+      {R"({"tensors": {"s": {"elem": "f32", "axes": ["HQ"], "sorted": 1}}})", "tensors.s.sorted: 1; allowed: true, false"},
+  };
+  for (const Case& c : cases) {
+    Result<Hooks> hooks = expr::hooks_from_json(c.json);
+    ASSERT_FALSE(hooks.ok()) << c.json;
+    EXPECT_NE(hooks.status().to_string().find(c.message), std::string::npos) << c.json << "\n" << hooks.status().to_string();
+  }
+}
+
+TEST(Operators, BuildWhatTextBuilds) {
+  using expr::h, expr::kv, expr::kv_pos, expr::q, expr::q_pos, expr::score, expr::tok, expr::x;
+  const Term W = expr::param("W", Type::i32);
+  const Term S = expr::param("S", Type::i32);
+  const Term cap = expr::param("cap", Type::f32, std::array{1.0, 100.0});
+  const TensorTerm a("a", Elem::f32, {Axis::qo_heads});
+  const TensorTerm bits("bits", Elem::u32, {Axis::tokens, 4}, /*summary=*/true);
+  const TensorTerm wide("wide", Elem::i8, {W, Axis::kv_pos}, /*summary=*/false, /*sorted=*/true);
+  struct Case {
+    std::vector<std::pair<Hook, Term>> hooks;
+    const char* text;
+  };
+  const Case cases[] = {
+      {{{Hook::mask, kv_pos <= q_pos}}, "mask = kv_pos <= q_pos"},
+      {{{Hook::mask, kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W)}},
+       "param S,W:i32; mask = kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W)"},
+      {{{Hook::logits, cap * expr::call("tanh", {score / cap})}}, "param cap:f32 in [1, 100]; logits = cap * tanh(score / cap)"},
+      {{{Hook::logits, score + a(h) * expr::call("f32", {kv_pos - q_pos})}, {Hook::sink, a(h)}},
+       "tensor a:f32[HQ]; logits = score + a[h] * f32(kv_pos - q_pos); sink = a[h]"},
+      {{{Hook::mask, expr::call("bit", {bits(tok, expr::call("clamp", {kv >> 5, 0, 3})), kv & 31})}},
+       "tensor bits:u32[TOK,4] summary; mask = bit(bits[tok, clamp(kv >> 5, 0, 3)], kv & 31)"},
+      {{{Hook::mask, wide(0, kv) != 3}}, "param W:i32; tensor wide:i8[W,KVPOS] sorted; mask = wide[0, kv] != 3"},
+      {{{Hook::kv_pos, kv * 4 + 3}, {Hook::mask, expr::floor_div(kv_pos, 8) == q_pos % 8 || !(q > kv) || -q >= (kv | 1) << 2}},
+       "kv_pos := kv * 4 + 3; mask = kv_pos // 8 == q_pos % 8 || !(q > kv) || -q >= (kv | 1) << 2"},
+      {{{Hook::logits, expr::select(q == kv, score, 0)}}, "logits = q == kv ? score : 0"},
+      {{{Hook::sink, 0}, {Hook::weight, expr::w * 0.5}, {Hook::query, expr::rot_x - x}},
+       "sink = 0; weight = w * 0.5; query = rot(x) - x"},
+      {{{Hook::mask, (kv ^ q) != 7 || true}}, "mask = (kv ^ q) != 7 || true"},
+  };
+  for (const Case& c : cases) {
+    Result<Hooks> text = expr::parse(c.text);
+    ASSERT_TRUE(text.ok()) << text.status().to_string();
+    Result<Hooks> built = expr::make_hooks(c.hooks);
+    ASSERT_TRUE(built.ok()) << c.text << "\n" << built.status().to_string();
+    EXPECT_TRUE(*built == *text) << to_text(*built) << to_text(*text);
+  }
+}
+
+TEST(Operators, RefuseWhatTextRefuses) {
+  using expr::h, expr::kv, expr::kv_pos, expr::q_pos, expr::score;
+  auto message = [](const std::vector<std::pair<Hook, Term>>& hooks) {
+    Result<Hooks> built = expr::make_hooks(hooks);
+    EXPECT_FALSE(built.ok());
+    return built.status().to_string();
+  };
+  auto expect = [&](const std::vector<std::pair<Hook, Term>>& hooks, const char* text) {
+    const std::string found = message(hooks);
+    EXPECT_NE(found.find(text), std::string::npos) << found;
+  };
+  expect({{Hook::mask, kv_pos + q_pos}}, "mask is i32; allowed: bool");
+  expect({{Hook::mask, kv_pos <= score}}, "operands of '<=' are i32 and f32");
+  expect({{Hook::logits, kv_pos / q_pos}}, "operands of '/' are i32 and i32; allowed: f32");
+  expect({{Hook::logits, expr::call("tan", {score})}}, "no function 'tan'");
+  expect({{Hook::logits, expr::call("tanh", {score, score})}}, "tanh: 2 arguments; allowed: 1");
+  expect({{Hook::mask, kv < 3}, {Hook::mask, kv < 4}}, "the hook is given already");
+  expect({{Hook::mask, kv < expr::param("W", Type::i32) && kv < expr::param("W", Type::u32)}}, "operands of '<' are i32 and u32");
+  expect({{Hook::mask, kv < expr::param("W", Type::i32) && kv < expr::param("W", Type::i32, std::array{0.0, 4.0})}},
+         "is declared twice");
+  expect({{Hook::mask, kv < expr::param("W; mask", Type::i32)}}, "the name \"W; mask\" is not a letter");
+  expect({{Hook::mask, TensorTerm("t", Elem::i32, {})() < 3}}, "has 0 axes");
+  expect({{Hook::mask, TensorTerm("t", Elem::i32, {-4})(kv) < 3}}, "has an axis of 4294967292");
+  expect({{Hook::mask, TensorTerm("t", Elem::i32, {Term(kv)})(kv) < 3}}, "no i32 param");
+  expect({{Hook::mask, TensorTerm("t", Elem::i32, {Axis::qo_heads})(kv) < 3}}, "is an index of axis KVPOS");
+}
+
+}  // namespace

@@ -1,0 +1,313 @@
+// Bytes that nobody should send: they never crash the readers, and never reach printed source.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "examples.h"
+#include "lathe/spec/expr/device_source.h"
+#include "lathe/spec/expr/json.h"
+#include "lathe/spec/expr/names.h"
+#include "lathe/spec/expr/operators.h"
+#include "lathe/spec/expr/parse.h"
+#include "lathe/spec/expr/parser.h"
+#include "lathe/spec/expr/print.h"
+#include "lathe/spec/expr/simplify.h"
+#include "lathe/testing/seed.h"
+#include "random_hooks.h"
+
+namespace lathe::expr {
+namespace {
+
+using testing::kExamples;
+using testing::Rng;
+
+constexpr std::string_view kMark = "evil";  // part of every hostile string
+
+/// Ways out of a name or a value that have worked somewhere, each around the mark.
+std::vector<std::string> hostile_strings() {
+  const std::vector<std::string> before = {"",
+                                           "\"",
+                                           "'",
+                                           "*/",
+                                           "/*",
+                                           "//",
+                                           "\n",
+                                           "\r\n",
+                                           "\\\n",
+                                           "\?\?/\n",
+                                           "\?\?)",
+                                           "}",
+                                           "{",
+                                           ");",
+                                           "]",
+                                           "#include <",
+                                           "#define x ",
+                                           "%:include ",
+                                           "\n#line 1 \"",
+                                           "R\"(",
+                                           "u8\"",
+                                           "0;",
+                                           "__asm__(\"",
+                                           "asm(\"",
+                                           "${",
+                                           "{{",
+                                           "<%",
+                                           "<%={{ }}=%>",
+                                           std::string(1, '\0'),
+                                           "\x7f",
+                                           "\x1b[31m",
+                                           "\xd0\xb5",
+                                           "\xef\xbb\xbf",
+                                           "\xe2\x80\xae",
+                                           "\xc0\xaf",
+                                           "\xff",
+                                           "kv; ",
+                                           "W:i32; mask = ",
+                                           "true || ",
+                                           "dev::",
+                                           "__shared__ ",
+                                           "::",
+                                           "../",
+                                           "%s%n"};
+  const std::vector<std::string> after = {"",     "\"", "*/",      "\n",  "()",   "{}",   ";",        ")",
+                                          "(\"",  "\\", "\\u0041", "[0]", ":i32", " = 1", "\xd0\xbe", std::string(1, '\0'),
+                                          " // ", "<<", ">>>(",    "#",   "@",    "`",    "$",        "~",
+                                          "\t",   "'"};
+  std::vector<std::string> out;
+  for (const std::string& a : before) {
+    for (const std::string& b : after) out.push_back(a + std::string(kMark) + b);
+  }
+  for (size_t length : {60, 64, 65, 1000, 70'000}) out.push_back(std::string(kMark) + std::string(length, 'x'));
+  return out;
+}
+
+/// Where a hostile string is put. Every place takes the string as it is.
+std::vector<std::string> texts_with(const std::string& s) {
+  return {"param " + s + ":i32; mask = kv < " + s,
+          "tensor " + s + ":f32[HQ]; logits = score + " + s + "[h]",
+          "tensor t:f32[" + s + "]; logits = score + t[h]",
+          "tensor t:" + s + "[HQ]; logits = score + t[h]",
+          "const " + s + " = 3; mask = kv < " + s,
+          "const C = " + s + "; mask = kv < C",
+          "let " + s + " = kv + 1; mask = " + s + " < 3",
+          "param W:i32 in [0, " + s + "]; mask = kv < W",
+          "param W:" + s + "; mask = kv < W",
+          "mask = kv < " + s,
+          "mask = " + s + "(kv) < 3",
+          s + " = kv < 3",
+          "normalizer = " + s + "; mask = kv < 3",
+          s};
+}
+
+std::string json_string(const std::string& s) {
+  static constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out = "\"";
+  for (char c : s) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte < 0x20 || c == '"' || c == '\\') {
+      out += "\\u00";
+      out += kDigits[byte >> 4];
+      out += kDigits[byte & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::vector<std::string> jsons_with(const std::string& raw) {
+  const std::string s = json_string(raw);
+  return {"{\"params\":{" + s + ":{\"type\":\"i32\"}},\"mask\":\"kv < 3\"}",
+          "{\"params\":{\"W\":{\"type\":" + s + "}},\"mask\":\"kv < W\"}",
+          "{\"tensors\":{" + s + ":{\"elem\":\"f32\",\"axes\":[\"HQ\"]}},\"mask\":\"kv < 3\"}",
+          "{\"tensors\":{\"t\":{\"elem\":\"f32\",\"axes\":[" + s + "]}},\"mask\":\"kv < 3\"}",
+          "{\"tensors\":{\"t\":{\"elem\":" + s + ",\"axes\":[\"HQ\"]}},\"mask\":\"kv < 3\"}",
+          "{\"mask\":" + s + "}",
+          "{" + s + ":\"kv < 3\"}",
+          "{\"normalizer\":" + s + "}",
+          s};
+}
+
+/// Prints every hook of `hooks`, as it is and canonical.
+std::string source_of(const Hooks& hooks) {
+  std::string out;
+  for (const Hooks& form : {hooks, canonicalise(hooks)}) {
+    for (size_t i = 0; i < kHooks; ++i) {
+      if (form.roots[i] != kNone) out += device_source(form, static_cast<Hook>(i)).body;
+    }
+  }
+  return out;
+}
+
+struct Counts {
+  size_t tried = 0, accepted = 0, refused = 0;
+
+  void take(const Result<Hooks>& hooks, const std::string& input) {
+    ++tried;
+    if (!hooks.ok()) {
+      ++refused;
+      const std::string message = hooks.status().to_string();
+      EXPECT_TRUE(std::all_of(message.begin(), message.end(), [](char c) { return c == '\n' || static_cast<uint8_t>(c) >= 0x20; }))
+          << "a control character in a message: " << message;
+      EXPECT_LT(message.size(), 8'000u);
+      return;
+    }
+    ++accepted;
+    EXPECT_EQ(source_of(*hooks).find(kMark), std::string::npos) << input << "\n" << source_of(*hooks);
+  }
+};
+
+TEST(Injection, NothingReachesPrintedSource) {
+  const std::vector<std::string> strings = hostile_strings();
+  ASSERT_GE(strings.size(), 1'000u);
+  Counts counts;
+  for (const std::string& s : strings) {
+    for (const std::string& text : texts_with(s)) counts.take(parse(text), text);
+    for (const std::string& json : jsons_with(s)) counts.take(hooks_from_json(json), json);
+    counts.take(make_hooks({{Hook::mask, Term(InputTerm{Input::kv}) < param(s, Type::i32)}}), s);
+    counts.take(make_hooks({{Hook::logits,
+                             Term(InputTerm{Input::score}) + TensorTerm(s, Elem::f32, {Axis::qo_heads})(InputTerm{Input::h})}}),
+                s);
+    counts.take(make_hooks({{Hook::logits, call(s, {InputTerm{Input::score}})}}), s);
+  }
+  std::cout << strings.size() << " strings, " << counts.tried << " places: " << counts.refused << " refused, " << counts.accepted
+            << " accepted, none in source\n";
+  EXPECT_GT(counts.accepted, 20u) << "names that are sound are names";
+  EXPECT_GT(counts.refused, 10'000u);
+}
+
+/// A hooks value that went past the readers is printed by slots all the same.
+TEST(Injection, PrintedSourceKnowsNoNames) {
+  for (const std::string& s : hostile_strings()) {
+    Hooks hooks = *parse("param W:i32; tensor t:f32[HQ]; mask = kv < W; logits = score + t[h]");
+    hooks.params[0].name = hooks.tensors[0].name = s;
+    ASSERT_EQ(source_of(hooks).find(kMark), std::string::npos);
+  }
+}
+
+TEST(Hostile, MutatedTextIsReadOrRefused) {
+  static constexpr std::string_view kPieces[] = {"(",         ")",
+                                                 "[",         "]",
+                                                 ";",         ",",
+                                                 "=",         ":=",
+                                                 "let ",      "param ",
+                                                 "tensor ",   "const ",
+                                                 "kv",        "score",
+                                                 "3",         "1.5",
+                                                 "inf",       "<=",
+                                                 "//",        "%",
+                                                 "&&",        "||",
+                                                 "!",         "-",
+                                                 "?",         ":",
+                                                 "in",        "HQ",
+                                                 "i32",       "f32",
+                                                 "max(",      "powi(",
+                                                 "bit(",      "\n",
+                                                 " ",         "mask = ",
+                                                 "logits = ", "normalizer = none",
+                                                 "summary",   "2147483648",
+                                                 "0x",        "1e",
+                                                 "\xff",      "."};
+  Rng rng(lathe::testing::seed());
+  size_t accepted = 0;
+  for (int i = 0; i < 60'000; ++i) {
+    std::string text = kExamples[rng() % kExamples.size()].text;
+    for (uint64_t changes = 1 + rng() % 4; changes > 0; --changes) {
+      const size_t at = rng() % (text.size() + 1);
+      switch (rng() % 4) {
+        case 0:
+          text.insert(at, kPieces[rng() % std::size(kPieces)]);
+          break;
+        case 1:
+          text.erase(at, 1 + rng() % 6);
+          break;
+        case 2:
+          if (at < text.size()) text[at] = static_cast<char>(rng());
+          break;
+        default:
+          text.insert(at, text.substr(rng() % (text.size() + 1), rng() % 20));
+      }
+    }
+    const Result<Hooks> hooks = parse(text);
+    if (!hooks.ok()) continue;
+    ++accepted;
+    const Result<Hooks> again = parse(to_text(*hooks));
+    ASSERT_TRUE(again.ok()) << text << "\nbecame\n" << to_text(*hooks) << again.status().to_string();
+    ASSERT_TRUE(*again == *hooks) << text;
+    canonical_bytes(*hooks);
+  }
+  EXPECT_GT(accepted, 200u);
+}
+
+TEST(Hostile, SharedExpressionsDoNotGrowWhenPrinted) {
+  std::string text = "let v0 = score * 2;";
+  for (int i = 1; i < 100; ++i)
+    text += "let v" + std::to_string(i) + " = v" + std::to_string(i - 1) + " * v" + std::to_string(i - 1) + ";";
+  const Result<Hooks> hooks = parse(text + "logits = v99");  // written out it has 2^99 factors
+  ASSERT_TRUE(hooks.ok()) << hooks.status().to_string();
+  const std::string printed = to_text(*hooks);
+  EXPECT_LT(printed.size(), 10'000u);
+  const Result<Hooks> again = parse(printed);
+  ASSERT_TRUE(again.ok()) << again.status().to_string();
+  EXPECT_TRUE(*again == *hooks);
+  canonical_bytes(*hooks);
+  EXPECT_FALSE(parse(text + "logits = log(v99)").ok()) << "messages show a part of it";
+}
+
+/// Lets that use the last one twice, for each way to combine: written out they would have 2^60 parts.
+TEST(Hostile, SharedExpressionsDoNotGrowWhenSimplified) {
+  const std::pair<const char*, const char*> combinations[] = {
+      {"kv", "@ * @"},
+      {"kv", "@ * (@ + 1)"},
+      {"kv", "@ + (@ ^ 1)"},
+      {"kv", "@ ^ (@ // 3)"},
+      {"kv", "max(@, min(@, q) + 1)"},
+      {"kv", "max(@ * 3, @)"},
+      {"kv", "@ - abs(@ - q)"},
+      {"kv", "kv < @ ? @ + 1 : @ - 1"},
+      {"u", "@ * @ + @"},
+      {"u", "@ ^ (@ + 1u)"},
+      {"kv < 3", "(@ && kv < #) || (@ && q < #)"},
+      {"kv < 3", "!(@ && kv < #) || (q < # && @)"},
+      {"kv < 3", "!@ == (@ || q < #)"},
+      {"kv < 3", "@ ? q < # : !@"},
+  };
+  for (const auto& [first, combination] : combinations) {
+    std::string text = "param u:u32; let v0 = " + std::string(first) + ";";
+    for (int i = 1; i < 60; ++i) {
+      text += "let v" + std::to_string(i) + " = ";
+      for (const char* c = combination; *c != '\0'; ++c) {
+        if (*c == '@') {
+          text += "v" + std::to_string(i - 1);
+        } else if (*c == '#') {
+          text += std::to_string(i * 1000);
+        } else {
+          text += *c;
+        }
+      }
+      text += ";";
+    }
+    const std::string_view start = first;
+    text += start == "kv" ? "mask = v59 < 3" : start == "u" ? "mask = v59 < 3u" : "mask = v59";
+    Hooks hooks;
+    {
+      Parser parser;
+      parser.add_statements({}, text);
+      hooks = parser.hooks();  // before check(), which refuses the overflow of some
+    }
+    ASSERT_NE(hooks.root(Hook::mask), kNone) << text;
+    const Hooks canonical = canonicalise(hooks);
+    EXPECT_LT(canonical.graph.size(), 6'000u) << combination;
+    Rng rng(lathe::testing::seed());
+    for (int i = 0; i < 20; ++i) {
+      const testing::RandomEnvironment environment(hooks, rng);
+      const testing::RenamedEnvironment renamed(canonical, hooks, environment);
+      ASSERT_EQ(interpret(hooks, hooks.root(Hook::mask), environment).i,
+                interpret(canonical, canonical.root(Hook::mask), renamed).i)
+          << combination;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lathe::expr
