@@ -92,16 +92,14 @@ Range bitwise(Op op, const Range& a, const Range& b, Type type) {
 }
 
 Range compare(Op op, const Range& a, const Range& b, Type operands) {
-  const bool may_be_nan = operands == Type::f32;
+  if (operands == Type::f32) return {0, 1};  // that it is finite, and a number, is not certain enough to decide by
   if (op == Op::equal) {
-    if (!may_be_nan && a.is_point() && b.is_point() && a.lo == b.lo) return {1, 1};
+    if (a.is_point() && b.is_point() && a.lo == b.lo) return {1, 1};
     return a.hi < b.lo || b.hi < a.lo ? Range{0, 0} : Range{0, 1};
   }
   const bool strict = op == Op::less;
-  const bool never = strict ? a.lo >= b.hi : a.lo > b.hi;
-  const bool always = strict ? a.hi < b.lo : a.hi <= b.lo;
-  if (never) return {0, 0};
-  return always && !may_be_nan ? Range{1, 1} : Range{0, 1};
+  if (strict ? a.lo >= b.hi : a.lo > b.hi) return {0, 0};
+  return (strict ? a.hi < b.lo : a.hi <= b.lo) ? Range{1, 1} : Range{0, 1};
 }
 
 Range power(const Range& a, double exponent) {

@@ -140,6 +140,7 @@ constexpr std::array kDifferent{
     Pair{"logits = powi(score, 3)", "logits = powi(score, 4)"},
     Pair{"logits = kv <= q ? score : 0", "logits = kv <= q ? score : -inf"},
     Pair{"logits = kv <= q ? score : 0", "logits = kv <= q ? 0 : score"},
+    Pair{"logits = score == inf ? 0 : score", "logits = score"},  // at run time it may be infinite
     Pair{"logits = max(score, 0)", "logits = abs(score)"},
     Pair{"logits = score < 0 ? 0 : score", "logits = score <= 0 ? 0 : score"},
     Pair{"weight = w * 2", "output = o * 2"},
