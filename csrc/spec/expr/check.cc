@@ -55,10 +55,10 @@ class HookCheck {
 
  private:
   void error(Id node, std::string message, std::string hint = {}) {
-    out_.push_back({true, hook_, node, std::move(message), std::move(hint)});
+    out_.push_back({true, hook_, node, std::move(message), std::move(hint), info(hook_).text});
   }
   void warning(Id node, std::string message, std::string hint = {}) {
-    out_.push_back({false, hook_, node, std::move(message), std::move(hint)});
+    out_.push_back({false, hook_, node, std::move(message), std::move(hint), info(hook_).text});
   }
   std::string text(Id id) const { return "'" + fields::shown(to_text(hooks_, id), 48) + "'"; }
   const Range& range(Id id) const { return ranges_[id]; }
@@ -216,7 +216,7 @@ bool is_range_of(Type type, const std::array<double, 2>& range) {
 /// Problems of names and numbers of declarations, which the text form cannot have but hand-made values can.
 void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
   std::set<std::string_view> names;
-  auto error = [&](const std::string& message) { out.push_back({true, {}, kNone, message, ""}); };
+  auto error = [&](const std::string& message) { out.push_back({true, std::nullopt, kNone, message, "", "declarations"}); };
   auto check_name = [&](const std::string& name) {
     const std::string problem = names.insert(name).second ? name_problem(name) : "is declared twice";
     if (!problem.empty()) error("the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
@@ -256,7 +256,7 @@ void check_normalizer(const Hooks& hooks, std::vector<Finding>& out) {
   for (Hook hook : {Hook::sink, Hook::lse_transform}) {
     if (hooks.root(hook) == kNone) continue;
     out.push_back({true, hook, kNone, std::string(info(hook).text) + " with normalizer = none; allowed: with softmax",
-                   "without a normalizer there is no log-sum-exp"});
+                   "without a normalizer there is no log-sum-exp", info(hook).text});
   }
   const Id root = hooks.root(Hook::output);
   if (root == kNone) return;
@@ -264,7 +264,8 @@ void check_normalizer(const Hooks& hooks, std::vector<Finding>& out) {
   for (Id id = 0; id <= root; ++id) {
     const Node& node = hooks.graph[id];
     if (!used[id] || node.op != Op::input || static_cast<Input>(node.value) != Input::lse) continue;
-    out.push_back({true, Hook::output, id, "output uses lse with normalizer = none; allowed: with softmax", ""});
+    out.push_back(
+        {true, Hook::output, id, "output uses lse with normalizer = none; allowed: with softmax", "", info(Hook::output).text});
   }
 }
 

@@ -55,19 +55,15 @@ class TermBuilder {
 
   Result<Hooks> finish() {
     for (const Finding& finding : check(hooks_)) {
-      if (finding.error) problems_.add(info(finding.hook).text, with_hint(finding.message, finding.hint));
+      if (finding.error) problems_.add(finding.where, finding.text());
     }
     if (!problems_.empty()) return problems_.status();
     return std::move(hooks_);
   }
 
  private:
-  static std::string with_hint(const std::string& message, const std::string& hint) {
-    return hint.empty() ? message : message + " (" + hint + ")";
-  }
-
   Id note(const Built& built) {
-    if (!built.ok()) problems_.add(info(hook_).text, with_hint(built.problem, built.hint));
+    if (!built.ok()) problems_.add(info(hook_).text, built.hint.empty() ? built.problem : built.problem + " (" + built.hint + ")");
     return built.id;
   }
 

@@ -317,19 +317,22 @@ void Parser::hook_body(Hook hook) {
   hooks_.root(hook) = typed != kNone ? note(start, typed) : id;
 }
 
+/// Where the text has what was found: its node within that hook, in a `let` outside hooks, or the hook.
+std::string Parser::location(const Finding& finding) const {
+  if (!finding.hook) return finding.where;
+  const int hook = static_cast<int>(*finding.hook);
+  for (const auto& key : {std::pair{hook, finding.node}, std::pair{-1, finding.node}, std::pair{hook, kNone}}) {
+    const auto place = places_.find(key);
+    if (place != places_.end()) return location(place->second);
+  }
+  return finding.where;
+}
+
 Result<Hooks> Parser::finish(std::vector<Finding>* warnings) {
-  for (const Finding& finding : check(hooks_)) {
-    if (!finding.error) {
-      if (warnings != nullptr) warnings->push_back(finding);
-      continue;
-    }
-    if (problems_.size() >= kMaxProblems) break;
-    const int hook = static_cast<int>(finding.hook);
-    auto place = places_.find({hook, finding.node});
-    if (place == places_.end()) place = places_.find({-1, finding.node});
-    if (place == places_.end()) place = places_.find({hook, kNone});
-    const std::string where = place == places_.end() ? "hooks" : location(place->second);
-    problems_.add(where, finding.hint.empty() ? finding.message : finding.message + " (" + finding.hint + ")");
+  for (Finding& finding : check(hooks_)) {
+    finding.where = location(finding);
+    if (finding.error && problems_.size() < kMaxProblems) problems_.add(finding.where, finding.text());
+    if (!finding.error && warnings != nullptr) warnings->push_back(std::move(finding));
   }
   if (!problems_.empty()) return problems_.status();
   return std::move(hooks_);

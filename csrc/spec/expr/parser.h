@@ -75,6 +75,7 @@ class Parser {
   void declare(const Token& name, const Binding& binding);
   bool may_declare(const Token& name, bool is_let);
   std::string location(const Place& place) const;
+  std::string location(const Finding& finding) const;
 
   // parse_expression.cc
   Id expression();

@@ -213,7 +213,8 @@ TEST(Check, WarnsOfWhatRunTimeDataDecide) {
     Result<Hooks> hooks = parse(c.text, &warnings);
     ASSERT_TRUE(hooks.ok()) << hooks.status().to_string();
     ASSERT_EQ(warnings.size(), 1u) << c.text;
-    EXPECT_NE(warnings[0].message.find(c.message), std::string::npos) << warnings[0].message;
+    EXPECT_NE(warnings[0].text().find(c.message), std::string::npos) << warnings[0].text();
+    EXPECT_TRUE(warnings[0].where.starts_with("column ")) << warnings[0].where;
   }
 }
 

@@ -49,7 +49,9 @@ class Generator {
 
  private:
   Id condition(int left, int right) {
-    switch (draw(rng_, 8)) {
+    switch (draw(rng_, 9)) {
+      case 8:
+        return builder_.call("isinf", std::array{expression(Type::f32, left + right)}).id;
       case 0:
         return builder_.prefix("!", expression(Type::boolean, left + right)).id;
       case 1:
