@@ -185,14 +185,14 @@ class HookCheck {
     const std::string hint = is_number ? "clamp(x, 0, " + std::to_string(extent.value - 1) + ")" : "";
 
     const Node& index = hooks_.graph[id];
-    if (!is_number && index.op == Op::input) {
+    const bool is_open = extent.axis == Axis::free || extent.axis == Axis::pages || extent.axis == Axis::param;
+    if (index.op == Op::input && !is_number && !is_open) {
       const auto domain = info(static_cast<Input>(index.value)).domain;
-      const bool is_open = extent.axis == Axis::free || extent.axis == Axis::pages || extent.axis == Axis::param;
-      if (domain && !is_open) return error(id, what + " is an index of axis " + name_of(*domain) + "; allowed: " + allowed);
+      if (domain) return error(id, what + " is an index of axis " + name_of(*domain) + "; allowed: " + allowed);
     }
     const bool never = at.hi < 0 || (is_number && at.lo >= extent.value);
-    const bool depends = at.undeclared || extent.axis == Axis::free || extent.axis == Axis::pages || extent.axis == Axis::param;
-    if (never || !depends || (at.lo < 0 && !at.undeclared)) {
+    const bool is_run_time = at.undeclared || (is_open && at.lo >= 0);
+    if (never || !is_run_time) {
       return error(id, what + " lies in " + between(at) + " and may leave its axis; allowed: " + allowed, hint);
     }
     warning(id, what + " is not proven to stay in its axis; it is clamped", hint);

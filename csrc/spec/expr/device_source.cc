@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "lathe/spec/expr/range.h"
+#include "lathe/spec/expr/variation.h"
 
 namespace lathe::expr {
 namespace {
@@ -77,7 +78,8 @@ std::string constant_text(const Node& node) {
 /// Prints one expression as statements, one for each operator: what several use is computed once, and no sign needs parentheses.
 class Printer {
  public:
-  Printer(const Hooks& hooks, Id root) : hooks_(hooks), ranges_(ranges(hooks)), names_(hooks.graph.size()) {
+  Printer(const Hooks& hooks, Id root)
+      : hooks_(hooks), ranges_(ranges(hooks)), variations_(variations(hooks)), names_(hooks.graph.size()) {
     const std::vector<bool> used = reachable(hooks.graph, {&root, 1});
     std::vector<bool> inputs(kInputs), params(hooks.params.size()), tensors(hooks.tensors.size());
     for (Id id = 0; id <= root; ++id) {
@@ -88,7 +90,7 @@ class Printer {
       if (node.op == Op::read) tensors[node.value] = true;
       print(id, node);
     }
-    out_.body += "return " + names_[root] + ";\n";
+    out_.result = names_[root];
     for (uint32_t i = 0; i < kInputs; ++i) {
       if (inputs[i]) out_.inputs.push_back(static_cast<Input>(i));
     }
@@ -115,7 +117,8 @@ class Printer {
         return;
       default:
         names_[id] = "v" + std::to_string(last_++);
-        out_.body += std::string("const ") + type_text(node.type) + " " + names_[id] + " = " + form(id, node) + ";\n";
+        out_.statements.push_back(
+            {variations_[id], std::string("const ") + type_text(node.type) + " " + names_[id] + " = " + form(id, node) + ";"});
     }
   }
 
@@ -186,12 +189,19 @@ class Printer {
 
   const Hooks& hooks_;
   const std::vector<Range> ranges_;
+  const std::vector<Variation> variations_;
   std::vector<std::string> names_;  // by node: what its value is called
   int last_ = 0;
   DeviceSource out_;
 };
 
 }  // namespace
+
+std::string DeviceSource::body() const {
+  std::string out;
+  for (const Statement& statement : statements) out += statement.text + "\n";
+  return out + "return " + result + ";\n";
+}
 
 DeviceSource device_source(const Hooks& hooks, Hook hook) {
   return Printer(hooks, hooks.root(hook)).take();

@@ -75,7 +75,8 @@ void Parser::add_hook(std::string source, Hook hook, std::string_view text) {
 
 bool Parser::may_declare(const std::string& source, const std::string& name) {
   const std::string problem = find(name) != nullptr ? "is declared already" : name_problem(name);
-  if (!problem.empty()) problems_.add(source, "the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
+  if (!problem.empty() && problems_.size() < kMaxProblems)
+    problems_.add(source, "the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
   return problem.empty();
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <regex>
 #include <set>
 
@@ -57,7 +58,7 @@ std::string function_text(const Case& c, size_t index) {
     const std::string slot = "TensorSlot<" + std::string(c_type(read_type(c.hooks.tensors[tensor].elem))) + ">";
     out += "const " + slot + " t" + std::to_string(tensor) + "{&leaves, " + std::to_string(tensor) + "};\n";
   }
-  return out + source.body + "}\nextern \"C\" double case" + std::to_string(index) +
+  return out + source.body() + "}\nextern \"C\" double case" + std::to_string(index) +
          "(const Leaves& leaves) { return static_cast<double>(hook" + std::to_string(index) + "(leaves)); }\n";
 }
 
@@ -166,7 +167,7 @@ TEST(DeviceSource, HoldsOnlyNamesOfTheTables) {
   for (int i = 0; i < 3000; ++i) {
     const Hook hook = i % 2 == 0 ? Hook::mask : Hook::logits;
     const Hooks hooks = testing::random_hooks(rng, hook, 20);
-    const std::string body = device_source(hooks, hook).body;
+    const std::string body = device_source(hooks, hook).body();
     for (std::sregex_iterator word(body.begin(), body.end(), kName), end; word != end; ++word) {
       const std::string text = word->str();
       if (text.starts_with("dev::")) {
@@ -179,6 +180,32 @@ TEST(DeviceSource, HoldsOnlyNamesOfTheTables) {
     }
   }
   EXPECT_EQ(used, functions) << "every function of the table is printed somewhere, and no other";
+}
+
+/// Statements can be moved to where what they change with is known: they use nothing that changes with more.
+TEST(DeviceSource, StatementsCanBeHoisted) {
+  static const std::regex kName("[A-Za-z_][A-Za-z_0-9:]*");
+  Rng rng(lathe::testing::seed());
+  std::array<size_t, 4> count{};
+  for (int i = 0; i < 2000; ++i) {
+    const Hook hook = i % 2 == 0 ? Hook::mask : Hook::logits;
+    const DeviceSource source = device_source(testing::random_hooks(rng, hook, 20), hook);
+    std::map<std::string, Variation> known;
+    for (Input input : source.inputs) known[input_variable(input)] = info(input).variation;
+    for (const Statement& statement : source.statements) {
+      ++count[static_cast<size_t>(statement.variation)];
+      const size_t equals = statement.text.find('=');
+      const std::string right = statement.text.substr(equals + 1);
+      for (std::sregex_iterator word(right.begin(), right.end(), kName), end; word != end; ++word) {
+        const auto used = known.find(word->str());  // params and tensors change with nothing
+        if (used == known.end()) continue;
+        ASSERT_EQ(used->second | statement.variation, statement.variation) << statement.text << " uses " << used->first;
+      }
+      const size_t name = statement.text.rfind(' ', equals - 2) + 1;
+      known[statement.text.substr(name, equals - 1 - name)] = statement.variation;
+    }
+  }
+  for (size_t variation = 0; variation < count.size(); ++variation) EXPECT_GT(count[variation], 500u) << variation;
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ TEST(ExpressionsPage, SpellingsItCallsEqualAre) {
 
 TEST(ExpressionsPage, ShowsWhatIsPrinted) {
   const Hooks hooks = canonicalise(*parse(hooks_in(page())[0]));
-  const std::string body = device_source(hooks, Hook::mask).body;
+  const std::string body = device_source(hooks, Hook::mask).body();
   EXPECT_NE(page().find("```\n" + body + "```"), std::string::npos) << body;
 }
 

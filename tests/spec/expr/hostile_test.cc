@@ -133,7 +133,7 @@ std::string source_of(const Hooks& hooks) {
   std::string out;
   for (const Hooks& form : {hooks, canonicalise(hooks)}) {
     for (size_t i = 0; i < kHooks; ++i) {
-      if (form.roots[i] != kNone) out += device_source(form, static_cast<Hook>(i)).body;
+      if (form.roots[i] != kNone) out += device_source(form, static_cast<Hook>(i)).body();
     }
   }
   return out;
