@@ -31,6 +31,17 @@ std::string cache_text() {
                      entries == 1 ? "entry" : "entries");
 }
 
+std::string bundles_text() {
+  const auto cache = look_at_cache();
+  std::string out;
+  for (const Bundle& bundle : cache->bundles()) {
+    out += fmt::format("{}{}, {}", out.empty() ? "" : "; ", bundle.path(), plural(bundle.items().size(), "kernel"));
+  }
+  for (const Status& trouble : cache->bundle_troubles())
+    out += (out.empty() ? "not in use: " : "; not in use: ") + trouble.to_string();
+  return out.empty() ? "none" : out;
+}
+
 int print_env() {
   const auto nvrtc = nvrtc_compiler();
   const auto host = host_compiler();
@@ -41,7 +52,8 @@ int print_env() {
                     {"GPU archs", archs.empty() ? "none" : archs},
                     {"host compiler", host->describe()},
                     {"GPU", gpu_text()},
-                    {"kernel cache", cache_text()}},
+                    {"kernel cache", cache_text()},
+                    {"bundles", bundles_text()}},
                    0));
   fmt::print("\nKnobs that are set\n");
   std::vector<std::vector<std::string>> rows;

@@ -474,6 +474,7 @@ TEST(DiskCache, SharedGivesTheGroupItsRights) {
   EXPECT_EQ(mode_of(file.parent_path()), 02770u);
   EXPECT_EQ(mode_of(file.parent_path().parent_path()), 02770u);
   EXPECT_TRUE(cache.find("k"));
+  EXPECT_EQ(mode_of(dir / "root" / "locks"), 0660u) << "others of the group take locks too";
   if (geteuid() == 0) {
     ASSERT_EQ(chown(file.c_str(), testing::kOtherUser, 0), 0);
     EXPECT_TRUE(cache.find("k")) << "an entry of another member of the group";
