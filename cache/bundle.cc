@@ -115,7 +115,7 @@ Result<std::vector<BundleItem>> parse_manifest(std::string_view text) {
 
 Result<Bundle> Bundle::open(Fs& fs, const std::string& path, const Trust& trust) {
   Result<Root> root = open_root(fs, path, trust, /*write=*/false);
-  LATHE_TRY(root);
+  if (!root) return Status{root.status().code(), root.status().message(), root.status().where()};  // its hint is for caches
   Result<Bytes> manifest = read_manifest(fs, root->dir.get(), trust, path);
   LATHE_TRY(manifest);
   const std::string_view text(reinterpret_cast<const char*>(manifest->data()), manifest->size());
@@ -167,7 +167,11 @@ Result<SealReport> seal_bundle(Fs& fs, const std::string& path, const Trust& tru
   const EntryDir dir(fs, trust, std::move(*root));
   SealReport report;
   std::vector<BundleItem> items;
-  for (const EntryFile& file : dir.files()) {
+  bool complete = false;
+  const std::vector<EntryFile> files = dir.files(&complete);
+  // A manifest that lacks what could not be listed would pass for the whole.
+  if (!complete) return Status{Code::unavailable, "its entries could not all be listed", path};
+  for (const EntryFile& file : files) {
     if (file.kind != EntryFile::Kind::entry) continue;
     const FileRead read = dir.read(file.name);
     if (Result<Entry> entry = sound_entry(file.name, read); !entry) {

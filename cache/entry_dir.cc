@@ -180,26 +180,43 @@ bool EntryDir::remove(const EntryFile& file) const {
   return shard && fs_->unlinkat(shard.get(), file_name(file.name, ending_of(file.kind)).c_str()) == 0;
 }
 
-std::vector<EntryFile> EntryDir::files() const {
+std::vector<EntryFile> EntryDir::files(bool* complete) const {
   std::vector<EntryFile> out;
+  bool all = true;
   Fd schema = open_schema(/*create=*/false);
   std::vector<std::string> shards;
-  if (!schema || fs_->names_in(schema.get(), &shards) != 0) return out;
-  for (const std::string& shard_name : shards) {
-    if (!is_hex(shard_name, kShardDigits)) continue;
-    Fd shard = open_below(*fs_, schema.get(), shard_name, trust_, /*create=*/false);
-    std::vector<std::string> names;
-    if (!shard || fs_->names_in(shard.get(), &names) != 0) continue;
-    for (const std::string& name : names) {
-      std::optional<EntryFile> file = known_file(shard_name, name);
-      struct stat found {};
-      if (!file || fs_->lstatat(shard.get(), name.c_str(), &found) != 0 || !S_ISREG(found.st_mode)) continue;
-      file->bytes = static_cast<uint64_t>(found.st_size);
-      file->mtime = found.st_mtim;
-      out.push_back(*std::move(file));
-    }
+  if (!schema) {
+    all = errno == ENOENT;  // nothing was ever stored
+  } else if (fs_->names_in(schema.get(), &shards) != 0) {
+    all = false;
   }
+  for (const std::string& shard : shards) {
+    if (is_hex(shard, kShardDigits)) all &= add_files(schema.get(), shard, out);
+  }
+  if (complete != nullptr) *complete = all;
   return out;
+}
+
+// False when something could not be read; what went away meanwhile is no such thing.
+bool EntryDir::add_files(int schema, const std::string& shard_name, std::vector<EntryFile>& out) const {
+  Fd shard = open_below(*fs_, schema, shard_name, trust_, /*create=*/false);
+  std::vector<std::string> names;
+  if (!shard || fs_->names_in(shard.get(), &names) != 0) return false;
+  bool all = true;
+  for (const std::string& name : names) {
+    std::optional<EntryFile> file = known_file(shard_name, name);
+    struct stat found {};
+    if (!file) continue;
+    if (fs_->lstatat(shard.get(), name.c_str(), &found) != 0) {
+      all &= errno == ENOENT;
+      continue;
+    }
+    if (!S_ISREG(found.st_mode)) continue;
+    file->bytes = static_cast<uint64_t>(found.st_size);
+    file->mtime = found.st_mtim;
+    out.push_back(*std::move(file));
+  }
+  return all;
 }
 
 std::optional<timespec> EntryDir::time_here() const {

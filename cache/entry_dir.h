@@ -66,8 +66,9 @@ class EntryDir {
   /// Removes a listed file. False with errno on failure.
   bool remove(const EntryFile& file) const;
 
-  /// What is there, in no order; what cannot be read is left out. Does not look inside the files.
-  std::vector<EntryFile> files() const;
+  /// What is there, in no order; what cannot be read is left out, and `complete`, when given, says whether nothing was. Does not
+  /// look inside the files.
+  std::vector<EntryFile> files(bool* complete = nullptr) const;
   /// The time of the file system's own clock, from a file made and removed for it; nothing on failure.
   std::optional<timespec> time_here() const;
 
@@ -76,6 +77,7 @@ class EntryDir {
 
  private:
   FileRead read_most(const std::string& name, uint64_t most) const;
+  bool add_files(int schema, const std::string& shard_name, std::vector<EntryFile>& out) const;
   Fd open_schema(bool create) const;
   Fd open_shard(const std::string& name, bool create) const;
 

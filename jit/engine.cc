@@ -220,10 +220,10 @@ struct Engine::Impl {
       if (!path.empty()) log(LogLevel::trace, name_of(request) + ": source kept in " + path);
     }
     a.key = std::move(prepared.key);
+    const bool kept = cache.store(to_entry(a));
     log(LogLevel::info, name_of(request) + ": compiled in " + rounded(a.compile_ms) + ", " + std::to_string(a.registers) +
                             " registers, " + std::to_string(a.spill_bytes) + " spilled bytes, " + std::to_string(a.binary.size()) +
-                            " bytes, key " + a.key_hex);
-    cache.store(to_entry(a));
+                            " bytes, key " + a.key_hex + ", " + (kept ? "kept as " + cache.path_of(a.key) : "kept in memory only"));
     return std::make_shared<const Artifact>(std::move(a));
   }
 

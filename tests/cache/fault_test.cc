@@ -121,6 +121,65 @@ TEST_P(FaultSweep, EveryCallMayFail) {
   EXPECT_GE(done, kAllDone) << "the last run, which no fault reached";
 }
 
+// A bundle's life: its manifest is written, and it is served from. Its entries are "a" and "b".
+TEST_P(FaultSweep, EveryCallOfABundleMayFail) {
+  const Fault fault = GetParam();
+  Warnings warnings;
+  const Trust us{geteuid()};
+  bool tripped = true;
+  int served = 0;
+  for (int n = 1; tripped; n++) {
+    SCOPED_TRACE("call " + std::to_string(n));
+    TempDir dir;
+    const std::string path = dir / "bundle";
+    CacheOptions options;
+    options.root = path;
+    options.lock_wait_ms = 0;
+    {
+      DiskCache maker(options);
+      for (const char* key : {"a", "b"}) ASSERT_TRUE(maker.store(entry_for(key, 1, 2000)));
+    }
+    // Every other time a manifest is there already.
+    if (n % 2 == 0) {
+      ASSERT_TRUE(seal_bundle(real_fs(), path, us).ok());
+    }
+    FaultyFs system;
+    system.fail_at = n;
+    system.error = fault.error;
+    system.persistent = fault.persistent;
+    system.most = 700;
+    served = 0;
+    {
+      auto sealed = seal_bundle(system, path, us);
+      // A call that fails with ENOENT is a file that is gone.
+      if (sealed && fault.error != ENOENT) {
+        EXPECT_EQ(sealed->entries + sealed->left_out.size(), 2u);
+      }
+      CacheOptions user;
+      user.mode = CacheMode::off;
+      user.bundles = {path};
+      DiskCache cache(user, {system});
+      for (const char* key : {"a", "b"}) {
+        if (auto found = cache.find(key)) {
+          EXPECT_TRUE(testing::is_genuine(*found));
+          EXPECT_EQ(found->key, key);
+          served++;
+        }
+      }
+      tripped = system.tripped();
+    }
+    EXPECT_EQ(system.open_descriptors(), 0);
+    // Whatever happened, what is there now is a whole bundle, or none until the next try.
+    if (auto bundle = Bundle::open(real_fs(), path, us)) {
+      for (const BundleItem& item : bundle->items()) EXPECT_TRUE(bundle->entry(item.name).ok());
+    }
+    ASSERT_TRUE(seal_bundle(real_fs(), path, us).ok());
+    EXPECT_EQ(Bundle::open(real_fs(), path, us)->items().size(), 2u);
+    if (HasFailure()) return;
+  }
+  EXPECT_EQ(served, 2) << "the last run, which no fault reached";
+}
+
 std::vector<Fault> faults() {
   std::vector<Fault> out;
   for (bool persistent : {false, true}) {

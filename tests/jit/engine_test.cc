@@ -7,8 +7,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <thread>
 
+#include "lathe/base/log.h"
 #include "lathe/jit_testing/fake_compiler.h"
 #include "lathe/testing/temp_dir.h"
 #include "support.h"
@@ -30,6 +32,11 @@ std::filesystem::path only_entry(const std::filesystem::path& root) {
   }
   EXPECT_EQ(count, 1);
   return found;
+}
+
+// This program.
+std::string this_program() {
+  return std::filesystem::read_symlink("/proc/self/exe").string();
 }
 
 std::string text_of(const std::filesystem::path& path) {
@@ -318,6 +325,65 @@ TEST(Engine, TwoThatMissAtOnceCompileOnce) {
   EXPECT_TRUE(two.build(tiny_request("sm_80")).ok());
   other.join();
   EXPECT_EQ(compiler->compiles(), 1u);
+}
+
+// Whatever lies where the cache should be, and whatever becomes of it, every request is served.
+TEST(Engine, ServesWhateverTheCacheIs) {
+  namespace fs = std::filesystem;
+  const std::vector<std::pair<const char*, std::function<void(const fs::path&)>>> troubles{
+      {"a file", [](const fs::path& root) { std::ofstream(root) << "x"; }},
+      {"a dangling link", [](const fs::path& root) { fs::create_symlink("nowhere", root); }},
+      {"writable by all",
+       [](const fs::path& root) {
+         fs::create_directory(root);
+         fs::permissions(root, fs::perms::all);
+       }},
+      {"the layout's folder is a file",
+       [](const fs::path& root) {
+         fs::create_directory(root);
+         fs::permissions(root, fs::perms::owner_all);
+         std::ofstream(root / "v1") << "x";
+       }},
+  };
+  for (const auto& [what, make] : troubles) {
+    TempDir dir;
+    make(dir / "cache");
+    auto compiler = std::make_shared<FakeCompiler>();
+    Engine engine(tiny_engine(compiler, dir / "cache"));
+    for (int number = 0; number < 3; ++number) {
+      auto built = engine.build(tiny_request("sm_80", number));
+      ASSERT_TRUE(built.ok()) << what << ": " << built.status().to_string();
+      EXPECT_EQ((*built)->binary, FakeCompiler::binary_of({*engine.source(tiny_request("sm_80", number)), "tiny", "sm_80"}));
+    }
+    EXPECT_EQ(compiler->compiles(), 3u);
+  }
+  TempDir dir;
+  Engine engine(tiny_engine(std::make_shared<FakeCompiler>(), dir / "cache"));
+  ASSERT_TRUE(engine.build(tiny_request("sm_80", 1)).ok());
+  fs::remove_all(dir / "cache");
+  EXPECT_TRUE(engine.build(tiny_request("sm_80", 2)).ok()) << "removed underneath";
+}
+
+// What a compile is told of: its beginning, with the nearest key, and its end, with where it is kept. A hit is quiet.
+TEST(Engine, TellsOfEachCompileOnce) {
+  if (!log_enabled(LogLevel::info)) {
+    testing::ScopedEnv debug("LATHE_DEBUG", "1");
+    const std::string self = this_program(), filter = "--gtest_filter=Engine.TellsOfEachCompileOnce";
+    EXPECT_EQ(std::system(("'" + self + "' " + filter + " > /dev/null 2>&1").c_str()), 0) << "run it with LATHE_DEBUG=1";
+    return;
+  }
+  TempDir dir;
+  std::vector<std::string> told;
+  set_log_callback([&](LogLevel, std::string_view message) { told.emplace_back(message); });
+  for (int i = 0; i < 3; ++i) {
+    Engine engine(tiny_engine(std::make_shared<FakeCompiler>(), dir / "cache"));
+    EXPECT_TRUE(engine.build(tiny_request("sm_80")).ok());
+    EXPECT_TRUE(engine.build(tiny_request("sm_80")).ok());
+  }
+  set_log_callback({});
+  ASSERT_EQ(told.size(), 2u) << ::testing::PrintToString(told);
+  EXPECT_THAT(told[0], ::testing::AllOf(HasSubstr("tiny sm_80 [tiny kernel 7]"), HasSubstr("compiling; the cache has no kernel")));
+  EXPECT_THAT(told[1], ::testing::AllOf(HasSubstr("compiled in "), HasSubstr("kept as " + only_entry(dir / "cache").string())));
 }
 
 TEST(EngineWithoutJit, UsesWhatAnyCompilerMade) {
