@@ -57,17 +57,14 @@ class Reader {
  public:
   Result<Hooks> read(const Json& root) {
     for (const auto& [key, node] : root.items()) {
-      if (key == "params") {
-        each(node, key, [&](const std::string& name, const Json& value, const std::string& at) { param(name, value, at); });
-      } else if (key == "tensors") {
-        each(node, key, [&](const std::string& name, const Json& value, const std::string& at) { tensor(name, value, at); });
-      } else if (key == "normalizer") {
-        normalizer(node);
-      } else if (!hook_named(key)) {
-        refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, or a hook");
-      }
+      const bool is_known = key == "params" || key == "tensors" || key == "normalizer" || hook_named(key);
+      if (!is_known) refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, or a hook");
     }
-    for (size_t i = 0; i < kHooks; ++i) {  // after what they use
+    // What is used comes before what uses it, whatever the order of the keys.
+    if (root.contains("params")) each(root["params"], "params", &Reader::param);
+    if (root.contains("tensors")) each(root["tensors"], "tensors", &Reader::tensor);
+    if (root.contains("normalizer")) normalizer(root["normalizer"]);
+    for (size_t i = 0; i < kHooks; ++i) {
       const char* name = info(static_cast<Hook>(i)).text;
       if (!root.contains(name)) continue;
       if (const Json& node = root[name]; node.is_string()) {
@@ -84,13 +81,13 @@ class Reader {
     if (parser_.problems().size() < 20) parser_.problems().add(where, what + "; allowed: " + allowed);
   }
 
-  template <class F>
-  void each(const Json& object, const std::string& path, F&& read) {
+  void each(const Json& object, const std::string& path,
+            void (Reader::*read_one)(const std::string&, const Json&, const std::string&)) {
     if (!object.is_object()) return refuse(path, text_of(object), "an object, of declarations by name");
     for (const auto& [name, value] : object.items()) {
       const std::string at = path + "." + fields::shown(name);
       if (value.is_object()) {
-        read(name, value, at);
+        (this->*read_one)(name, value, at);
       } else {
         refuse(at, text_of(value), "an object");
       }

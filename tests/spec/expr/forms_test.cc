@@ -40,6 +40,13 @@ TEST(HooksJson, IsWhatTheHeaderSays) {
             R"("logits":"score * c","mask":"kv_pos <= q_pos && t[h, 3, 0] == 0"})");
 }
 
+TEST(HooksJson, KeysComeInAnyOrder) {
+  const Result<Hooks> hooks = expr::hooks_from_json(
+      R"json({"mask": "t[tok, 0] < kv", "tensors": {"t": {"axes": ["TOK", "W"], "elem": "i32"}}, "params": {"W": {"type": "i32"}}})json");
+  ASSERT_TRUE(hooks.ok()) << hooks.status().to_string();
+  EXPECT_TRUE(*hooks == *expr::parse("param W:i32; tensor t:i32[TOK,W]; mask = t[tok, 0] < kv"));
+}
+
 TEST(HooksJson, RefusesWithPathAndColumn) {
   struct Case {
     const char* json;
