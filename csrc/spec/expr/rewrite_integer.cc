@@ -208,7 +208,7 @@ Id Rewriter::integer(const Node& node) {
     case Op::abs:
       return magnitude(a);
     case Op::bit: {  // reads the low five bits of its index
-      const bool is_rest = is(b, Op::mod) && power_of_two(at(at(b).args[1])) == 5;
+      const bool is_rest = is(b, Op::mod) && power_of_two(at(at(b).args[1])) >= 5;
       return is_rest ? add(Op::bit, Type::boolean, {a, at(b).args[0]}) : add(node);
     }
     default:  // to_i32, to_f32, popc
