@@ -32,7 +32,7 @@ std::string Parser::location(const Place& place) const {
   return source.name.empty() ? at : source.name + ", " + at;
 }
 
-void Parser::report(const Token& at, std::string message, std::string hint) {
+void Parser::report(const Token& at, std::string message, const std::string& hint) {
   if (problems_.size() >= kMaxProblems) return;
   if (!hint.empty()) message += " (" + hint + ")";
   problems_.add(location({sources_.size() - 1, at.at}), std::move(message));
@@ -51,8 +51,7 @@ bool Parser::open(std::string source, std::string_view text) {
     return false;
   }
   std::vector<LexProblem> problems = tokenize(text, tokens_);
-  for (LexProblem& problem : problems)
-    report({TokenKind::end, {}, problem.at}, std::move(problem.message), std::move(problem.hint));
+  for (LexProblem& problem : problems) report({TokenKind::end, {}, problem.at}, std::move(problem.message), problem.hint);
   return problems.empty();
 }
 

@@ -9,9 +9,9 @@
 
 namespace lathe::expr {
 
-inline constexpr size_t kMaxText = 64 * 1024;  // bytes
-inline constexpr size_t kMaxGraph = 4096;      // nodes of all hooks, those that are not used included
-inline constexpr int kMaxNesting = 64;         // parentheses, operators without end, `let`s inside each other
+inline constexpr size_t kMaxText = size_t{64} * 1024;  // bytes
+inline constexpr size_t kMaxGraph = 4096;              // nodes of all hooks, those that are not used included
+inline constexpr int kMaxNesting = 64;                 // parentheses, operators without end, `let`s inside each other
 
 /// Reads declarations and hooks separated by ';', e.g. "param W:i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W",
 /// and checks them (check.h). Fails with all problems that were found, one a line: "column 7: found ..., expected ... (hint)";

@@ -84,9 +84,9 @@ bool Parser::expect_name(const char* what, Token& name) {
   return false;
 }
 
-void Parser::expected(const std::string& what, std::string hint) {
+void Parser::expected(const std::string& what, const std::string& hint) {
   if (lost_) return;
-  report(peek(), "found " + shown(peek()) + ", expected " + what, std::move(hint));
+  report(peek(), "found " + shown(peek()) + ", expected " + what, hint);
   lost_ = true;
 }
 

@@ -99,8 +99,8 @@ class Parser {
   bool expect(std::string_view text);
   bool expect_name(const char* what, Token& name);
   const Token& take() { return tokens_[peek().kind == TokenKind::end ? next_ : next_++]; }
-  void report(const Token& at, std::string message, std::string hint = {});
-  void expected(const std::string& what, std::string hint = {});  // a problem of form: the statement is given up
+  void report(const Token& at, std::string message, const std::string& hint = {});
+  void expected(const std::string& what, const std::string& hint = {});  // a problem of form: the statement is given up
 
   Hooks hooks_;
   Builder builder_;

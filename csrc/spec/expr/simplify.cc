@@ -228,7 +228,7 @@ class ByteWriter {
   Bytes out_;
 };
 
-constexpr std::string_view kDomain{"hooks", 6};  // with its NUL
+constexpr std::string_view kDomain = "hooks";
 constexpr uint16_t kVersion = 1;
 
 void write_declarations(const Hooks& hooks, ByteWriter& out) {
@@ -266,6 +266,7 @@ Bytes canonical_bytes(const Hooks& hooks) {
   const Hooks canonical = canonicalise(hooks);
   ByteWriter out;
   out.text(kDomain);
+  out.number(uint8_t{0});
   out.number(kVersion);
   out.number(static_cast<uint8_t>(canonical.normalizer));
   write_declarations(canonical, out);

@@ -189,7 +189,7 @@ TEST(DeviceSource, StatementsCanBeHoisted) {
   std::array<size_t, 4> count{};
   for (int i = 0; i < 2000; ++i) {
     const Hook hook = i % 2 == 0 ? Hook::mask : Hook::logits;
-    const DeviceSource source = device_source(testing::random_hooks(rng, hook, 20), hook);
+    const DeviceSource source = device_source(with_positions(testing::random_hooks(rng, hook, 20)), hook);
     std::map<std::string, Variation> known;
     for (Input input : source.inputs) known[input_variable(input)] = info(input).variation;
     for (const Statement& statement : source.statements) {

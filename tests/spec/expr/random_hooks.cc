@@ -234,8 +234,10 @@ Hooks random_hooks(Rng& rng, Hook hook, int size) {
                    {"tu", Elem::u32, {{Axis::free, 0}}},
                    {"tc", Elem::u8, {{Axis::number, 8}, {Axis::param, 3}}},
                    {"td", Elem::i8, {{Axis::kv_pos, 0}}, false, true}};
-  Generator generator(rng, hooks, hook);
-  hooks.root(hook) = generator.expression(info(hook).type, size);
+  hooks.root(hook) = Generator(rng, hooks, hook).expression(info(hook).type, size);
+  for (Hook map : {Hook::q_pos, Hook::kv_pos}) {
+    if (hooks.root(map) == kNone && draw(rng, 4) == 0) hooks.root(map) = Generator(rng, hooks, map).expression(Type::i32, 3);
+  }
   return hooks;
 }
 

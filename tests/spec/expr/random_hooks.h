@@ -13,8 +13,9 @@ namespace lathe::expr::testing {
 
 using Rng = std::mt19937_64;
 
-/// Declares a few params and tensors and gives `hook` a random expression of its type and inputs, about `size` nodes large. Every
-/// operator can occur. What check() forbids (overflow, NaN, wild indices) can occur too, as it is defined all the same.
+/// Declares a few params and tensors and gives `hook` a random expression of its type and inputs, about `size` nodes large, and
+/// sometimes adds maps of positions. Every operator can occur. What check() forbids (overflow, NaN, wild indices) can occur too, as
+/// it is defined all the same.
 Hooks random_hooks(Rng& rng, Hook hook, int size);
 
 /// Values for all leaves of `hooks`: inputs and params within their ranges (small more often than large), q_pos, kv_pos and the
