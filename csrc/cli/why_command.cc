@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cache_view.h"
 #include "commands.h"
 #include "input.h"
+#include "lathe/jit/compile_key.h"
 #include "lathe/jit/nearest_key.h"
 #include "lathe/spec/text.h"
 #include "spec_arg.h"
@@ -66,12 +68,22 @@ int why(const std::string& spec_argument, const std::string& arch) {
   EngineOptions options;
   options.cache.mode = CacheMode::off;  // only asked for the key
   options.cache.bundles = {};
-  const Result<std::string> key = Engine(options).key(*request);
+  const Engine engine(options);
+  Result<std::string> key = engine.key(*request);
+  // Without a compiler, any compiler's kernel serves (docs/bundle-format.md).
+  const bool any_compiler = key.status().code() == Code::unavailable;
+  if (any_compiler) {
+    const Result<std::string> source = engine.source(*request);
+    if (!source.ok()) return fail(source.status());
+    fmt::print("asked for by any compiler, as there is none here: {}\n", key.status().message());
+    key = compile_key_prefix(*request, *source);
+  }
   if (!key.ok()) return fail(key.status());
   if (!cache->on_disk()) fmt::print("the cache is not in use: {}\n", cache->why_off());
   for (const Status& trouble : cache->bundle_troubles()) fmt::print("a bundle is not in use: {}\n", trouble.to_string());
   const std::optional<NearestKey> nearest = nearest_key(*cache, *key);
-  if (nearest && nearest->differences.empty()) return explain_hit(*cache, *nearest);
+  const auto matters = [&](const KeyDifference& d) { return !any_compiler || d.field != "compiler"; };
+  if (nearest && std::ranges::none_of(nearest->differences, matters)) return explain_hit(*cache, *nearest);
   explain_miss(*cache, text_of(*spec), *key, nearest);
   return 0;
 }

@@ -176,6 +176,10 @@ std::vector<Hostile> hostile_bundles() {
          const size_t first = text.find('\n') + 1, second = text.find('\n', first) + 1;
          text += text.substr(first, second - first);
        })},
+      {"NameTwice", "order", manifest([](std::string& text, const std::string&) {
+         const size_t first = text.find('\n') + 1, second = text.find('\n', first) + 1;
+         text.insert(second, text.substr(first, second - first));
+       })},
       {"ManifestCutOff", "cut off", manifest([](std::string& text, const std::string&) { text.pop_back(); })},
       {"ManifestEmpty", "missing", manifest([](std::string& text, const std::string&) { text.clear(); })},
       {"ManifestOfAnotherVersion", "reads", manifest([](std::string& text, const std::string&) { text[13] = '2'; })},

@@ -102,6 +102,8 @@ TEST(CacheCommand, WhyNamesWhatDiffers) {
   EXPECT_THAT(ran.out, AllOf(HasSubstr("it is not there"), HasSubstr("nearest: "), HasSubstr("canonical"), HasSubstr("source_xxh3"),
                              HasSubstr("attention f16 64/64")));
   EXPECT_THAT(ran.out, ::testing::Not(HasSubstr("  compiler\n"))) << "the same for both";
+  const Ran without = lathe.run({"cache", "why", "--spec", kSpec}, {{"LATHE_CXX", "/nonexistent/c++"}});
+  EXPECT_THAT(without.out, AllOf(HasSubstr("by any compiler"), HasSubstr("it is there")));
   EXPECT_EQ(lathe.run({"cache", "why", "--spec", "{}x"}).exit_code, 2);
 }
 
