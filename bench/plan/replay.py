@@ -18,12 +18,13 @@ TRACES = ("azure_llm_2023_conv.csv", "azure_llm_2023_code.csv", "mooncake_conver
 BATCHES = (16, 64, 256)
 CHUNKS = (2048, 0)  # 0: prompts are computed elsewhere, so that every step is one of decodes
 LAWS = ("zipf", "one-long")
-POLICIES = ("ours", "uniform_chunk", "no_split")
+POLICIES = ("ours", "shared", "uniform_chunk", "no_split")
 SHAPE = ("--heads", "32/8", "--head-dim", "128", "--sms", "132")
 
 IMBALANCE = {"p50": 1.02, "p99": 1.05}
 DECODE_LOSS = {16: 1.25, 64: 1.12, 256: 1.08}  # p99
 LAW_IMBALANCE, LAW_LOSS = 1.03, 1.12  # the greatest
+SHARING = 1.05  # bytes read in steps that share keys, over those of every page read once
 
 
 def say(text: str) -> None:
@@ -82,7 +83,7 @@ def name_of(result: dict) -> str:
 
 
 def bounds(result: dict) -> list[dict]:
-    """What is promised of `ours` in this run: value and limit."""
+    """What is promised of `ours`, and of `shared` where it shares, in this run: value and limit."""
     checks = []
 
     def check(kind: str, figure: str, rank: str, limit: float) -> None:
@@ -100,6 +101,10 @@ def bounds(result: dict) -> list[dict]:
             check(kind, "imbalance", rank, limit)
         if kind == "decode":
             check(kind, "efficiency_loss", "p99", DECODE_LOSS[result["batch"]])
+    if sharing := result["shared"]["decode"].get("sharing"):
+        value = sharing["bytes"] / sharing["distinct_bytes"]
+        what = f"{name_of(result)}, {sharing['steps']} decode steps that share, bytes over every page once"
+        checks.append({"what": what, "value": value, "limit": SHARING, "ok": value <= SHARING})
     return checks
 
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <fstream>
@@ -10,6 +11,7 @@
 
 #include "commands.h"
 #include "input.h"
+#include "lathe/replay/page_tables.h"
 #include "lathe/replay/synthetic.h"
 #include "lathe/replay/timeline.h"
 #include "lathe/spec/text.h"
@@ -27,7 +29,7 @@ constexpr int64_t kSyntheticBatches = 1000;
 
 struct PlanOptions {
   std::string trace, synthetic, heads = "32/8", timeline;
-  std::vector<std::string> policies{"ours", "uniform_chunk", "no_split"};
+  std::vector<std::string> policies{"ours", "shared", "uniform_chunk", "no_split"};
   int32_t batch = 0, head_dim = 128, sms = 132, chunk = 2048, page_size = 16, mean = 4096;
   int64_t max_steps = 0;  // 0: all
   int64_t step = -1;      // of the timeline; -1: the first of decodes
@@ -66,13 +68,22 @@ class Steps {
     Result<Simulation> simulation = Simulation::make(steps.trace_, report.options);
     LATHE_TRY(simulation);
     steps.simulation_ = *std::move(simulation);
+    if (std::ranges::any_of(steps.trace_, [](const TraceRequest& request) { return !request.hash_ids.empty(); })) {
+      Result<PageTables> tables = PageTables::make(steps.trace_, options.page_size);
+      LATHE_TRY(tables);
+      steps.tables_ = *std::move(tables);
+    }
     report.trace = options.trace;
     report.requests = static_cast<int64_t>(steps.trace_.size());
     return steps;
   }
 
   bool next(Step& step) {
-    if (simulation_) return simulation_->next(step);
+    if (simulation_) {
+      if (!simulation_->next(step)) return false;
+      if (tables_) tables_->lay_out(step);
+      return true;
+    }
     if (made_ == kSyntheticBatches) return false;
     step.kind = StepKind::decode;
     step.index = made_++;
@@ -81,9 +92,13 @@ class Steps {
     return true;
   }
 
+  /// Of the step that next() made; null where the trace does not tell which prefixes are equal.
+  const PageTables* tables() const { return tables_ ? &*tables_ : nullptr; }
+
  private:
   std::vector<TraceRequest> trace_;  // what simulation_ looks at: moving a vector leaves its elements where they are
   std::optional<Simulation> simulation_;
+  std::optional<PageTables> tables_;
   SyntheticKind kind_ = SyntheticKind::zipf;
   int32_t batch_ = 0, mean_ = 0;
   int64_t made_ = 0;
@@ -162,12 +177,20 @@ Result<ReplayReport> replay(const PlanOptions& options) {
   while ((options.max_steps == 0 || made < options.max_steps) && steps->next(step)) {
     ++made;
     const EvaluatedBatch batch = report.shape.batch(step.qo_lens, step.kv_lens);
+    PolicyBatch lengths{step.qo_lens, step.kv_lens};
+    int64_t distinct_bytes = 0;
+    if (const PageTables* tables = steps->tables()) {
+      lengths.page_ids = tables->page_ids();
+      distinct_bytes = kv_bytes(batch, tables->distinct_keys());
+    }
     std::vector<TimelineRow> rows;
     for (size_t i = 0; i < policies->size(); ++i) {
-      const auto timed = (*policies)[i]->assign(step.qo_lens, step.kv_lens, assignments[i]);
+      const auto timed = (*policies)[i]->assign(lengths, assignments[i]);
       LATHE_TRY(timed);
       const Evaluation evaluation = evaluate(batch, assignments[i]);
-      report.figures[i][step.kind].add(evaluation, timed->plan_us, assignments[i].workspace_bytes);
+      Figures& figures = report.figures[i][step.kind];
+      figures.add(evaluation, timed->plan_us, assignments[i].workspace_bytes);
+      if (assignments[i].shares) figures.add_sharing(evaluation, distinct_bytes);
       rows.push_back({name_of(report.policies[i]), &assignments[i], evaluation});
     }
     if (timeline.wants(step)) LATHE_TRY(timeline.draw(report.trace + report.synthetic, batch, step, rows));
@@ -207,7 +230,7 @@ void add_plan(CLI::App& app, int& exit_code) {
   job->add_option("--page-size", options->page_size, "tokens of a page")->capture_default_str();
   job->add_option("--policy", options->policies, "those to compare")
       ->delimiter(',')
-      ->check(CLI::IsMember({"ours", "uniform_chunk", "no_split"}))
+      ->check(CLI::IsMember({"ours", "shared", "uniform_chunk", "no_split"}))
       ->capture_default_str();
   job->add_option("--max-steps", options->max_steps, "stop after this many; left out: the whole trace")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));

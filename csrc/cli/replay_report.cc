@@ -27,6 +27,8 @@ Json to_json(const Figures& f) {
   json["plan_us"] = quantiles(f.plan_us);
   json["bytes"] = f.kv_bytes;
   json["workspace"] = f.workspace_bytes;
+  if (f.sharing_steps > 0)
+    json["sharing"] = {{"steps", f.sharing_steps}, {"bytes", f.sharing_bytes}, {"distinct_bytes", f.distinct_bytes}};
   return json;
 }
 
@@ -46,6 +48,15 @@ std::vector<std::string> row_of(PolicyKind policy, const Figures& f) {
           in_ms(f.plan_us.quantile(0.99) / 1000),
           in_bytes(static_cast<uint64_t>(f.kv_bytes / f.steps())),
           in_bytes(static_cast<uint64_t>(f.workspace_bytes))};
+}
+
+// How near to reading every page once a policy comes.
+std::string sharing_text(const char* policy, const Figures& f) {
+  if (f.sharing_steps == 0) return {};
+  return fmt::format("{}: requests read keys together in {}, {} in all; every page once would be {} ({:+.1f} %)\n", policy,
+                     plural(static_cast<uint64_t>(f.sharing_steps), "step"), in_bytes(static_cast<uint64_t>(f.sharing_bytes)),
+                     in_bytes(static_cast<uint64_t>(f.distinct_bytes)),
+                     100 * (static_cast<double>(f.sharing_bytes) / static_cast<double>(f.distinct_bytes) - 1));
 }
 
 }  // namespace
@@ -90,6 +101,7 @@ std::string text_of(const ReplayReport& r) {
     for (size_t i = 0; i < r.policies.size(); ++i) rows.push_back(row_of(r.policies[i], r.figures[i][kind]));
     text +=
         fmt::format("\n{}\n{}", plural(static_cast<uint64_t>(first.steps()), std::string(name_of(kind)) + " step"), table(rows));
+    for (size_t i = 0; i < r.policies.size(); ++i) text += sharing_text(name_of(r.policies[i]), r.figures[i][kind]);
   }
   return text;
 }

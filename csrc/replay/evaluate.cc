@@ -87,6 +87,10 @@ int64_t useful_picoseconds(const EvaluatedBatch& batch) {
   return of_one_head * batch.num_kv_heads;
 }
 
+int64_t kv_bytes(const EvaluatedBatch& batch, int64_t keys) {
+  return keys * dims_of(batch) * kElementBytes * batch.num_kv_heads;
+}
+
 Evaluation evaluate(const EvaluatedBatch& batch, const Assignment& assignment) {
   std::vector<int64_t> busy(assignment.num_ctas);
   Evaluation out;

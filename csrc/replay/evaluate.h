@@ -44,6 +44,7 @@ struct Assignment {
   int32_t num_heads = 0;    // that pieces count: KV heads, or query heads where rows_per_token is 1
   int32_t rows_per_token = 0;
   std::vector<Piece> pieces;
+  bool shares = false;  // some pieces are of requests past the batch's: rows of several against keys that they share
   int64_t workspace_bytes = 0;
 };
 
@@ -63,6 +64,9 @@ int64_t piece_picoseconds(const EvaluatedBatch& batch, const Assignment& assignm
 /// The time that the visible keys alone take with one block on each multiprocessor: tiles of kUsefulRows packed rows, each reading
 /// the keys that its last row sees once; no tile, partial or masked key costs anything. The same for every schedule of a batch.
 int64_t useful_picoseconds(const EvaluatedBatch& batch);
+
+/// K and V of `keys` tokens, in bytes.
+int64_t kv_bytes(const EvaluatedBatch& batch, int64_t keys);
 
 /// Times are of the model above. Every piece's block must be in 0..num_ctas - 1.
 Evaluation evaluate(const EvaluatedBatch& batch, const Assignment& assignment);

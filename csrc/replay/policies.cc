@@ -21,12 +21,14 @@ constexpr int32_t kMaxHeads = 1 << 12, kMaxSms = 1 << 12;
 
 class Planned : public Policy {
  public:
-  Planned(PlanShape shape, int32_t page_size) : shape_(std::move(shape)), page_size_(page_size) {}
+  Planned(PlanShape shape, int32_t page_size, bool shares) : shape_(std::move(shape)), page_size_(page_size), shares_(shares) {}
 
-  Result<Timed> assign(std::span<const int32_t> qo_lens, std::span<const int32_t> kv_lens, Assignment& out) override {
-    lay_out(qo_lens, kv_lens);
+  Result<Timed> assign(const PolicyBatch& batch, Assignment& out) override {
+    lay_out(batch.qo_lens, batch.kv_lens);
+    PlanBatch lengths{qo_indptr_, batch.kv_lens, kv_begin_, 0};
+    if (shares_) lengths.page_ids = batch.page_ids;
     const auto start = std::chrono::steady_clock::now();
-    const Status status = plan_attention(shape_, {qo_indptr_, kv_lens, kv_begin_, 0}, nullptr, plan_);
+    const Status status = plan_attention(shape_, lengths, nullptr, plan_);
     const Timed timed{std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count()};
     LATHE_TRY(status);
     read(out);
@@ -52,6 +54,7 @@ class Planned : public Policy {
     out.num_heads = shape_.num_kv_heads * (shape_.tile.packed ? 1 : group);
     out.rows_per_token = shape_.tile.packed ? group : 1;
     out.workspace_bytes = static_cast<int64_t>(plan_.workspace.total());
+    out.shares = plan_.num_shared_tiles > 0;
     out.pieces.clear();
     for_each_item(view_plan(plan_.bytes()), [&](int cta, const abi::AttentionWorkItem& item) {
       out.pieces.push_back({.cta = cta,
@@ -68,6 +71,7 @@ class Planned : public Policy {
 
   const PlanShape shape_;
   const int32_t page_size_;
+  const bool shares_;
   std::vector<int32_t> qo_indptr_, kv_begin_;
   AttentionPlan plan_;
 };
@@ -95,6 +99,8 @@ const char* name_of(PolicyKind kind) {
   switch (kind) {
     case PolicyKind::ours:
       return "ours";
+    case PolicyKind::shared:
+      return "shared";
     case PolicyKind::uniform_chunk:
       return "uniform_chunk";
     case PolicyKind::no_split:
@@ -124,8 +130,8 @@ Result<std::unique_ptr<Policy>> make_policy(PolicyKind kind, const PolicyShape& 
   const Result<AttentionTile> tile = resolve_tile(spec, *arch);
   LATHE_TRY(tile);
   if (kind == PolicyKind::uniform_chunk) return make_uniform_chunk(shape);
-  return std::unique_ptr<Policy>(
-      std::make_unique<Planned>(PlanShape{spec, *tile, shape.num_kv_heads, shape.num_sms}, shape.page_size));
+  return std::unique_ptr<Policy>(std::make_unique<Planned>(PlanShape{spec, *tile, shape.num_kv_heads, shape.num_sms},
+                                                           shape.page_size, kind == PolicyKind::shared));
 }
 
 }  // namespace lathe

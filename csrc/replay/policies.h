@@ -14,10 +14,11 @@ namespace lathe {
 
 enum class PolicyKind : uint8_t {
   ours,           // the planner
+  shared,         // the planner, given page tables: requests read the pages that they have in common together where that pays
   uniform_chunk,  // one tile and one length of chunks for the whole batch, see below
   no_split,       // the planner, no tile cut
 };
-constexpr PolicyKind kPolicies[] = {PolicyKind::ours, PolicyKind::uniform_chunk, PolicyKind::no_split};
+constexpr PolicyKind kPolicies[] = {PolicyKind::ours, PolicyKind::shared, PolicyKind::uniform_chunk, PolicyKind::no_split};
 const char* name_of(PolicyKind);
 std::optional<PolicyKind> policy_named(std::string_view name);
 
@@ -33,6 +34,12 @@ struct PolicyShape {
   }
 };
 
+/// One step.
+struct PolicyBatch {
+  std::span<const int32_t> qo_lens, kv_lens;  // [requests]
+  std::span<const int32_t> page_ids = {};     // tables of ceil(kv_len / page_size) pages, one after another; needed by `shared`
+};
+
 /// One way. Keeps buffers between calls, so not thread-safe.
 class Policy {
  public:
@@ -42,7 +49,7 @@ class Policy {
     double plan_us = 0;  // wall clock of planning alone, without turning the result into `out`
   };
   /// Schedules a batch into `out`, whose memory is reused. Refuses what the planner refuses.
-  virtual Result<Timed> assign(std::span<const int32_t> qo_lens, std::span<const int32_t> kv_lens, Assignment& out) = 0;
+  virtual Result<Timed> assign(const PolicyBatch& batch, Assignment& out) = 0;
 };
 
 /// Refuses, by name, what is out of range or does not divide.

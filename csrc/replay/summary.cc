@@ -22,11 +22,20 @@ void Figures::add(const Evaluation& evaluation, double planned_us, int64_t works
   workspace_bytes = std::max(workspace_bytes, workspace);
 }
 
+void Figures::add_sharing(const Evaluation& evaluation, int64_t distinct) {
+  ++sharing_steps;
+  sharing_bytes += evaluation.kv_bytes;
+  distinct_bytes += distinct;
+}
+
 void Figures::add(const Figures& other) {
   imbalance.add(other.imbalance);
   efficiency_loss.add(other.efficiency_loss);
   plan_us.add(other.plan_us);
   kv_bytes += other.kv_bytes;
+  sharing_steps += other.sharing_steps;
+  sharing_bytes += other.sharing_bytes;
+  distinct_bytes += other.distinct_bytes;
   workspace_bytes = std::max(workspace_bytes, other.workspace_bytes);
 }
 

@@ -29,8 +29,12 @@ struct Figures {
   int64_t kv_bytes = 0;         // K and V read, over all steps
   int64_t workspace_bytes = 0;  // the most that a step needed
 
+  // Of the steps in which requests read keys together: K and V read, and what would be read if every page was read once.
+  int64_t sharing_steps = 0, sharing_bytes = 0, distinct_bytes = 0;
+
   int64_t steps() const { return static_cast<int64_t>(imbalance.size()); }
   void add(const Evaluation& evaluation, double planned_us, int64_t workspace);
+  void add_sharing(const Evaluation& evaluation, int64_t distinct);
   void add(const Figures& other);
 };
 

@@ -18,7 +18,8 @@ class UniformChunk : public Policy {
  public:
   explicit UniformChunk(const PolicyShape& shape) : shape_(shape), group_(shape.num_qo_heads / shape.num_kv_heads) {}
 
-  Result<Timed> assign(std::span<const int32_t> qo_lens, std::span<const int32_t> kv_lens, Assignment& out) override {
+  Result<Timed> assign(const PolicyBatch& batch, Assignment& out) override {
+    const auto [qo_lens, kv_lens, page_ids] = batch;
     const auto start = std::chrono::steady_clock::now();
     const int32_t tile = tile_rows(qo_lens);
     const int64_t chunk = chunk_tokens(qo_lens, kv_lens, tile);

@@ -144,6 +144,64 @@ TEST_P(Sharing, GivenAsPrefixes) {
     EXPECT_EQ(outcome.plan.plan.num_shared_tiles > 0, shape.qo_tokens() > 0);
   }
 }
+// One envelope and one launch for batches that share and batches that do not.
+TEST(SharingEnvelope, AHundredBatchesOneLaunch) {
+  const AttentionSpec spec = small_spec();
+  std::mt19937_64 rng(seed());
+  Server server;
+  const Status prepared = server.prepare(
+      small_host(true), spec,
+      {.num_kv_heads = 2, .max_batch = 16, .max_qo_tokens = 400, .max_kv_entries = 16'000 / 16, .share_prefixes = true});
+  ASSERT_TRUE(prepared.ok()) << prepared.to_string();
+  int shared = 0;
+  for (int i = 0; i < 100; ++i) {
+    SharedBatch drawn = draw_batch(spec, 16, rng);
+    while (drawn.batch.shape.num_kv_heads != 2 || drawn.batch.shape.qo_tokens() > 400 || drawn.batch.shape.kv_tokens() > 14'000)
+      drawn = draw_batch(spec, 16, rng);
+    if (i % 3 == 0) drawn.shared.clear();
+    const BatchImage image(spec, drawn.batch, {.seed = mix(seed(), static_cast<uint64_t>(i)), .shared = drawn.shared});
+    const Outcome outcome = server.serve(drawn.batch, image);
+    ASSERT_EQ(judge(spec, drawn.batch.shape, image, outcome, repeat_command()), "") << "batch " << i;
+    shared += server.plan.plan.num_shared_tiles > 0 ? 1 : 0;
+  }
+  EXPECT_GE(shared, 20);
+  EXPECT_EQ(server.damage(), "");
+  for (const Bytes& params : server.device->params) EXPECT_EQ(params, server.device->params[0]);
+}
+
+// Told not to share, or under batch_invariant, page tables change no bit.
+TEST(SharingEnvelope, OffWhereItMustBe) {
+  std::mt19937_64 rng(seed());
+  const std::shared_ptr<Device> device = small_host(false);
+  for (const Determinism determinism : {Determinism::run_to_run, Determinism::batch_invariant}) {
+    AttentionSpec spec = small_spec();
+    spec.determinism = determinism;
+    Result<Attention> attention = Attention::prepare(engine(), device, spec);
+    ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+    const SharedBatch drawn = draw_batch(spec, 20, rng);
+    const BatchImage image(spec, drawn.batch, {.seed = seed(), .shared = drawn.shared});
+    AttentionBatch batch = image.batch();
+    batch.share_prefixes = determinism == Determinism::batch_invariant;
+    Result<PlannedAttention> told = attention->plan(batch, drawn.batch.shape.num_kv_heads);
+    batch.kv_indices = {};
+    Result<PlannedAttention> untold = attention->plan(batch, drawn.batch.shape.num_kv_heads);
+    ASSERT_TRUE(told.ok() && untold.ok());
+    EXPECT_TRUE(std::ranges::equal(told->plan.bytes(), untold->plan.bytes()));
+  }
+}
+
+TEST(SharingEnvelope, PrefixesNeedRoom) {
+  Server server;
+  ASSERT_TRUE(
+      server
+          .prepare(small_host(false), small_spec(), {.num_kv_heads = 2, .max_batch = 4, .max_qo_tokens = 4, .max_kv_entries = 100})
+          .ok());
+  const std::vector<int32_t> qo_indptr{0, 1, 2}, kv_indptr{0, 2, 4}, last{5, 16};
+  const std::vector<SharedPrefix> prefixes{{0, 2, 4, 160}};
+  AttentionBatch batch{.qo_indptr = qo_indptr, .kv_indptr = kv_indptr, .last_page_len = last, .prefixes = prefixes};
+  EXPECT_THAT(server.attention->plan(batch, server.envelope, server.plan).to_string(), ::testing::HasSubstr("share_prefixes"));
+}
+
 INSTANTIATE_TEST_SUITE_P(, Sharing, ::testing::ValuesIn(sharing_cases()), [](const auto& c) { return std::string(c.param.name); });
 
 }  // namespace

@@ -36,7 +36,7 @@ class Bounds : public ::testing::Test {
   }
 
   void add(const Step& step, Figures& figures) {
-    const auto timed = ours_->assign(step.qo_lens, step.kv_lens, assignment_);
+    const auto timed = ours_->assign({step.qo_lens, step.kv_lens}, assignment_);
     ASSERT_TRUE(timed.ok()) << timed.status().to_string();
     const EvaluatedBatch batch = kLlama.batch(step.qo_lens, step.kv_lens);
     if (step.index % kCheckedEvery == 0) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <random>
 
+#include "lathe/replay/page_tables.h"
 #include "lathe/replay/simulate.h"
 #include "lathe/replay/synthetic.h"
 #include "lathe/testing/seed.h"
@@ -28,7 +29,7 @@ std::unique_ptr<Policy> policy(PolicyKind kind, const PolicyShape& shape) {
 
 Assignment assigned(PolicyKind kind, const PolicyShape& shape, std::span<const int32_t> qo, std::span<const int32_t> kv) {
   Assignment out;
-  const auto timed = policy(kind, shape)->assign(qo, kv, out);
+  const auto timed = policy(kind, shape)->assign({qo, kv}, out);
   EXPECT_TRUE(timed.ok()) << timed.status().to_string();
   return out;
 }
@@ -48,7 +49,7 @@ TEST(Policies, CoverEveryKeyOnce) {
         if (rng() % 3 != 0) continue;
         for (size_t i = 0; i < policies.size(); ++i) {
           Assignment out;
-          ASSERT_TRUE(policies[i]->assign(step.qo_lens, step.kv_lens, out).ok());
+          ASSERT_TRUE(policies[i]->assign({step.qo_lens, step.kv_lens}, out).ok());
           const EvaluatedBatch batch = shape.batch(step.qo_lens, step.kv_lens);
           ASSERT_EQ(coverage_problem(batch, out), "") << name_of(kPolicies[i]) << " step " << step.index << "\n"
                                                       << testing::repeat_command();
@@ -58,6 +59,45 @@ TEST(Policies, CoverEveryKeyOnce) {
         }
       }
     }
+  }
+}
+
+// 40 decodes behind the same 512 pages: read once for each 32 of them, by the tile of 128 rows.
+TEST(Policies, SharedReadsCommonPagesOnce) {
+  std::vector<int32_t> qo(40, 1), kv, pages;
+  int32_t next = 512;
+  for (int32_t b = 0; b < 40; ++b) {
+    kv.push_back(512 * 16 + 100 + b);
+    for (int32_t p = 0; p < (kv.back() + 15) / 16; ++p) pages.push_back(p < 512 ? p : next++);
+  }
+  const PolicyShape shape = llama();
+  Assignment apart, together;
+  ASSERT_TRUE(policy(PolicyKind::ours, shape)->assign({qo, kv, pages}, apart).ok());
+  ASSERT_TRUE(policy(PolicyKind::shared, shape)->assign({qo, kv, pages}, together).ok());
+  const EvaluatedBatch batch = shape.batch(qo, kv);
+  int64_t own = 0;
+  for (int32_t kv_len : kv) own += kv_len - 512 * 16;
+  EXPECT_FALSE(apart.shares);
+  EXPECT_TRUE(together.shares);
+  EXPECT_EQ(evaluate(batch, apart).kv_bytes, kv_bytes(batch, own + 40 * 512 * 16));
+  EXPECT_EQ(evaluate(batch, together).kv_bytes, kv_bytes(batch, own + 2 * 512 * 16));
+  EXPECT_LT(evaluate(batch, together).longest_us, evaluate(batch, apart).longest_us / 4);
+}
+
+TEST(PageTables, PagesThatRequestsHaveInCommonCountOnce) {
+  const std::vector<TraceRequest> trace{{.input = 1030, .output = 50, .hash_ids = {7, 8, 9}},
+                                        {.input = 1100, .output = 50, .hash_ids = {7, 8, 10}},
+                                        {.input = 600, .output = 50, .hash_ids = {7, 11}}};
+  auto tables = PageTables::make(trace, 16);
+  ASSERT_TRUE(tables.ok()) << tables.status().to_string();
+  Step step;
+  step.requests = {0, 1, 2};
+  step.qo_lens = {1, 1, 1};
+  step.kv_lens = {1035, 1101, 605};
+  for (int i = 0; i < 2; ++i) {
+    tables->lay_out(step);
+    EXPECT_EQ(tables->page_ids().size(), 65u + 69 + 38);
+    EXPECT_EQ(tables->distinct_keys(), 1035 + (1101 - 1024) + (605 - 512));
   }
 }
 

@@ -33,7 +33,7 @@ def main():
     assert len(record["runs"]) == 6 + 2, len(record["runs"])
     for run in record["runs"]:
         assert run["command"].startswith("lathe plan ") and str(folder) not in run["command"], run["command"]
-        assert {"ours", "uniform_chunk", "no_split"} <= run.keys()
+        assert {"ours", "shared", "uniform_chunk", "no_split"} <= run.keys()
     assert record["bounds"]
 
     del env["LATHE_TRACE_DIR"]
