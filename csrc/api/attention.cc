@@ -21,19 +21,6 @@ int32_t grid_blocks(const DeviceInfo& device, const Artifact& artifact) {
   return device.num_sms * std::clamp(std::min(by_registers, by_shared), 1, 2);
 }
 
-// Makes room for every plan of an envelope at once.
-void reserve(const AttentionBounds& bounds, const WorkspaceLayout& layout, PlannedAttention& out) {
-  const auto batch = static_cast<size_t>(bounds.max_batch);
-  out.lengths.kv_lens.reserve(batch);
-  out.lengths.kv_begin.reserve(batch);
-  if (out.plan.image.size() < layout.plan) out.plan.image.resize(layout.plan);
-  // A request that has rows has at most one row block and one more for each whole tallest tile of the others.
-  const int64_t requests = std::min<int64_t>(bounds.max_batch, bounds.max_qo_tokens);
-  const int64_t rows = bounds.max_qo_tokens * (out.shape.tile.packed ? out.shape.spec.group_size : 1);
-  const int64_t more = (rows - requests) / out.shape.tile.classes[0].q;
-  out.plan.row_blocks.reserve(static_cast<size_t>(requests + more));
-}
-
 PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, bool may_share) {
   PlanBatch out{batch.qo_indptr, lengths.kv_lens, lengths.kv_begin, batch.window, batch.prefixes};
   if (may_share && batch.share_prefixes && batch.prefixes.empty()) out.page_ids = batch.kv_indices;
@@ -111,12 +98,15 @@ Status Attention::plan(const AttentionBatch& batch, const AttentionEnvelope& env
   out.shape.num_kv_heads = envelope.bounds.num_kv_heads;
   out.envelope = envelope;
   out.in_envelope = true;
-  reserve(envelope.bounds, envelope.layout, out);
+  const AttentionBounds& bounds = envelope.bounds;
+  out.lengths.kv_lens.reserve(static_cast<size_t>(bounds.max_batch));
+  out.lengths.kv_begin.reserve(static_cast<size_t>(bounds.max_batch));
+  LATHE_TRY(reserve_plan(out.shape, plan_bounds(bounds), envelope.layout, out.plan));
   LATHE_TRY(read_batch(spec(), batch, out.lengths));
-  LATHE_TRY(check_bounds(spec(), envelope.bounds, batch, out.lengths));
+  LATHE_TRY(check_bounds(spec(), bounds, batch, out.lengths));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
-  return plan_attention(out.shape, plan_batch(batch, out.lengths, envelope.bounds.share_prefixes), &envelope.layout, out.plan);
+  return plan_attention(out.shape, plan_batch(batch, out.lengths, bounds.share_prefixes), &envelope.layout, out.plan);
 }
 
 Status Attention::check_identity(const char* what, const AttentionIdentity& identity) const {

@@ -13,6 +13,10 @@ std::string text(int64_t n) {
 
 }  // namespace
 
+PlanBounds plan_bounds(const AttentionBounds& bounds) {
+  return {bounds.max_batch, bounds.max_qo_tokens, bounds.max_kv_len, bounds.share_prefixes};
+}
+
 Status check_bounds(const AttentionSpec& spec, const AttentionBounds& bounds, const AttentionBatch& batch,
                     const BatchLengths& lengths) {
   Problems problems;
@@ -72,8 +76,7 @@ Result<AttentionEnvelope> Attention::envelope(const AttentionBounds& bounds) con
     problems.add("window", "is " + text(bounds.window) + (spec().windowed() ? ", must be >= 1" : ", but the mask has no window"));
   }
   if (!problems.empty()) return problems.status();
-  Result<WorkspaceLayout> layout =
-      workspace_bound(bounds.num_kv_heads, {bounds.max_batch, bounds.max_qo_tokens, bounds.max_kv_len, bounds.share_prefixes});
+  Result<WorkspaceLayout> layout = workspace_bound(bounds.num_kv_heads, plan_bounds(bounds));
   LATHE_TRY(layout);
   return AttentionEnvelope{bounds, *layout, identity_};
 }

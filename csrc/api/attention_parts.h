@@ -11,6 +11,9 @@ namespace lathe {
 /// Every problem of `batch` at once, naming the array, the request and the value; else its lengths, in the memory of `out`.
 Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out);
 
+/// Bounds as the planner takes them.
+PlanBounds plan_bounds(const AttentionBounds& bounds);
+
 /// Every bound of `envelope` that a checked batch passes.
 Status check_bounds(const AttentionSpec& spec, const AttentionBounds& bounds, const AttentionBatch& batch,
                     const BatchLengths& lengths);

@@ -66,19 +66,24 @@ std::vector<std::string> bars_of(const PlanShape& shape, const PlanView& view, i
 
 std::string summary(const AttentionPlan& plan, const PlanLoad& load) {
   const std::string time = time_text(load.longest);
-  return fmt::format("{} items on {} blocks\n{} tiles split\nlongest block {} (nominal)\n{:.3f} x mean\n", plan.num_items,
-                     load.cta.size(), plan.num_split_tiles, time.substr(time.find_first_not_of(' ')), load.imbalance());
+  const std::string shared =
+      plan.num_shared_tiles > 0 ? fmt::format("{} tiles of keys that requests share\n", plan.num_shared_tiles) : "";
+  return fmt::format("{} items on {} blocks\n{} tiles split\n{}longest block {} (nominal)\n{:.3f} x mean\n", plan.num_items,
+                     load.cta.size(), plan.num_split_tiles, shared, time.substr(time.find_first_not_of(' ')), load.imbalance());
 }
 
 std::string splits(const PlanView& view) {
-  std::map<int, std::pair<int, int>> parts_of;  // request -> split tiles, most parts of one of them
+  constexpr int kShared = -1;
+  std::map<int, std::pair<int, int>> parts_of;  // request, or kShared -> split tiles, most parts of one of them
   std::vector<bool> seen(static_cast<size_t>(view.header.num_groups * view.header.num_replicas));
   for_each_item(view, [&](int, const abi::AttentionWorkItem& item) {
     if (item.merge_group < 0 || seen[static_cast<size_t>(item.merge_group)]) return;
     seen[static_cast<size_t>(item.merge_group)] = true;
-    auto& [tiles, parts] = parts_of[item.request];
+    const int num_parts = view.groups[static_cast<size_t>(item.merge_group % view.header.num_groups)].num_parts;
+    if (num_parts == 1) return;  // merged with the states of shared keys alone
+    auto& [tiles, parts] = parts_of[item.level == 0 ? item.request : kShared];
     ++tiles;
-    parts = std::max(parts, view.groups[static_cast<size_t>(item.merge_group % view.header.num_groups)].num_parts);
+    parts = std::max(parts, num_parts);
   });
   std::string text;
   int shown = 0;
@@ -87,7 +92,8 @@ std::string splits(const PlanView& view) {
       text += fmt::format("and {} more split requests\n", parts_of.size() - kMaxSplits);
       break;
     }
-    text += fmt::format("request {}: {} tile{} in {} parts\n", request, count.first, count.first == 1 ? "" : "s", count.second);
+    const std::string whose = request == kShared ? "shared keys" : fmt::format("request {}", request);
+    text += fmt::format("{}: {} tile{} in {} parts\n", whose, count.first, count.first == 1 ? "" : "s", count.second);
   }
   return text;
 }

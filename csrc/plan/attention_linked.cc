@@ -84,6 +84,15 @@ void link_leaves(int32_t num_leaves, LinkedTiles& out) {
 
 }  // namespace
 
+void LinkedTiles::reserve(size_t num_requests, const PlanCounts& counts) {
+  blocks.reserve(static_cast<size_t>(counts.linked));
+  requests.reserve(static_cast<size_t>(counts.requests));
+  tiles.reserve(static_cast<size_t>(counts.linked));
+  links.reserve(static_cast<size_t>(counts.links));
+  shared_rows.reserve(static_cast<size_t>(counts.shared_rows));
+  first_leaf.reserve(num_requests + 1);
+}
+
 void take_prefixes(const PlanBatch& batch, Sharing& out) {
   out.keys.clear();
   out.members.clear();

@@ -96,6 +96,9 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
 /// The same, into a new plan with a layout of its own.
 Result<AttentionPlan> plan_attention(const PlanShape& shape, const PlanBatch& batch);
 
+/// Makes room in `plan` for every batch within `bounds`, whose layout is `layout`: planning one allocates nothing then.
+Status reserve_plan(const PlanShape& shape, const PlanBounds& bounds, const WorkspaceLayout& layout, AttentionPlan& plan);
+
 /// A workspace that serves every batch within `bounds` whatever its lengths. With automatic splitting the partial states take two
 /// tiles for each block of the grid, with fixed(n) what max_kv_len can make of every tile, else none.
 Result<WorkspaceLayout> workspace_bound(const PlanShape& shape, const PlanBounds& bounds);

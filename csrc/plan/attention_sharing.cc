@@ -14,6 +14,24 @@ constexpr int kStride = kMaxDepth + 2;
 
 }  // namespace
 
+void Sharing::reserve(size_t requests) {
+  keys.reserve(requests);  // every node has a request that no node below it has
+  members.reserve(requests * kMaxSharedLevels);
+  own_begin.reserve(requests);
+}
+
+void PrefixSearch::reserve(size_t requests) {
+  limit_.reserve(requests);
+  order_.reserve(requests);
+  common_.reserve(requests);
+  todo_.reserve(requests);
+  nodes_.reserve(requests);
+  best_.reserve(requests * kStride);
+  below_.reserve(requests * kStride);
+  nearest_.reserve(requests);
+  levels_.reserve(requests);
+}
+
 int32_t PrefixSearch::page(int32_t request, int32_t i) const {
   return batch_.page_ids[static_cast<size_t>(batch_.kv_begin[request]) + i];
 }

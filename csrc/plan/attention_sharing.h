@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lathe/abi/attention_schedule.h"
+#include "lathe/plan/attention_image.h"
 
 namespace lathe {
 
@@ -27,6 +28,8 @@ struct Sharing {
   std::vector<SharedKeys> keys;
   std::vector<int32_t> members;    // requests
   std::vector<int32_t> own_begin;  // [batch]: the first key that a request reads by itself
+
+  void reserve(size_t requests);  // makes room for batches of up to so many
 };
 
 /// The lists of a plan that shares keys, and its row blocks.
@@ -37,6 +40,9 @@ struct LinkedTiles {
   std::vector<abi::AttentionLink> links;
   std::vector<abi::AttentionSharedRow> shared_rows;
   std::vector<int32_t> first_leaf;  // [batch + 1]
+
+  /// Makes room for these counts, and as many blocks as tiles.
+  void reserve(size_t requests, const PlanCounts& counts);
 };
 
 /// Shared keys that one request can have in front of its own.
@@ -52,6 +58,8 @@ struct SharingBatch {
 /// Finds what is worth sharing. Keeps its memory for the next search.
 class PrefixSearch {
  public:
+  /// Makes room for batches of up to `requests`.
+  void reserve(size_t requests);
   void find(const SharingBatch& batch, const abi::AttentionScheduleShape& schedule, Sharing& out);
 
  private:

@@ -108,6 +108,18 @@ Result<MostWork> most_work(const PlanShape& shape, const PlanBounds& bounds) {
                                       most.counts.requests, most.counts.items, most.counts.groups, kMaxPlanItems));
 }
 
+Status reserve_plan(const PlanShape& shape, const PlanBounds& bounds, const WorkspaceLayout& layout, AttentionPlan& plan) {
+  Result<MostWork> most = most_work(shape, bounds);
+  LATHE_TRY(most);
+  if (plan.image.size() < layout.plan) plan.image.resize(layout.plan);
+  plan.row_blocks.reserve(static_cast<size_t>(most->blocks));
+  if (most->counts.linked == 0) return {};
+  plan.search.reserve(static_cast<size_t>(bounds.max_batch));
+  plan.sharing.reserve(static_cast<size_t>(bounds.max_batch));
+  plan.linked.reserve(static_cast<size_t>(bounds.max_batch), most->counts);
+  return {};
+}
+
 Result<WorkspaceLayout> workspace_bound(const PlanShape& shape, const PlanBounds& bounds) {
   Result<MostWork> most = most_work(shape, bounds);
   LATHE_TRY(most);

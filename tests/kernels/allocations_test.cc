@@ -58,7 +58,7 @@ constexpr int32_t kHeads = 8, kMaxBatch = 200, kMaxTokens = 1000, kMaxEntries = 
 
 /// A random batch within the bounds, of `size` requests.
 struct Lengths {
-  std::vector<int32_t> qo_indptr{0}, kv_indptr{0}, last_page_len;
+  std::vector<int32_t> qo_indptr{0}, kv_indptr{0}, last_page_len, pages;
 
   Lengths(int32_t size, std::mt19937_64& rng) {
     const auto draw = [&](int32_t low, int32_t high) { return std::uniform_int_distribution<int32_t>(low, high)(rng); };
@@ -66,24 +66,39 @@ struct Lengths {
       qo_indptr.push_back(qo_indptr.back() + draw(0, kMaxTokens / size));
       kv_indptr.push_back(kv_indptr.back() + draw(0, kMaxEntries / size));
       last_page_len.push_back(draw(1, 16));
+      // The tables agree for a while.
+      const int32_t common = draw(0, 300);
+      for (int32_t i = 0, begin = kv_indptr[b]; begin + i < kv_indptr.back(); ++i) pages.push_back(i < common ? i : begin + i);
     }
   }
-  AttentionBatch batch() const {
+  AttentionBatch batch(bool share) const {
     AttentionBatch out;
     out.qo_indptr = qo_indptr, out.kv_indptr = kv_indptr, out.last_page_len = last_page_len;
+    if (share) out.kv_indices = pages, out.num_pages = kMaxEntries;
     return out;
   }
 };
 
-class Allocations : public ::testing::TestWithParam<SplitSpec> {};
+struct Way {
+  const char* name;
+  SplitSpec split;
+  bool share = false;
+};
+
+void PrintTo(const Way& way, std::ostream* out) {
+  *out << way.name;
+}
+
+class Allocations : public ::testing::TestWithParam<Way> {};
 
 TEST_P(Allocations, NoneInAStepAfterTheFirst) {
   AttentionSpec spec = small_spec();
-  spec.split_kv = GetParam();
+  spec.split_kv = GetParam().split;
   const auto device = std::make_shared<IdleDevice>(host_device({.num_sms = 132}));
   Result<Attention> attention = Attention::prepare(engine(), device, spec);
   ASSERT_TRUE(attention.ok()) << attention.status().to_string();
-  Result<AttentionEnvelope> envelope = attention->envelope({kHeads, kMaxBatch, kMaxTokens, kMaxEntries, 16 * kMaxEntries});
+  Result<AttentionEnvelope> envelope =
+      attention->envelope({kHeads, kMaxBatch, kMaxTokens, kMaxEntries, 16 * kMaxEntries, 0, GetParam().share});
   ASSERT_TRUE(envelope.ok()) << envelope.status().to_string();
   auto stager = PlanStager::create(device, envelope->layout.plan);
   auto memory = device->allocate(1 << 20);
@@ -104,9 +119,9 @@ TEST_P(Allocations, NoneInAStepAfterTheFirst) {
   batches.emplace_back(0, rng);
   PlannedAttention plan;
   uint64_t counted = 0;
-  int splits = 0;
+  int splits = 0, shared = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
-    const AttentionBatch batch = batches[i].batch();
+    const AttentionBatch batch = batches[i].batch(GetParam().share);
     const uint64_t before = allocations.load();
     const Status planned = attention->plan(batch, *envelope, plan);
     const Status uploaded = attention->upload(plan, *envelope, **stager, workspace->get(), bytes, nullptr);
@@ -116,17 +131,18 @@ TEST_P(Allocations, NoneInAStepAfterTheFirst) {
                                                            << uploaded.to_string() << "\n"
                                                            << ran.to_string() << "\nrepeat: " << repeat_command();
     splits += plan.plan.num_split_tiles > 0 ? 1 : 0;
+    shared += plan.plan.num_shared_tiles > 0 ? 1 : 0;
   }
   EXPECT_EQ(counted, 0u) << "repeat: " << repeat_command();
   EXPECT_EQ(device->launches, static_cast<int>(batches.size()));
-  EXPECT_EQ(splits > 50, GetParam().mode != SplitMode::off);
+  EXPECT_EQ(splits > 50, GetParam().split.mode != SplitMode::off);
+  EXPECT_EQ(shared > 50, GetParam().share);
 }
-INSTANTIATE_TEST_SUITE_P(
-    , Allocations,
-    ::testing::Values(SplitSpec{SplitMode::automatic, 0}, SplitSpec{SplitMode::off, 0}, SplitSpec{SplitMode::fixed, 512}),
-    [](const auto& c) {
-      return std::string(c.param.mode == SplitMode::fixed ? "Fixed" : c.param.mode == SplitMode::off ? "Off" : "Automatic");
-    });
+INSTANTIATE_TEST_SUITE_P(, Allocations,
+                         ::testing::Values(Way{"Automatic", {SplitMode::automatic, 0}}, Way{"Off", {SplitMode::off, 0}},
+                                           Way{"Fixed", {SplitMode::fixed, 512}},
+                                           Way{"SharedPrefixes", {SplitMode::automatic, 0}, true}),
+                         [](const auto& c) { return std::string(c.param.name); });
 
 TEST(AllocationCounter, TheCounterCounts) {  // that the test above can fail
   const uint64_t before = allocations.load();
