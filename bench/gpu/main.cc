@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "lathe/runtime/cuda_timing.h"
 #include "problem.h"
-#include "timing.h"
 
 namespace lathe::bench {
 namespace {

@@ -5,6 +5,7 @@
 
 #include "attention_parts.h"
 #include "build_kernel.h"
+#include "device_costs.h"
 #include "lathe/arch/traits.h"
 
 namespace lathe {
@@ -61,7 +62,7 @@ Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> dev
   const Artifact& artifact = *(*kernel)->artifact();
   const int32_t num_ctas = grid_blocks(device->info(), artifact);
   attention.identity_ = {artifact.key_hex, to_string(spec), num_ctas};
-  attention.shape_ = {std::move(spec), *std::move(tile), 0, num_ctas, attention_costs(*traits, device->info().num_sms, num_ctas)};
+  attention.shape_ = {std::move(spec), *std::move(tile), 0, num_ctas, device_costs(device->info(), *traits, num_ctas)};
   attention.device_ = std::move(device);
   attention.kernel_ = *std::move(kernel);
   return attention;

@@ -3,6 +3,7 @@
 
 #include "lathe/api/attention.h"
 #include "lathe/api/attention_planner.h"
+#include "lathe/api/calibrate.h"
 #include "lathe/api/error.h"
 #include "lathe/api/merge.h"
 #include "lathe/api/plan_stager.h"

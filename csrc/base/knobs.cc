@@ -22,6 +22,8 @@ constexpr std::array kKnobs{
     Knob{"LATHE_CACHE_SHARED", "0 | 1", "0", "Accept a cache root that the group may write."},
     Knob{"LATHE_CACHE_SIZE", "bytes, or with K, M, G", "2G", "Size over which the cache is trimmed; 0: never."},
     Knob{"LATHE_COMPILE", "worker | inprocess", "worker", "Where NVRTC runs: in worker processes, or unprotected in this one."},
+    Knob{"LATHE_COSTS", "a file", "estimates for the arch",
+         "The planner's costs, as `lathe calibrate` measured them on this device."},
     Knob{"LATHE_CUDA_DRIVER", "a library", "libcuda.so.1", "The CUDA driver to open."},
     Knob{"LATHE_CXX", "a program", "c++, else g++, else clang++", "The C++ compiler of the host target."},
     Knob{"LATHE_DEBUG", "0 | 1 | 2 | 3", "0",

@@ -16,6 +16,7 @@ void add_plan(CLI::App& app, int& exit_code);
 void add_demo(CLI::App& app, int& exit_code);
 void add_warm(CLI::App& app, int& exit_code);
 void add_cache(CLI::App& app, int& exit_code);
+void add_calibrate(CLI::App& app, int& exit_code);
 void add_env(CLI::App& app, int& exit_code);
 
 // Jobs of `lathe cache`, in files of their own.

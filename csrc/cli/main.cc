@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   lathe::cli::add_compile(app, exit_code);
   lathe::cli::add_warm(app, exit_code);
   lathe::cli::add_cache(app, exit_code);
+  lathe::cli::add_calibrate(app, exit_code);
   lathe::cli::add_env(app, exit_code);
   try {
     app.parse(argc, argv);

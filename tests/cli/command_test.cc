@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "lathe/base/version.h"
@@ -20,7 +21,7 @@ TEST(Command, VersionAndHelp) {
   EXPECT_EQ(lathe.run({"--version"}).out, std::string("lathe ") + version() + "\n");
   const Ran help = lathe.run({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* job : {"demo", "run", "plan", "explain", "compile", "source", "warm", "cache", "env"}) {
+  for (const char* job : {"demo", "run", "plan", "explain", "compile", "source", "warm", "cache", "calibrate", "env"}) {
     EXPECT_THAT(help.out, HasSubstr(job));
     const Ran of_job = lathe.run({job, "--help"});
     EXPECT_EQ(of_job.exit_code, 0) << job;
@@ -47,6 +48,26 @@ TEST(Command, UsageErrorsEndWithTwo) {
     EXPECT_EQ(ran.out, "") << ::testing::PrintToString(args);
     EXPECT_NE(ran.err, "") << ::testing::PrintToString(args);
   }
+}
+
+TEST(Command, CalibrateNeedsAGpu) {
+  Program lathe;
+  const std::string out = lathe.file("costs.json", "as it was");
+  const Ran host = lathe.run({"calibrate", "--device", "host", "--out", out});
+  EXPECT_EQ(host.exit_code, 2);
+  EXPECT_THAT(host.err, AllOf(HasSubstr("--device: host is the host executor"), HasSubstr("say nothing about a GPU")));
+  for (const char* device : {"", "-1", "0x", "gpu", "99999999999"}) {
+    const Ran ran = lathe.run({"calibrate", "--device", device, "--json"}, {{"LATHE_CUDA_DRIVER", "/nonexistent"}});
+    EXPECT_EQ(ran.exit_code, 2) << device;
+    EXPECT_THAT(ran.err, HasSubstr("device")) << device;
+  }
+  const Ran none = lathe.run({"calibrate", "--out", out, "--json"}, {{"LATHE_CUDA_DRIVER", "/nonexistent"}});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_EQ(none.out, "");
+  EXPECT_THAT(none.err, AllOf(HasSubstr("unavailable"), HasSubstr("/nonexistent")));
+  std::string text;
+  std::getline(std::ifstream(out), text);
+  EXPECT_EQ(text, "as it was");
 }
 
 TEST(Command, BadSpecsNameEveryProblem) {

@@ -64,6 +64,8 @@ void finish_all();
 /// Calls `f` when a launch is carried out (see Config::delay); what was queued before it has been done, nothing behind it has. `f`
 /// must not call the driver.
 void on_launch(std::function<void(const LaunchRecord&)> f);
+/// A launch takes f's microseconds in place of Config::launch_us. `f` is called when it is queued; as on_launch()'s otherwise.
+void launch_time(std::function<double(const LaunchRecord&)> f);
 /// What was done that a real driver would not forgive.
 std::vector<std::string> violations();
 

@@ -138,7 +138,7 @@ void free_block(cuda::DevicePtr address) {
 int State::run(LaunchRecord record, CUctx_st* context) {
   uint64_t blocks = uint64_t{record.grid[0]} * record.grid[1] * record.grid[2];
   if (record.cooperative && blocks > static_cast<uint64_t>(config.resident_blocks)) return kCooperativeTooLarge;
-  context->clock_us += config.launch_us;
+  context->clock_us += launch_time ? launch_time(record) : config.launch_us;
   launches.push_back(record);
   ++launched;
   queue({.finish = [record = std::move(record)](State& s) {
@@ -187,6 +187,7 @@ void reset(const Config& config) {
   s.pending.clear();
   s.launched = 0;
   s.on_launch = nullptr;
+  s.launch_time = nullptr;
   s.launches.clear();
   for (Allocations* allocations : {&s.allocations, &s.host_allocations}) {
     for (auto [base, bytes] : *allocations) free_block(base);
@@ -230,6 +231,12 @@ void on_launch(std::function<void(const LaunchRecord&)> f) {
   State& s = state();
   std::lock_guard lock(s.mutex);
   s.on_launch = std::move(f);
+}
+
+void launch_time(std::function<double(const LaunchRecord&)> f) {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  s.launch_time = std::move(f);
 }
 
 void finish_all() {

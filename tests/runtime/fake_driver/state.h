@@ -97,6 +97,7 @@ struct State {
   std::deque<Work> pending;  // in the order they were queued, of all streams
   uint64_t launched = 0;
   std::function<void(const LaunchRecord&)> on_launch;
+  std::function<double(const LaunchRecord&)> launch_time;
   std::vector<LaunchRecord> launches;
   Allocations allocations, host_allocations;
   std::set<std::unique_ptr<CUlib_st>> libraries;

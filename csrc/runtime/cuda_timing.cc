@@ -1,9 +1,9 @@
-#include "timing.h"
+#include "lathe/runtime/cuda_timing.h"
 
 #include <algorithm>
 #include <chrono>
 
-namespace lathe::bench {
+namespace lathe {
 
 Result<Timing> time_launches(Device& device, const std::function<Status()>& launch, Stream stream, const TimingOptions& options) {
   using Clock = std::chrono::steady_clock;
@@ -44,4 +44,4 @@ double quantile(const std::vector<double>& values, double q) {
   return values[std::min(values.size() - 1, static_cast<size_t>(q * static_cast<double>(values.size())))];
 }
 
-}  // namespace lathe::bench
+}  // namespace lathe

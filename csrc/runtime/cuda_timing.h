@@ -6,7 +6,7 @@
 
 #include "lathe/runtime/cuda_stream.h"
 
-namespace lathe::bench {
+namespace lathe {
 
 struct TimingOptions {
   int warmup = 5, repeats = 30;
@@ -25,4 +25,4 @@ Result<Timing> time_launches(Device& device, const std::function<Status()>& laun
 /// The value that a fraction `q` of the sorted `values` lies below; 0.5 is the median.
 double quantile(const std::vector<double>& values, double q);
 
-}  // namespace lathe::bench
+}  // namespace lathe
