@@ -29,6 +29,10 @@ std::string reason_of(int error) {
   return "cannot be read: " + std::string(strerrordesc_np(error));
 }
 
+std::string words_of(const Status& status) {
+  return status.where().empty() ? status.message() : status.where() + ": " + status.message();
+}
+
 }  // namespace
 
 Result<CostsFile> read_costs_file(const std::string& path) {
@@ -47,7 +51,7 @@ Result<CostsFile> read_costs_file(const std::string& path) {
   }
   Result<CostsFile> costs = costs_from_json(text);
   if (costs) return costs;
-  return invalid_argument(name, costs.status().message(), costs.status().hint());
+  return invalid_argument(name, words_of(costs.status()));
 }
 
 Status check_stamp(const CostsStamp& stamp, const DeviceInfo& device) {
@@ -67,10 +71,11 @@ AttentionCosts device_costs(const DeviceInfo& device, const ArchTraits& arch, in
   const AttentionCosts estimates = attention_costs(arch, device.num_sms, num_ctas);
   if (!path) return estimates;
   const Result<CostsFile> file = read_costs_file(*path);
-  const Status usable = file ? check_stamp(file->stamp, device) : file.status();
-  if (usable.ok()) return attention_costs(file->costs, device.num_sms, num_ctas);
-  warn_once("LATHE_COSTS/" + *path, "LATHE_COSTS=" + fields::shown(*path, 256) + " is not used, plans follow estimates: " +
-                                        usable.message() + " (`lathe calibrate` measures anew)");
+  const Status stamp = file ? check_stamp(file->stamp, device) : Status();
+  if (file && stamp.ok()) return attention_costs(file->costs, device.num_sms, num_ctas);
+  const std::string why = file ? words_of(stamp) : file.status().message();
+  warn_once("LATHE_COSTS/" + *path, "LATHE_COSTS=" + fields::shown(*path, 256) + " is not used, plans follow estimates: " + why +
+                                        " (`lathe calibrate` measures anew)");
   return estimates;
 }
 

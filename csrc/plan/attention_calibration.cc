@@ -15,8 +15,8 @@ namespace {
 constexpr size_t kTerms = 5;
 constexpr std::array<const char*, kTerms> kNames{"byte", "fragment_dim", "item", "partial", "launch"};
 constexpr size_t kMinSamples = 2 * kTerms;
-// A term whose value a relative error of 1% in the samples would move by more than 15% or so is not told from the others.
-constexpr double kMaxInflation = 250;
+constexpr double kMaxInflation = 1e4;     // of a term's variance, by how much it resembles a mixture of the others
+constexpr double kMaxUncertainty = 0.10;  // of a cost: its standard error, relative
 constexpr double kMaxRms = 0.10, kMaxWorst = 0.30;
 constexpr double kLeastRate = 1, kMostRate = 1e4, kLeastPiece = 1e4, kMostPiece = 1e8;  // picoseconds
 
@@ -103,15 +103,20 @@ std::optional<Row> solve(const Matrix& gram, const Row& right, unsigned active) 
   return x;
 }
 
-// Every term must occur, and be more than a mixture of the others.
-Status check_independent(const Normal& n) {
+// The diagonal of the inverse of the Gram matrix: how uncertain each term is. Refuses terms that never occur or that are mixtures
+// of the others.
+Status inflation_of(const Normal& n, Row& inflation) {
+  constexpr double kRidge = 1e-8;  // without it one mixture would leave no inverse, and every term would look like one
+  Matrix gram = n.gram;
+  for (size_t i = 0; i < kTerms; ++i) gram[i][i] += kRidge;
   std::string same;
   for (size_t i = 0; i < kTerms; ++i) {
     if (n.length[i] == 0) return invalid_argument("samples", fmt::format("none has any {}", kNames[i]));
     Row unit{};
     unit[i] = 1;
-    const std::optional<Row> x = solve(n.gram, unit, (1u << kTerms) - 1);
-    if (!x || !((*x)[i] <= kMaxInflation)) same += (same.empty() ? "" : ", ") + std::string(kNames[i]);
+    const std::optional<Row> x = solve(gram, unit, (1u << kTerms) - 1);
+    inflation[i] = x ? (*x)[i] : kMaxInflation + 1;
+    if (!(inflation[i] <= kMaxInflation)) same += (same.empty() ? "" : ", ") + std::string(kNames[i]);
   }
   if (same.empty()) return {};
   return invalid_argument("samples", "do not tell these apart: " + same);
@@ -153,6 +158,18 @@ Status check_errors(std::span<const CalibrationSample> samples, const Calibratio
                   100 * kMaxRms, 100 * kMaxWorst));
 }
 
+// By the standard error of each cost; that of a launch matters to nobody.
+Status check_certain(const Normal& normal, const Row& inflation, const Row& x, double squares, size_t num_samples) {
+  const double deviation = std::sqrt(squares / static_cast<double>(num_samples - kTerms));
+  for (size_t i = 0; i + 1 < kTerms; ++i) {
+    const double uncertainty = deviation * std::sqrt(inflation[i]) / normal.length[i] / x[i];
+    if (uncertainty > kMaxUncertainty)
+      return invalid_argument("samples", fmt::format("leave {} uncertain by {:.0f}%; at most {:.0f}% pass", kNames[i],
+                                                     100 * uncertainty, 100 * kMaxUncertainty));
+  }
+  return {};
+}
+
 Status check_bound_by_bytes(std::span<const CalibrationSample> samples, const CalibratedCosts& costs) {
   for (const CalibrationSample& s : samples) {
     if (s.cached || s.fragment_dims * costs.fragment_dim <= s.bytes * costs.byte) continue;
@@ -186,20 +203,23 @@ CalibrationSample sample_of(const PlanShape& shape, const AttentionPlan& plan, i
 Result<CalibrationFit> fit_attention_costs(std::span<const CalibrationSample> samples) {
   LATHE_TRY(check_samples(samples));
   const Normal normal = normal_of(samples);
-  LATHE_TRY(check_independent(normal));
+  Row inflation{};
+  LATHE_TRY(inflation_of(normal, inflation));
   const Row x = least_squares(normal);
   CalibrationFit fit;
   fit.costs = {x[0], x[1], x[2], x[3]};
   fit.launch = x[4];
+  double squares = 0;
   for (const CalibrationSample& s : samples) {
     fit.predicted.push_back(dot(x, terms_of(s)));
     const double error = fit.predicted.back() / s.picoseconds - 1;
-    fit.rms += error * error;
+    squares += error * error;
     fit.worst = std::max(fit.worst, std::abs(error));
   }
-  fit.rms = std::sqrt(fit.rms / static_cast<double>(samples.size()));
+  fit.rms = std::sqrt(squares / static_cast<double>(samples.size()));
   LATHE_TRY(check_errors(samples, fit));
   LATHE_TRY(check_costs(fit.costs));
+  LATHE_TRY(check_certain(normal, inflation, x, squares, samples.size()));
   LATHE_TRY(check_bound_by_bytes(samples, fit.costs));
   return fit;
 }

@@ -40,7 +40,7 @@ CalibrationSample sample_of(const PlanShape& shape, const AttentionPlan& plan, i
 
 /// The costs that explain the samples best: least squares of the relative errors, none below 0. Refuses, naming what: samples that
 /// are too few, not positive, or do not tell two of the costs apart; errors above 10% rms or 30% in one sample; costs that
-/// check_costs() refuses; decodes whose time would have been taken by products.
+/// check_costs() refuses or whose standard error passes 10%; decodes whose time would have been taken by products.
 Result<CalibrationFit> fit_attention_costs(std::span<const CalibrationSample> samples);
 
 /// Refuses costs that no GPU has, all at once: bytes and products outside 1..10,000 ps, items and partials outside 10 ns..100 us.

@@ -14,6 +14,7 @@ namespace lathe::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 constexpr double kLaunch = 4e6;
@@ -31,30 +32,33 @@ void take_time(CalibrationSample& s, const CalibratedCosts& costs, double factor
                             (s.cached ? s.fragment_dims * costs.fragment_dim : s.bytes * costs.byte));
 }
 
-// Decodes of 2..512 items for each block, a third of them in parts, and prefills.
+// Batches as they are measured: decodes of long and of short requests, whole and in parts, and prefills; all a little uneven.
 std::vector<CalibrationSample> samples_of(std::mt19937_64& rng, const CalibratedCosts& costs, double noise) {
   std::normal_distribution<double> error(0, noise);
   std::vector<CalibrationSample> samples;
-  for (int i = 0; i < 24; ++i) {
+  const auto add = [&](double items, bool parts, double keys, bool cached) {
     CalibrationSample s;
-    s.name = "sample " + std::to_string(i);
-    s.cached = i % 4 == 0;
-    s.items = s.cached ? draw(rng, 1, 8) : draw(rng, 2, 512);
-    s.partials = i % 3 == 1 ? s.items : 0;
-    const double keys = s.cached ? draw(rng, 1e3, 1e4) * s.items : draw(rng, 1e3, 1e4);
-    s.bytes = keys * 512;
-    s.fragment_dims = keys * 256 * (s.cached ? 8 : 0.1);
+    s.name = "sample " + std::to_string(samples.size());
+    s.cached = cached;
+    s.items = std::round(items * draw(rng, 1, 1.3));
+    s.partials = parts ? s.items : 0;
+    s.bytes = std::round(keys * draw(rng, 1, 1.3)) * 512;
+    s.fragment_dims = s.bytes / 2 * (cached ? 8 : 0.1);
     take_time(s, costs, 1 + error(rng));
     samples.push_back(s);
+  };
+  for (double keys : {8192, 2048}) {
+    for (double items : {2, 8, 32, 128}) add(items, false, keys, false);
+    for (double items : {16, 64, 256}) add(items, true, keys, false);
+    for (double items : {2, 4, 8}) add(items, false, keys * items / 4, true);
   }
   return samples;
 }
 
-void expect_near(const CalibratedCosts& found, const CalibratedCosts& planted, double error) {
-  EXPECT_NEAR(found.byte / planted.byte, 1, error);
-  EXPECT_NEAR(found.fragment_dim / planted.fragment_dim, 1, error);
-  EXPECT_NEAR(found.item / planted.item, 1, error);
-  EXPECT_NEAR(found.partial / planted.partial, 1, error);
+// The greatest relative error.
+double error_of(const CalibratedCosts& found, const CalibratedCosts& planted) {
+  return std::max({std::abs(found.byte / planted.byte - 1), std::abs(found.fragment_dim / planted.fragment_dim - 1),
+                   std::abs(found.item / planted.item - 1), std::abs(found.partial / planted.partial - 1)});
 }
 
 TEST(Calibration, FindsPlantedCosts) {
@@ -64,7 +68,7 @@ TEST(Calibration, FindsPlantedCosts) {
     const auto samples = samples_of(rng, planted, 0);
     const Result<CalibrationFit> fit = fit_attention_costs(samples);
     ASSERT_TRUE(fit.ok()) << fit.status().to_string() << repeat_command();
-    expect_near(fit->costs, planted, 1e-6);
+    EXPECT_LT(error_of(fit->costs, planted), 1e-6);
     EXPECT_NEAR(fit->launch / kLaunch, 1, 1e-5);
     EXPECT_LT(fit->worst, 1e-6);
     ASSERT_EQ(fit->predicted.size(), samples.size());
@@ -73,20 +77,25 @@ TEST(Calibration, FindsPlantedCosts) {
 
 TEST(Calibration, FindsThemUnderNoise) {
   std::mt19937_64 rng(seed());
-  for (int i = 0; i < 200; ++i) {
+  constexpr int kTrials = 200;
+  double sum = 0;
+  for (int i = 0; i < kTrials; ++i) {
     const CalibratedCosts planted = random_costs(rng);
     const auto samples = samples_of(rng, planted, 0.005);
     const Result<CalibrationFit> fit = fit_attention_costs(samples);
     ASSERT_TRUE(fit.ok()) << fit.status().to_string() << repeat_command();
-    expect_near(fit->costs, planted, 0.06);
+    const double error = error_of(fit->costs, planted);
+    EXPECT_LT(error, 0.3) << repeat_command();
+    sum += error;
     EXPECT_LT(fit->rms, 0.01);
     EXPECT_LE(fit->rms, fit->worst);
   }
+  EXPECT_LT(sum / kTrials, 0.03) << repeat_command();
 }
 
 TEST(Calibration, ErrorsAreThoseOfThePrediction) {
   std::mt19937_64 rng(seed());
-  auto samples = samples_of(rng, random_costs(rng), 0.01);
+  auto samples = samples_of(rng, {44, 11, 1.4e6, 1e6}, 0.01);
   const Result<CalibrationFit> fit = fit_attention_costs(samples);
   ASSERT_TRUE(fit.ok()) << fit.status().to_string() << repeat_command();
   const auto measured = samples;
@@ -157,21 +166,19 @@ TEST_F(CalibrationRefuses, TermsThatGoTogether) {
   auto some = samples;
   for (auto& s : some) s.partials = s.items;
   EXPECT_THAT(refusal(some), AllOf(HasSubstr("do not tell these apart"), HasSubstr("item, partial")));
-  // As many bytes in every decode, and nearly as many items.
+  // As many items in every launch: they cannot be told from the launch itself.
   some = samples;
   for (auto& s : some) {
-    s.bytes = 1e6;
-    s.items = 4 + 1e-4 * s.items;
-    s.partials = 0.5 * s.partials;
+    s.items = 4;
     take_time(s, planted);
   }
-  EXPECT_THAT(refusal(some), AllOf(HasSubstr("do not tell these apart"), HasSubstr("item")));
+  EXPECT_THAT(refusal(some), AllOf(HasSubstr("do not tell these apart"), HasSubstr("item, launch")));
   // One sample many times.
   EXPECT_THAT(refusal(std::vector<CalibrationSample>(20, samples[1])), HasSubstr("none has any fragment_dim"));
 }
 
 TEST_F(CalibrationRefuses, TimesThatFollowNoCosts) {
-  for (auto& s : samples) s.picoseconds = draw(rng, 1e6, 1e9);
+  for (auto& s : samples) s.picoseconds *= draw(rng, 0.3, 3);
   EXPECT_THAT(refusal(samples), AllOf(HasSubstr("fit badly"), HasSubstr("rms"), HasSubstr("sample ")));
 }
 
@@ -190,6 +197,17 @@ TEST_F(CalibrationRefuses, CostsThatNoGpuHas) {
   EXPECT_THAT(refusal(samples), AllOf(HasSubstr("byte: is "), HasSubstr("fragment_dim: is ")));
   for (auto& s : samples) s.picoseconds = 10e6;  // a clock that tells nothing
   refusal(samples);
+}
+
+TEST_F(CalibrationRefuses, CostsThatAreLostInTheNoise) {
+  int uncertain = 0;
+  for (int i = 0; i < 20; ++i) {  // partial states take a ten-thousandth of the time
+    auto some = samples_of(rng, {800, 200, 4e6, 2e4}, 0.02);
+    const Status status = fit_attention_costs(some).status();
+    EXPECT_THAT(status.to_string(), AnyOf(HasSubstr("leave partial uncertain by"), HasSubstr("partial: is "))) << repeat_command();
+    uncertain += status.to_string().find("uncertain") != std::string::npos;
+  }
+  EXPECT_GT(uncertain, 0) << repeat_command();
 }
 
 TEST_F(CalibrationRefuses, DecodesThatProductsWouldBind) {

@@ -90,7 +90,7 @@ class Calibrate : public CudaTest {
     unsetenv("LATHE_COSTS");
   }
 
-  // A file of the device's stamp with a hundred microseconds for an item, so that nothing is worth cutting.
+  // A file of the device's stamp with a hundred microseconds for an item, so that less is worth cutting.
   std::string write_costs(const DeviceInfo& device) const {
     CostsStamp stamp = costs_stamp(device, "today");
     return write(costs_to_json(stamp, fit, {}));
@@ -164,22 +164,22 @@ TEST_F(Calibrate, ArgumentsAreChecked) {
 
 TEST_F(Calibrate, PlansFollowTheFile) {
   const auto device = open();
-  const auto pages = [&] {
+  const auto items = [&] {
     auto attention = Attention::prepare(*engine, device, spec_of(128));
     EXPECT_TRUE(attention.ok());
-    const std::vector<int32_t> qo_indptr{0, 1}, kv_indptr{0, 512}, last_page_len{16};
+    const std::vector<int32_t> qo_indptr{0, 1}, kv_indptr{0, 64}, last_page_len{16};
     AttentionBatch batch;
     batch.qo_indptr = qo_indptr, batch.kv_indptr = kv_indptr, batch.last_page_len = last_page_len;
-    return attention->plan(batch, 8)->plan.num_split_tiles;
+    return attention->plan(batch, 8)->plan.num_items;
   };
-  EXPECT_GT(pages(), 0);
+  const int32_t by_estimates = items();
   EXPECT_EQ(prepared_costs(device).item, estimates(device->info()).item);
   setenv("LATHE_COSTS", write_costs(device->info()).c_str(), 1);
   const AttentionCosts costs = prepared_costs(device);
   EXPECT_EQ(costs.item, 99'000'000);
   EXPECT_EQ(costs.partial, 2'000'000);
   EXPECT_EQ(costs.byte % 50, 0) << "one or two blocks on each multiprocessor";
-  EXPECT_EQ(pages(), 0) << "at that price nothing is cut";
+  EXPECT_LT(items(), by_estimates) << "at that price less is cut";
   EXPECT_THAT(warnings, IsEmpty());
 }
 
@@ -199,12 +199,12 @@ TEST_F(Calibrate, EveryPartOfTheStampCounts) {
   const auto refusal = [&](auto change) {
     CostsStamp stamp = costs_stamp(info, "today");
     change(stamp);
-    return check_stamp(stamp, info).message();
+    return check_stamp(stamp, info).to_string();
   };
   EXPECT_THAT(refusal([](CostsStamp& s) { s.lathe = "0.0.9"; }), HasSubstr("lathe: is 0.0.9, here "));
   EXPECT_THAT(refusal([](CostsStamp& s) { s.device = "Another"; }), HasSubstr("device.name: is Another, here " + info.name));
   EXPECT_THAT(refusal([](CostsStamp& s) { s.arch = "sm_80"; }), HasSubstr("device.arch: is sm_80, here " + info.arch));
-  EXPECT_EQ(refusal([](CostsStamp& s) { s.driver = "newer"; }), "");
+  EXPECT_EQ(refusal([](CostsStamp& s) { s.driver = "newer"; }), "ok");
 }
 
 TEST_F(Calibrate, TheHostExecutorKeepsItsEstimates) {
