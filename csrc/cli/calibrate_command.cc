@@ -64,6 +64,15 @@ std::string costs_text(const CalibrationFit& fit, const AttentionCosts& estimate
                 {"a launch, beside these", in_us(fit.launch)}});
 }
 
+// Before a minute is spent on what cannot be kept.
+Status check_place(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (std::filesystem::is_directory(path, error)) return invalid_argument("--out", fields::in_quotes(path, 256) + " is a folder");
+  if (folder.empty() || std::filesystem::is_directory(folder, error)) return {};
+  return invalid_argument("--out", fields::in_quotes(path, 256) + " is in no folder that exists");
+}
+
 // Nobody sees half a file: it gets its name when it is whole.
 Status write_file(const std::string& path, const std::string& text) {
   const std::string unfinished = path + ".unfinished";
@@ -82,10 +91,9 @@ Status write_file(const std::string& path, const std::string& text) {
 }
 
 int calibrate(const CalibrateJob& job) {
+  if (const Status place = check_place(job.out); !place.ok()) return fail(place);
   Result<std::shared_ptr<Device>> device = gpu_of(job.device);
   if (!device.ok()) return fail(device.status());
-  if (std::filesystem::is_directory(job.out))
-    return fail(invalid_argument("--out", fields::in_quotes(job.out, 256) + " is a folder"));
   const DeviceInfo& info = (*device)->info();
   const Result<ArchTraits> traits = arch_traits(info.arch);
   if (!traits.ok()) return fail(traits.status());

@@ -61,6 +61,11 @@ TEST(Command, CalibrateNeedsAGpu) {
     EXPECT_EQ(ran.exit_code, 2) << device;
     EXPECT_THAT(ran.err, HasSubstr("device")) << device;
   }
+  for (const char* place : {"/", "/nonexistent/costs.json"}) {
+    const Ran ran = lathe.run({"calibrate", "--out", place}, {{"LATHE_CUDA_DRIVER", "/nonexistent"}});
+    EXPECT_EQ(ran.exit_code, 2) << place;
+    EXPECT_THAT(ran.err, HasSubstr("--out: \"" + std::string(place))) << place;
+  }
   const Ran none = lathe.run({"calibrate", "--out", out, "--json"}, {{"LATHE_CUDA_DRIVER", "/nonexistent"}});
   EXPECT_EQ(none.exit_code, 1);
   EXPECT_EQ(none.out, "");
