@@ -20,16 +20,18 @@ using testing::Rng;
 struct Mask {
   const char* text;
   SkipClass skip;
+  bool full = true;  // whether full tiles are found as well as empty ones
 };
 
-// All of these are found exactly, empty and full tiles alike, with the tensors that they are meant for.
+// All of these are found exactly, with the tensors that they are meant for.
 constexpr Mask kExact[] = {
     {"mask = kv_pos <= q_pos", SkipClass::ranges},
     {"param W:i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W", SkipClass::ranges},
     {"param W:i32; mask = abs(q_pos - kv_pos) <= W", SkipClass::ranges},
     {"param S,W:i32; mask = kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W)", SkipClass::ranges},
     {"param C:i32 in [1, 40]; mask = kv_pos <= q_pos && kv_pos//C == q_pos//C", SkipClass::ranges},
-    {"tensor lo,hi:i32[TOK] summary; mask = kv_pos<=q_pos || (lo[tok]<=kv_pos && kv_pos<hi[tok])", SkipClass::ranges},
+    {"tensor lo,hi:i32[TOK] summary; mask = kv_pos<=q_pos || (lo[tok]<=kv_pos && kv_pos<hi[tok])", SkipClass::ranges,
+     false},  // that a row lies in its own span is not known, so a tile across two spans is not full
     {"tensor start:i32[TOK] sorted; mask = start[tok] <= kv_pos && kv_pos <= q_pos", SkipClass::ranges},
     {"tensor it:i32[TOK] sorted, pf:i32[B]; mask = kv_pos<=q_pos && (kv_pos<pf[b] || it[tok]<=kv_pos)", SkipClass::ranges},
     {"param W,R:i32 in [1, 9]; kv_pos := kv*W + R; mask = kv_pos <= q_pos", SkipClass::ranges},
@@ -69,9 +71,10 @@ bool in(const KvRanges& ranges, int64_t kv) {
   return false;
 }
 
-void expect_exact(const char* text, const MaskTiles& mask, const DenseMask& dense, const DenseMask::Size& size, int64_t rows,
+void expect_exact(const Mask& example, const MaskTiles& mask, const DenseMask& dense, const DenseMask::Size& size, int64_t rows,
                   int64_t keys, int64_t heads) {
   const Scope scope = dense.scope();
+  const char* text = example.text;
   for (int64_t h = 0; h + heads <= size.heads; h += heads) {
     for (int64_t q = 0; q < size.qo_len; q += rows) {
       const Interval tile_rows{q, q + rows - 1}, tile_heads{h, h + heads - 1};
@@ -79,10 +82,12 @@ void expect_exact(const char* text, const MaskTiles& mask, const DenseMask& dens
       for (int64_t kv = 0; kv < size.kv_len; ++kv) {
         const Truth column = dense.truth({tile_rows, {kv, kv}, tile_heads});
         ASSERT_EQ(in(found.seen, kv), column != Truth::empty) << text << ": key " << kv << " of rows from " << q << dense.text();
+        if (!example.full) continue;
         ASSERT_EQ(in(found.full, kv), column == Truth::full) << text << ": key " << kv << " of rows from " << q << dense.text();
       }
       for (int64_t kv = 0; kv < size.kv_len; kv += keys) {
         const Tile tile{tile_rows, {kv, kv + keys - 1}, tile_heads};
+        if (!example.full && dense.truth(tile) != Truth::empty) continue;
         ASSERT_STREQ(name_of(mask(scope, tile)), name_of(dense.truth(tile)))
             << text << ": " << rows << " rows from " << q << ", " << keys << " keys from " << kv << ", " << heads << " heads from "
             << h << dense.text();
@@ -103,7 +108,7 @@ TEST(Tiles, AllEmptyAndFullOnesAreFound) {
       DenseMask dense(hooks, rng, size, true);
       dense.evaluate();
       // One head: what differs between heads leaves gaps between ranges of one comparison.
-      expect_exact(example.text, mask, dense, size, trial % 2 == 0 ? 8 : 5, trial % 3 == 0 ? 8 : 3, 1);
+      expect_exact(example, mask, dense, size, trial % 2 == 0 ? 8 : 5, trial % 3 == 0 ? 8 : 3, 1);
       if (HasFatalFailure()) return;
     }
   }
