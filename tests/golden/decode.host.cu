@@ -1024,28 +1024,31 @@ using dev::i64;
 using dev::u32;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
-// is read anew wherever it is needed: it stays in the cache, and would otherwise take registers from the main loop.
+// and what follows from it are found anew wherever they are needed: they would otherwise take registers from the main loop.
 struct Plan {
   using Header = abi::AttentionPlanHeader;
   using Field = dev::IntMember<Header>;
   const void* base;
-  int replica;
+
+  // This block's list and replica of it; past the last replica there is nothing to do.
+  LATHE_DEVICE int list() const { return static_cast<int>(dev::block_index()) % header(&Header::num_lists); }
+  LATHE_DEVICE int replica() const { return static_cast<int>(dev::block_index()) / header(&Header::num_lists); }
 
   LATHE_DEVICE int header(Field field) const { return dev::load_member<Header>(base, field); }
-  LATHE_DEVICE int item_begin(int list) const { return at<int>(&Header::item_indptr_offset, list); }
-  LATHE_DEVICE int item_end(int list) const { return at<int>(&Header::item_indptr_offset, list + 1); }
+  LATHE_DEVICE int item_begin() const { return at<int>(&Header::item_indptr_offset, list()); }
+  LATHE_DEVICE int item_end() const { return at<int>(&Header::item_indptr_offset, list() + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
     abi::AttentionWorkItem item = at<abi::AttentionWorkItem>(&Header::items_offset, i);
-    item.head += replica * header(&Header::replica_heads);
-    if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
+    item.head += replica() * header(&Header::replica_heads);
+    if (item.partial_row >= 0) item.partial_row += replica() * header(&Header::replica_partial_rows);
     return item;
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
     const int first_row = at<int>(&Header::groups_offset, 2 * i);
-    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
+    return {first_row + replica() * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
-  LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
+  LATHE_DEVICE int counter_index(int group) const { return replica() * header(&Header::num_groups) + group; }
 
   // The linked tile whose merge group is `group`; no links where that group is of no linked tile.
   LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int group) const {
@@ -1087,6 +1090,15 @@ struct Problem {
   abi::AttentionRequest request;
 
   static constexpr int kHeadsPerRow = QueryRow::kHeadsPerRow;
+
+  // Head `n` of item `i`. Read anew wherever it is needed: kept, it would take registers from the main loop.
+  LATHE_DEVICE static Problem read(const Plan& plan, int i, int n) {
+    Problem problem;
+    problem.item = plan.item(i);
+    problem.item.head += n;
+    problem.request = plan.request(problem.item.request);
+    return problem;
+  }
 
   // Rows of the item's tile that exist, of the `tile_rows` of its class.
   LATHE_DEVICE int num_rows(int tile_rows) const {
@@ -1228,7 +1240,7 @@ struct MergedRow {
 // Merges what item `item`'s partial state, written by all threads, completes: its own tile or, if that is shared and complete,
 // those of its leaves that waited for it alone.
 LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, int item) {
-  const Problem problem{plan.item(item), plan.request(plan.item(item).request)};
+  const Problem problem = Problem::read(plan, item, 0);
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
   const Control control;
   const int group = problem.item.merge_group;
@@ -1539,7 +1551,7 @@ class KvLoader {
 namespace attention {
 
 template <class C>
-LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan, const abi::AttentionWorkItem& item) {
+LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan, int index, int head) {
   constexpr int kStages = config::kStages;
   constexpr int kInFlight = 2 * kStages - 1;  // loads of keys and values under way when a wait begins
   using Group = dev::Group<C::kRows / dev::kFragmentRows, config::kWarps>;
@@ -1551,7 +1563,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
 
-  const Problem problem{item, plan.request(item.request)};
+  const Problem problem = Problem::read(plan, index, head);
+  const abi::AttentionWorkItem& item = problem.item;
   const Group group;
   const int group_keys = group.index() * kKeys;             // first of the group's rows in a key tile
   const int row_begin = group.warp() * dev::kFragmentRows;  // first of the warp's rows in the query tile
@@ -1615,32 +1628,25 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.release();
   }
   dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
-  finish_item<C, Group::kGroups>(o, softmax, params, plan, problem, group.index(), row_begin);
+  finish_item<C, Group::kGroups>(o, softmax, params, plan, Problem::read(plan, index, head), group.index(), row_begin);
 }
 
 }  // namespace attention
 #line 43 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const int cta = static_cast<int>(dev::block_index());
-  using Header = abi::AttentionPlanHeader;
-  const int num_lists = dev::load_member<Header>(params.plan, &Header::num_lists);
-  const attention::Plan plan{params.plan, cta / num_lists};
-  if (plan.replica >= plan.header(&Header::num_replicas)) return;
-  const int list = cta % num_lists;
-  for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
-    // The item is read anew for each head: kept, it would take registers from the main loop.
+  const attention::Plan plan{params.plan};
+  if (plan.replica() >= plan.header(&abi::AttentionPlanHeader::num_replicas)) return;
+  for (int i = plan.item_begin(); i < plan.item_end(); ++i) {
     for (int n = 0; n < plan.item(i).num_heads; ++n) {
-      abi::AttentionWorkItem item = plan.item(i);
-      item.head += n;
-      switch (item.tile_class) {
+      switch (plan.item(i).tile_class) {
 
         case 0:
-          attention::run_item<config::TileClass<0>>(params, plan, item);
+          attention::run_item<config::TileClass<0>>(params, plan, i, n);
           break;
-#line 58 "templates/kernels/attention/kernel.cu"
+#line 51 "templates/kernels/attention/kernel.cu"
         case 1:
-          attention::run_item<config::TileClass<1>>(params, plan, item);
+          attention::run_item<config::TileClass<1>>(params, plan, i, n);
           break;
 
         default:

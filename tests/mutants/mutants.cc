@@ -96,12 +96,12 @@ constexpr Mutant kMutants[] = {
      "const i64 at = static_cast<i64>(problem.item.partial_row) + row / 2;"},
 
     // Lists, replicas and runs of heads.
-    {"replica_with_the_first_heads", KERNEL "problem.cuh", "item.head += replica * header(&Header::replica_heads);", ""},
+    {"replica_with_the_first_heads", KERNEL "problem.cuh", "item.head += replica() * header(&Header::replica_heads);", ""},
     {"replicas_share_partial_rows", KERNEL "problem.cuh",
-     "if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);", ""},
-    {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "first_row + replica * header(&Header::replica_partial_rows)",
+     "if (item.partial_row >= 0) item.partial_row += replica() * header(&Header::replica_partial_rows);", ""},
+    {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "first_row + replica() * header(&Header::replica_partial_rows)",
      "first_row"},
-    {"replicas_share_counters", KERNEL "problem.cuh", "return replica * header(&Header::num_groups) + group;", "return group;"},
+    {"replicas_share_counters", KERNEL "problem.cuh", "return replica() * header(&Header::num_groups) + group;", "return group;"},
     {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "n < plan.item(i).num_heads;", "n == 0 || n + 1 < plan.item(i).num_heads;"},
 
     // Keys that requests share.

@@ -42,21 +42,14 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 #include "kernels/attention/run_item.cuh"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const int cta = static_cast<int>(dev::block_index());
-  using Header = abi::AttentionPlanHeader;
-  const int num_lists = dev::load_member<Header>(params.plan, &Header::num_lists);
-  const attention::Plan plan{params.plan, cta / num_lists};
-  if (plan.replica >= plan.header(&Header::num_replicas)) return;
-  const int list = cta % num_lists;
-  for (int i = plan.item_begin(list); i < plan.item_end(list); ++i) {
-    // The item is read anew for each head: kept, it would take registers from the main loop.
+  const attention::Plan plan{params.plan};
+  if (plan.replica() >= plan.header(&abi::AttentionPlanHeader::num_replicas)) return;
+  for (int i = plan.item_begin(); i < plan.item_end(); ++i) {
     for (int n = 0; n < plan.item(i).num_heads; ++n) {
-      abi::AttentionWorkItem item = plan.item(i);
-      item.head += n;
-      switch (item.tile_class) {
+      switch (plan.item(i).tile_class) {
 <%# tile_classes %>
         case <% index %>:
-          attention::run_item<config::TileClass<<% index %>>>(params, plan, item);
+          attention::run_item<config::TileClass<<% index %>>>(params, plan, i, n);
           break;
 <%/ tile_classes %>
         default:

@@ -79,7 +79,7 @@ struct MergedRow {
 // Merges what item `item`'s partial state, written by all threads, completes: its own tile or, if that is shared and complete,
 // those of its leaves that waited for it alone.
 LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, int item) {
-  const Problem problem{plan.item(item), plan.request(plan.item(item).request)};
+  const Problem problem = Problem::read(plan, item, 0);
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
   const Control control;
   const int group = problem.item.merge_group;

@@ -8,28 +8,31 @@ using dev::i64;
 using dev::u32;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
-// is read anew wherever it is needed: it stays in the cache, and would otherwise take registers from the main loop.
+// and what follows from it are found anew wherever they are needed: they would otherwise take registers from the main loop.
 struct Plan {
   using Header = abi::AttentionPlanHeader;
   using Field = dev::IntMember<Header>;
   const void* base;
-  int replica;
+
+  // This block's list and replica of it; past the last replica there is nothing to do.
+  LATHE_DEVICE int list() const { return static_cast<int>(dev::block_index()) % header(&Header::num_lists); }
+  LATHE_DEVICE int replica() const { return static_cast<int>(dev::block_index()) / header(&Header::num_lists); }
 
   LATHE_DEVICE int header(Field field) const { return dev::load_member<Header>(base, field); }
-  LATHE_DEVICE int item_begin(int list) const { return at<int>(&Header::item_indptr_offset, list); }
-  LATHE_DEVICE int item_end(int list) const { return at<int>(&Header::item_indptr_offset, list + 1); }
+  LATHE_DEVICE int item_begin() const { return at<int>(&Header::item_indptr_offset, list()); }
+  LATHE_DEVICE int item_end() const { return at<int>(&Header::item_indptr_offset, list() + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
     abi::AttentionWorkItem item = at<abi::AttentionWorkItem>(&Header::items_offset, i);
-    item.head += replica * header(&Header::replica_heads);
-    if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
+    item.head += replica() * header(&Header::replica_heads);
+    if (item.partial_row >= 0) item.partial_row += replica() * header(&Header::replica_partial_rows);
     return item;
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
     const int first_row = at<int>(&Header::groups_offset, 2 * i);
-    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
+    return {first_row + replica() * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
-  LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
+  LATHE_DEVICE int counter_index(int group) const { return replica() * header(&Header::num_groups) + group; }
 
   // The linked tile whose merge group is `group`; no links where that group is of no linked tile.
   LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int group) const {
@@ -71,6 +74,15 @@ struct Problem {
   abi::AttentionRequest request;
 
   static constexpr int kHeadsPerRow = QueryRow::kHeadsPerRow;
+
+  // Head `n` of item `i`. Read anew wherever it is needed: kept, it would take registers from the main loop.
+  LATHE_DEVICE static Problem read(const Plan& plan, int i, int n) {
+    Problem problem;
+    problem.item = plan.item(i);
+    problem.item.head += n;
+    problem.request = plan.request(problem.item.request);
+    return problem;
+  }
 
   // Rows of the item's tile that exist, of the `tile_rows` of its class.
   LATHE_DEVICE int num_rows(int tile_rows) const {
