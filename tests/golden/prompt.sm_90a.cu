@@ -962,43 +962,40 @@ using dev::i64;
 using dev::u32;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
-// and what follows from it are found anew wherever they are needed: they would otherwise take registers from the main loop.
+// and what follows from it are found anew by each function that needs them: they would otherwise take registers from the main loop.
 struct Plan {
   using Header = abi::AttentionPlanHeader;
   using Field = dev::IntMember<Header>;
   const void* base;
+  int list, replica;  // of this block; past the last replica there is nothing to do
 
-  // This block's list and replica of it; past the last replica there is nothing to do.
-  LATHE_DEVICE int list() const { return static_cast<int>(dev::block_index()) % header(&Header::num_lists); }
-  LATHE_DEVICE int replica() const { return static_cast<int>(dev::block_index()) / header(&Header::num_lists); }
+  LATHE_DEVICE explicit Plan(const abi::AttentionParams& params) : base(params.plan) {
+    const int block = static_cast<int>(dev::block_index()), num_lists = header(&Header::num_lists);
+    replica = block / num_lists;
+    list = block - replica * num_lists;
+  }
 
   LATHE_DEVICE int header(Field field) const { return dev::load_member<Header>(base, field); }
-  LATHE_DEVICE int item_begin() const { return at<int>(&Header::item_indptr_offset, list()); }
-  LATHE_DEVICE int item_end() const { return at<int>(&Header::item_indptr_offset, list() + 1); }
+  LATHE_DEVICE int item_begin() const { return at<int>(&Header::item_indptr_offset, list); }
+  LATHE_DEVICE int item_end() const { return at<int>(&Header::item_indptr_offset, list + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
     abi::AttentionWorkItem item = at<abi::AttentionWorkItem>(&Header::items_offset, i);
-    item.head += replica() * header(&Header::replica_heads);
-    if (item.partial_row >= 0) item.partial_row += replica() * header(&Header::replica_partial_rows);
+    item.head += replica * header(&Header::replica_heads);
+    if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
     const int first_row = at<int>(&Header::groups_offset, 2 * i);
-    return {first_row + replica() * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
+    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
-  LATHE_DEVICE int counter_index(int group) const { return replica() * header(&Header::num_groups) + group; }
+  LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
 
-  // The linked tile whose merge group is `group`; no links where that group is of no linked tile.
-  LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int group) const {
-    const int heads = header(&Header::replica_heads);
-    if (group >= header(&Header::num_linked) * heads) return {0, 0, 0, 0};
-    return at<abi::AttentionLinkedTile>(&Header::linked_offset, group / heads);
-  }
-  // The merge group of a linked tile, for the head that `group`, of another linked tile, is of.
-  LATHE_DEVICE int group_of(int tile, int group) const {
-    const int heads = header(&Header::replica_heads);
-    return tile * heads + group % heads;
-  }
+  // Which linked tile merge group `group` is of; num_linked or more where it is of none.
+  LATHE_DEVICE int linked_index(int group) const { return group / header(&Header::replica_heads); }
+  LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int i) const { return at<abi::AttentionLinkedTile>(&Header::linked_offset, i); }
+  // The merge group of linked tile `i` for `head` of the replica.
+  LATHE_DEVICE int linked_group(int i, int head) const { return i * header(&Header::replica_heads) + head; }
   LATHE_DEVICE abi::AttentionLink link(int i) const {
     return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
   }
@@ -1029,7 +1026,7 @@ struct Problem {
 
   static constexpr int kHeadsPerRow = QueryRow::kHeadsPerRow;
 
-  // Head `n` of item `i`. Read anew wherever it is needed: kept, it would take registers from the main loop.
+  // Head `n` of item `i`. Like the plan, read anew by each function that needs it.
   LATHE_DEVICE static Problem read(const Plan& plan, int i, int n) {
     Problem problem;
     problem.item = plan.item(i);
@@ -1157,15 +1154,15 @@ struct MergedRow {
 
   // Calls f(partial row) for each of its states: its tile's own parts, then those of its shared tiles.
   template <class F>
-  LATHE_DEVICE void for_each_state(const Plan& plan, F&& f) const {
+  LATHE_DEVICE void for_each_state(const Plan& plan, int head, F&& f) const {
 #pragma unroll 1
     for (int l = -1; l < tile.num_links; ++l) {
       int of_group = group, at = row, num_rows = tile.num_rows;
       if (l >= 0) {
         const abi::AttentionLink link = plan.link(tile.first_link + l);
-        of_group = plan.group_of(link.tile, group);
+        of_group = plan.linked_group(link.tile, head);
         at += link.row;
-        num_rows = plan.linked_tile(of_group).num_rows;
+        num_rows = plan.linked_tile(link.tile).num_rows;
       }
       const abi::AttentionMergeGroup parts = plan.group(of_group);
 #pragma unroll 1
@@ -1177,15 +1174,19 @@ struct MergedRow {
 
 // Merges what item `item`'s partial state, written by all threads, completes: its own tile or, if that is shared and complete,
 // those of its leaves that waited for it alone.
-LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, int item) {
-  const Problem problem = Problem::read(plan, item, 0);
+// Called, not inlined: most items do not come here, and the compiler is done sooner.
+LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int item) {
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  const Plan plan(params);
+  const Problem problem = Problem::read(plan, item, 0);
   const Control control;
   const int group = problem.item.merge_group;
   const bool shared = problem.item.level != 0;
   const int num_rows = problem.num_rows(config::tile_rows(problem.item.tile_class));
-  abi::AttentionLinkedTile tile = plan.linked_tile(group);
-  tile.num_rows = num_rows;
+  abi::AttentionLinkedTile tile{0, num_rows, 0, 0};
+  const int index = plan.linked_index(group);
+  if (index < plan.header(&Plan::Header::num_linked)) tile = plan.linked_tile(index);
+  const int head = group - plan.linked_group(index, 0);  // of the replica, where the tile is linked
   dev::block_barrier();
   if (dev::thread_index() == 0) {
     const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
@@ -1196,9 +1197,10 @@ LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& 
   if (shared) {
 #pragma unroll 1
     for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
-      const int leaf = plan.group_of(plan.link(tile.first_link + l).tile, group);
-      const int expected = plan.group(leaf).num_parts + plan.linked_tile(leaf).num_links;
-      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf, expected) ? 1 : 0);
+      const int leaf = plan.link(tile.first_link + l).tile;
+      const int leaf_group = plan.linked_group(leaf, head);
+      const int expected = plan.group(leaf_group).num_parts + plan.linked_tile(leaf).num_links;
+      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf_group, expected) ? 1 : 0);
     }
     dev::block_barrier();
   }
@@ -1211,14 +1213,14 @@ LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& 
       const int l = plan.shared_row(problem.request.qo_begin + row).link;
       if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
       const abi::AttentionLink link = plan.link(tile.first_link + l);
-      merged.group = plan.group_of(link.tile, group);
+      merged.group = plan.linked_group(link.tile, head);
       merged.row = row - link.row;
-      merged.tile = plan.linked_tile(merged.group);
+      merged.tile = plan.linked_tile(link.tile);
     }
     float o[8];
-    const float lse =
-        merge::merge_states([&](auto&& f) { merged.for_each_state(plan, f); }, [&](i64 state) { return partial_lse.load(state); },
-                            [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
+    const float lse = merge::merge_states(
+        [&](auto&& f) { merged.for_each_state(plan, head, f); }, [&](i64 state) { return partial_lse.load(state); },
+        [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
     write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
   });
 }
@@ -1308,11 +1310,11 @@ struct Softmax {
 
 namespace attention {
 
-// Finishes the item. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different groups hold the
-// same rows for different keys. `group` is this warp's group, `row_begin` its first row.
+// Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
+// groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
 LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params,
-                              const Plan& plan, const Problem& problem, int group, int row_begin) {
+                              int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
   const dev::SharedRows<kStride> staging{config::kEpilogueOffset};
@@ -1345,6 +1347,8 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
+  const Plan plan(params);
+  const Problem problem = Problem::read(plan, index, head);
   for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
     float sum = 0.0f;
     float x[8] = {};
@@ -1387,7 +1391,8 @@ namespace attention {
 // The tile of queries, loaded by the whole block.
 template <int ROWS>
 LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
-                               const Plan& plan, const Problem& problem) {
+                               const Problem& problem) {
+  const Plan plan(params);
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
   const int num_rows = problem.num_rows(ROWS);
 #pragma unroll 1
@@ -1489,7 +1494,7 @@ class KvLoader {
 namespace attention {
 
 template <class C>
-LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan, int index, int head) {
+LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int head) {
   constexpr int kStages = config::kStages;
   constexpr int kInFlight = 2 * kStages - 1;  // loads of keys and values under way when a wait begins
   using Group = dev::Group<C::kRows / dev::kFragmentRows, config::kWarps>;
@@ -1501,7 +1506,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
 
-  const Problem problem = Problem::read(plan, index, head);
+  const Problem problem = Problem::read(Plan(params), index, head);
   const abi::AttentionWorkItem& item = problem.item;
   const Group group;
   const int group_keys = group.index() * kKeys;             // first of the group's rows in a key tile
@@ -1526,7 +1531,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.commit();
   };
 
-  load_queries(q_tile, params, plan, problem);
+  load_queries(q_tile, params, problem);
   const float scale = exponent_scale(params);
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo> o;
@@ -1566,31 +1571,31 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.release();
   }
   dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
-  finish_item<C, Group::kGroups>(o, softmax, params, plan, Problem::read(plan, index, head), group.index(), row_begin);
+  finish_item<C, Group::kGroups>(o, softmax, params, index, head, group.index(), row_begin);
 }
 
 }  // namespace attention
 #line 43 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const attention::Plan plan{params.plan};
-  if (plan.replica() >= plan.header(&abi::AttentionPlanHeader::num_replicas)) return;
-  for (int i = plan.item_begin(); i < plan.item_end(); ++i) {
-    for (int n = 0; n < plan.item(i).num_heads; ++n) {
-      switch (plan.item(i).tile_class) {
+  using attention::Plan;
+  if (Plan(params).replica >= Plan(params).header(&Plan::Header::num_replicas)) return;
+  for (int i = Plan(params).item_begin(); i < Plan(params).item_end(); ++i) {
+    for (int n = 0; n < Plan(params).item(i).num_heads; ++n) {
+      switch (Plan(params).item(i).tile_class) {
 
         case 0:
-          attention::run_item<config::TileClass<0>>(params, plan, i, n);
+          attention::run_item<config::TileClass<0>>(params, i, n);
           break;
 #line 51 "templates/kernels/attention/kernel.cu"
         case 1:
-          attention::run_item<config::TileClass<1>>(params, plan, i, n);
+          attention::run_item<config::TileClass<1>>(params, i, n);
           break;
 
         default:
           dev::trap();
       }
-      if (plan.item(i).partial_row >= 0) attention::merge_if_last(params, plan, i);
+      if (Plan(params).item(i).partial_row >= 0) attention::merge_if_last(params, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

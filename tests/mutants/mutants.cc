@@ -80,8 +80,8 @@ constexpr Mutant kMutants[] = {
     {"staging_before_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp", "// no warp"},
     {"divergent_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp",
      "if (row_begin == 0 && group == 0) dev::block_barrier();  // no warp"},
-    {"output_before_barrier", KERNEL "epilogue.cuh", "  dev::block_barrier();\n\n  for_each_chunk(problem.num_rows(C::kRows)",
-     "\n  for_each_chunk(problem.num_rows(C::kRows)"},
+    {"output_before_barrier", KERNEL "epilogue.cuh", "  dev::block_barrier();\n\n  const Plan plan(params);",
+     "\n  const Plan plan(params);"},
     {"rows_that_do_not_exist_written", KERNEL "epilogue.cuh", "problem.num_rows(C::kRows)", "C::kRows"},
     {"wrong_merge_weight", "kernels/shared/merge_states.cuh", "dev::ex2(lse - higher)", "dev::ex2(0.5f * (lse - higher))"},
     {"last_part_not_merged", KERNEL "merge_parts.cuh", "part < parts.num_parts; ++part", "part + 1 < parts.num_parts; ++part"},
@@ -96,12 +96,12 @@ constexpr Mutant kMutants[] = {
      "const i64 at = static_cast<i64>(problem.item.partial_row) + row / 2;"},
 
     // Lists, replicas and runs of heads.
-    {"replica_with_the_first_heads", KERNEL "problem.cuh", "item.head += replica() * header(&Header::replica_heads);", ""},
+    {"replica_with_the_first_heads", KERNEL "problem.cuh", "item.head += replica * header(&Header::replica_heads);", ""},
     {"replicas_share_partial_rows", KERNEL "problem.cuh",
-     "if (item.partial_row >= 0) item.partial_row += replica() * header(&Header::replica_partial_rows);", ""},
-    {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "first_row + replica() * header(&Header::replica_partial_rows)",
+     "if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);", ""},
+    {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "first_row + replica * header(&Header::replica_partial_rows)",
      "first_row"},
-    {"replicas_share_counters", KERNEL "problem.cuh", "return replica() * header(&Header::num_groups) + group;", "return group;"},
+    {"replicas_share_counters", KERNEL "problem.cuh", "return replica * header(&Header::num_groups) + group;", "return group;"},
     {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "n < plan.item(i).num_heads;", "n == 0 || n + 1 < plan.item(i).num_heads;"},
 
     // Keys that requests share.
@@ -111,15 +111,16 @@ constexpr Mutant kMutants[] = {
      "? request.qo_len * kHeadsPerRow : request.qo_len / kHeadsPerRow)"},
     {"leaf_does_not_wait_for_shared_tiles", KERNEL "merge_parts.cuh", "(shared ? 0 : tile.num_links)", "0"},
     {"shared_tile_does_not_wait_for_the_leaf", KERNEL "merge_parts.cuh",
-     "plan.group(leaf).num_parts + plan.linked_tile(leaf).num_links", "plan.linked_tile(leaf).num_links"},
+     "plan.group(leaf_group).num_parts + plan.linked_tile(leaf).num_links", "plan.linked_tile(leaf).num_links"},
     {"shared_tile_arrives_at_one_leaf", KERNEL "merge_parts.cuh", "l < tile.num_links; l += kThreads", "l < 1; l += kThreads"},
     {"shared_tile_merges_every_leaf", KERNEL "merge_parts.cuh", "if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;",
      ""},
     {"leaves_merged_before_barrier", KERNEL "merge_parts.cuh", "    dev::block_barrier();\n  }\n", "  }\n"},
     {"last_shared_tile_not_merged", KERNEL "merge_parts.cuh", "l < tile.num_links; ++l", "l + 1 < tile.num_links; ++l"},
     {"shared_state_of_the_first_leaf", KERNEL "merge_parts.cuh", "at += link.row;", ""},
-    {"shared_state_of_the_first_head", KERNEL "problem.cuh", "tile * heads + group % heads", "tile * heads"},
-    {"shared_parts_at_the_leafs_stride", KERNEL "merge_parts.cuh", "num_rows = plan.linked_tile(of_group).num_rows;", ""},
+    {"shared_state_of_the_first_head", KERNEL "problem.cuh", "return i * header(&Header::replica_heads) + head;",
+     "return i * header(&Header::replica_heads);"},
+    {"shared_parts_at_the_leafs_stride", KERNEL "merge_parts.cuh", "num_rows = plan.linked_tile(link.tile).num_rows;", ""},
 
     // The merge kernel.
     {"merge_reads_one_state", "kernels/merge/merge_rows.cuh", "state * params.state_stride_o + row_bytes",

@@ -8,11 +8,11 @@
 
 namespace attention {
 
-// Finishes the item. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different groups hold the
-// same rows for different keys. `group` is this warp's group, `row_begin` its first row.
+// Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
+// groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
 LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params,
-                              const Plan& plan, const Problem& problem, int group, int row_begin) {
+                              int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
   const dev::SharedRows<kStride> staging{config::kEpilogueOffset};
@@ -45,6 +45,8 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
+  const Plan plan(params);
+  const Problem problem = Problem::read(plan, index, head);
   for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
     float sum = 0.0f;
     float x[8] = {};

@@ -42,20 +42,20 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 #include "kernels/attention/run_item.cuh"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
-  const attention::Plan plan{params.plan};
-  if (plan.replica() >= plan.header(&abi::AttentionPlanHeader::num_replicas)) return;
-  for (int i = plan.item_begin(); i < plan.item_end(); ++i) {
-    for (int n = 0; n < plan.item(i).num_heads; ++n) {
-      switch (plan.item(i).tile_class) {
+  using attention::Plan;
+  if (Plan(params).replica >= Plan(params).header(&Plan::Header::num_replicas)) return;
+  for (int i = Plan(params).item_begin(); i < Plan(params).item_end(); ++i) {
+    for (int n = 0; n < Plan(params).item(i).num_heads; ++n) {
+      switch (Plan(params).item(i).tile_class) {
 <%# tile_classes %>
         case <% index %>:
-          attention::run_item<config::TileClass<<% index %>>>(params, plan, i, n);
+          attention::run_item<config::TileClass<<% index %>>>(params, i, n);
           break;
 <%/ tile_classes %>
         default:
           dev::trap();
       }
-      if (plan.item(i).partial_row >= 0) attention::merge_if_last(params, plan, i);
+      if (Plan(params).item(i).partial_row >= 0) attention::merge_if_last(params, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

@@ -9,7 +9,8 @@ namespace attention {
 // The tile of queries, loaded by the whole block.
 template <int ROWS>
 LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, const abi::AttentionParams& params,
-                               const Plan& plan, const Problem& problem) {
+                               const Problem& problem) {
+  const Plan plan(params);
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
   const int num_rows = problem.num_rows(ROWS);
 #pragma unroll 1

@@ -58,15 +58,15 @@ struct MergedRow {
 
   // Calls f(partial row) for each of its states: its tile's own parts, then those of its shared tiles.
   template <class F>
-  LATHE_DEVICE void for_each_state(const Plan& plan, F&& f) const {
+  LATHE_DEVICE void for_each_state(const Plan& plan, int head, F&& f) const {
 #pragma unroll 1
     for (int l = -1; l < tile.num_links; ++l) {
       int of_group = group, at = row, num_rows = tile.num_rows;
       if (l >= 0) {
         const abi::AttentionLink link = plan.link(tile.first_link + l);
-        of_group = plan.group_of(link.tile, group);
+        of_group = plan.linked_group(link.tile, head);
         at += link.row;
-        num_rows = plan.linked_tile(of_group).num_rows;
+        num_rows = plan.linked_tile(link.tile).num_rows;
       }
       const abi::AttentionMergeGroup parts = plan.group(of_group);
 #pragma unroll 1
@@ -78,15 +78,19 @@ struct MergedRow {
 
 // Merges what item `item`'s partial state, written by all threads, completes: its own tile or, if that is shared and complete,
 // those of its leaves that waited for it alone.
-LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& plan, int item) {
-  const Problem problem = Problem::read(plan, item, 0);
+// Called, not inlined: most items do not come here, and the compiler is done sooner.
+LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int item) {
   constexpr int kThreads = config::kWarps * dev::kWarpSize;
+  const Plan plan(params);
+  const Problem problem = Problem::read(plan, item, 0);
   const Control control;
   const int group = problem.item.merge_group;
   const bool shared = problem.item.level != 0;
   const int num_rows = problem.num_rows(config::tile_rows(problem.item.tile_class));
-  abi::AttentionLinkedTile tile = plan.linked_tile(group);
-  tile.num_rows = num_rows;
+  abi::AttentionLinkedTile tile{0, num_rows, 0, 0};
+  const int index = plan.linked_index(group);
+  if (index < plan.header(&Plan::Header::num_linked)) tile = plan.linked_tile(index);
+  const int head = group - plan.linked_group(index, 0);  // of the replica, where the tile is linked
   dev::block_barrier();
   if (dev::thread_index() == 0) {
     const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
@@ -97,9 +101,10 @@ LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& 
   if (shared) {
 #pragma unroll 1
     for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
-      const int leaf = plan.group_of(plan.link(tile.first_link + l).tile, group);
-      const int expected = plan.group(leaf).num_parts + plan.linked_tile(leaf).num_links;
-      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf, expected) ? 1 : 0);
+      const int leaf = plan.link(tile.first_link + l).tile;
+      const int leaf_group = plan.linked_group(leaf, head);
+      const int expected = plan.group(leaf_group).num_parts + plan.linked_tile(leaf).num_links;
+      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf_group, expected) ? 1 : 0);
     }
     dev::block_barrier();
   }
@@ -112,14 +117,14 @@ LATHE_DEVICE void merge_if_last(const abi::AttentionParams& params, const Plan& 
       const int l = plan.shared_row(problem.request.qo_begin + row).link;
       if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
       const abi::AttentionLink link = plan.link(tile.first_link + l);
-      merged.group = plan.group_of(link.tile, group);
+      merged.group = plan.linked_group(link.tile, head);
       merged.row = row - link.row;
-      merged.tile = plan.linked_tile(merged.group);
+      merged.tile = plan.linked_tile(link.tile);
     }
     float o[8];
-    const float lse =
-        merge::merge_states([&](auto&& f) { merged.for_each_state(plan, f); }, [&](i64 state) { return partial_lse.load(state); },
-                            [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
+    const float lse = merge::merge_states(
+        [&](auto&& f) { merged.for_each_state(plan, head, f); }, [&](i64 state) { return partial_lse.load(state); },
+        [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
     write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
   });
 }

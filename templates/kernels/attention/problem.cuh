@@ -8,43 +8,40 @@ using dev::i64;
 using dev::u32;
 
 // The plan in device memory, written by the planner (csrc/plan) before the launch, as one replica of its lists sees it. The header
-// and what follows from it are found anew wherever they are needed: they would otherwise take registers from the main loop.
+// and what follows from it are found anew by each function that needs them: they would otherwise take registers from the main loop.
 struct Plan {
   using Header = abi::AttentionPlanHeader;
   using Field = dev::IntMember<Header>;
   const void* base;
+  int list, replica;  // of this block; past the last replica there is nothing to do
 
-  // This block's list and replica of it; past the last replica there is nothing to do.
-  LATHE_DEVICE int list() const { return static_cast<int>(dev::block_index()) % header(&Header::num_lists); }
-  LATHE_DEVICE int replica() const { return static_cast<int>(dev::block_index()) / header(&Header::num_lists); }
+  LATHE_DEVICE explicit Plan(const abi::AttentionParams& params) : base(params.plan) {
+    const int block = static_cast<int>(dev::block_index()), num_lists = header(&Header::num_lists);
+    replica = block / num_lists;
+    list = block - replica * num_lists;
+  }
 
   LATHE_DEVICE int header(Field field) const { return dev::load_member<Header>(base, field); }
-  LATHE_DEVICE int item_begin() const { return at<int>(&Header::item_indptr_offset, list()); }
-  LATHE_DEVICE int item_end() const { return at<int>(&Header::item_indptr_offset, list() + 1); }
+  LATHE_DEVICE int item_begin() const { return at<int>(&Header::item_indptr_offset, list); }
+  LATHE_DEVICE int item_end() const { return at<int>(&Header::item_indptr_offset, list + 1); }
   LATHE_DEVICE abi::AttentionWorkItem item(int i) const {
     abi::AttentionWorkItem item = at<abi::AttentionWorkItem>(&Header::items_offset, i);
-    item.head += replica() * header(&Header::replica_heads);
-    if (item.partial_row >= 0) item.partial_row += replica() * header(&Header::replica_partial_rows);
+    item.head += replica * header(&Header::replica_heads);
+    if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
     const int first_row = at<int>(&Header::groups_offset, 2 * i);
-    return {first_row + replica() * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
+    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
-  LATHE_DEVICE int counter_index(int group) const { return replica() * header(&Header::num_groups) + group; }
+  LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
 
-  // The linked tile whose merge group is `group`; no links where that group is of no linked tile.
-  LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int group) const {
-    const int heads = header(&Header::replica_heads);
-    if (group >= header(&Header::num_linked) * heads) return {0, 0, 0, 0};
-    return at<abi::AttentionLinkedTile>(&Header::linked_offset, group / heads);
-  }
-  // The merge group of a linked tile, for the head that `group`, of another linked tile, is of.
-  LATHE_DEVICE int group_of(int tile, int group) const {
-    const int heads = header(&Header::replica_heads);
-    return tile * heads + group % heads;
-  }
+  // Which linked tile merge group `group` is of; num_linked or more where it is of none.
+  LATHE_DEVICE int linked_index(int group) const { return group / header(&Header::replica_heads); }
+  LATHE_DEVICE abi::AttentionLinkedTile linked_tile(int i) const { return at<abi::AttentionLinkedTile>(&Header::linked_offset, i); }
+  // The merge group of linked tile `i` for `head` of the replica.
+  LATHE_DEVICE int linked_group(int i, int head) const { return i * header(&Header::replica_heads) + head; }
   LATHE_DEVICE abi::AttentionLink link(int i) const {
     return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
   }
@@ -75,7 +72,7 @@ struct Problem {
 
   static constexpr int kHeadsPerRow = QueryRow::kHeadsPerRow;
 
-  // Head `n` of item `i`. Read anew wherever it is needed: kept, it would take registers from the main loop.
+  // Head `n` of item `i`. Like the plan, read anew by each function that needs it.
   LATHE_DEVICE static Problem read(const Plan& plan, int i, int n) {
     Problem problem;
     problem.item = plan.item(i);

@@ -14,7 +14,7 @@
 namespace attention {
 
 template <class C>
-LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan, int index, int head) {
+LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int head) {
   constexpr int kStages = config::kStages;
   constexpr int kInFlight = 2 * kStages - 1;  // loads of keys and values under way when a wait begins
   using Group = dev::Group<C::kRows / dev::kFragmentRows, config::kWarps>;
@@ -26,7 +26,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
 
-  const Problem problem = Problem::read(plan, index, head);
+  const Problem problem = Problem::read(Plan(params), index, head);
   const abi::AttentionWorkItem& item = problem.item;
   const Group group;
   const int group_keys = group.index() * kKeys;             // first of the group's rows in a key tile
@@ -51,7 +51,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.commit();
   };
 
-  load_queries(q_tile, params, plan, problem);
+  load_queries(q_tile, params, problem);
   const float scale = exponent_scale(params);
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo> o;
@@ -91,7 +91,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, const Plan& plan,
     pipeline.release();
   }
   dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
-  finish_item<C, Group::kGroups>(o, softmax, params, plan, Problem::read(plan, index, head), group.index(), row_begin);
+  finish_item<C, Group::kGroups>(o, softmax, params, index, head, group.index(), row_begin);
 }
 
 }  // namespace attention
