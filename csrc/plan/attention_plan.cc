@@ -188,9 +188,10 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
   if (!given) choose(lists, apart);
   if (!plan.sharing.keys.empty()) {
     Schedule sharing{.blocks = &plan.linked.blocks, .linked = &plan.linked};
-    LATHE_TRY(link_tiles(batch, lists, plan.row_blocks, plan.sharing, plan.linked, sharing.work));
-    choose(lists, sharing);
-    if (given || longest_list(lists, sharing) < longest_list(lists, apart)) {
+    const Status linked = link_tiles(batch, lists, plan.row_blocks, plan.sharing, plan.linked, sharing.work);
+    if (given) LATHE_TRY(linked);
+    if (linked.ok()) choose(lists, sharing);
+    if (given || (linked.ok() && longest_list(lists, sharing) < longest_list(lists, apart))) {
       const Status written = write_plan(shape, batch, replicas, lists, sharing, layout, plan);
       if (given || written.ok()) return written;
     }

@@ -63,6 +63,8 @@ void PrefixSearch::find(const SharingBatch& batch, const abi::AttentionScheduleS
   }
   value_nodes();
   choose(out);
+  batch_ = {};  // the caller's memory
+  schedule_ = nullptr;
 }
 
 // Requests of order_[first, first + count) that have the same page `at` belong together.
