@@ -102,7 +102,8 @@ constexpr Mutant kMutants[] = {
     {"replica_merges_the_first_ones_rows", KERNEL "problem.cuh", "first_row + replica * header(&Header::replica_partial_rows)",
      "first_row"},
     {"replicas_share_counters", KERNEL "problem.cuh", "return replica * header(&Header::num_groups) + group;", "return group;"},
-    {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "n < plan.item(i).num_heads;", "n == 0 || n + 1 < plan.item(i).num_heads;"},
+    {"last_head_of_a_run_left_out", KERNEL "kernel.cu", "n < Plan(params).item(i).num_heads;",
+     "n == 0 || n + 1 < Plan(params).item(i).num_heads;"},
 
     // Keys that requests share.
     {"shared_row_of_another_request", KERNEL "problem.cuh", "plan.shared_row(request.qo_begin + row).row",
