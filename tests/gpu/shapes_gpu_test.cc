@@ -49,6 +49,28 @@ TEST_F(GpuShapes, ManyDecodes) {
   expect_right(paged(DType::bf16, 7), shape);
 }
 
+// 60 decodes and short chunks behind common pages, 30 of them behind more: shared tiles, their leaves, and both kinds cut.
+TEST_F(GpuShapes, SharedPrefixes) {
+  const AttentionSpec spec = paged(DType::bf16, 4);
+  BatchShape shape{.num_kv_heads = 8};
+  std::vector<SharedPages> shared;
+  std::mt19937_64 rng(mix(seed(), 3));
+  for (int32_t b = 0; b < 60; ++b) {
+    const int32_t pages = b < 30 ? 250 : 150;
+    if (b > 0) shared.push_back({b, 0, pages});
+    shape.qo_lens.push_back(b % 10 == 3 ? 5 : 1);
+    shape.kv_lens.push_back(pages * spec.layout.page_size + 5 + static_cast<int32_t>(rng() % 300));
+  }
+  Batch batch{shape, draw_values(spec, shape, 2.0, rng)};
+  share_values(spec, shared, batch);
+  const BatchImage image(spec, batch, {.seed = mix(seed(), 4), .shared = shared});
+  Result<Attention> attention = Attention::prepare(engine(), device, spec);
+  ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+  const Outcome outcome = run(device, *attention, image, shape.num_kv_heads);
+  EXPECT_EQ(judge(spec, shape, image, outcome, repeat_command()), "");
+  EXPECT_GT(outcome.plan.plan.num_shared_tiles, 0);
+}
+
 TEST_F(GpuShapes, CausalPrefill) {
   AttentionSpec spec = paged(DType::bf16, 4);
   spec.layout.kind = LayoutKind::ragged;
