@@ -59,10 +59,6 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
   write_file(path, std::as_bytes(std::span(text)));
 }
 
-void prefer_memory_disk() {
-  if (access("/dev/shm", W_OK | X_OK) == 0) setenv("TMPDIR", "/dev/shm", 0);
-}
-
 std::vector<std::string> temporaries_in(const std::filesystem::path& folder) {
   std::vector<std::string> out;
   if (!std::filesystem::exists(folder)) return out;

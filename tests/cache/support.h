@@ -21,9 +21,6 @@ bool equal(const Entry& a, const Entry& b);
 Bytes file_bytes(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, BytesView bytes);
 void write_file(const std::filesystem::path& path, const std::string& text);
-/// Makes temporary folders of this program on a file system in memory, where there is one: some disk file systems flush each file
-/// that is replaced, which is slow and tests nothing here.
-void prefer_memory_disk();
 /// All files below `folder` whose name ends in ".tmp".
 std::vector<std::string> temporaries_in(const std::filesystem::path& folder);
 

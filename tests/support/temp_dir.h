@@ -21,4 +21,8 @@ class TempDir {
   std::filesystem::path path_;
 };
 
+/// Makes temporary folders of this program on a file system in memory, where there is one: some disk file systems flush each file
+/// that is replaced, which is slow and seldom tests anything.
+void prefer_memory_disk();
+
 }  // namespace lathe::testing
