@@ -18,11 +18,12 @@ struct CompileJob {
 };
 
 struct CompileOutput {
-  Bytes binary;             // cubin (GPU) or shared object (host)
-  std::string log;          // what the compiler said
-  double milliseconds = 0;  // inside the compiler
-  int registers = 0;        // most of any entry; 0 for the host
-  int spill_bytes = 0;      // stores + loads, summed over entries
+  Bytes binary;                   // cubin (GPU) or shared object (host)
+  std::string log;                // what the compiler said
+  double milliseconds = 0;        // inside the compiler
+  double start_milliseconds = 0;  // of a process that was started for it, which later jobs use again; not in `milliseconds`
+  int registers = 0;              // most of any entry; 0 for the host
+  int spill_bytes = 0;            // stores + loads, summed over entries
   int64_t ptx_bytes = 0;
 };
 
@@ -48,6 +49,7 @@ struct NvrtcOptions {
   int workers = 2;                          // processes at most, started when needed
   int timeout_ms = 120'000;                 // of one compile
   int64_t memory_bytes = int64_t{4} << 30;  // address space of a worker
+  int64_t room_bytes = int64_t{512} << 20;  // memory that must be free for one more worker beside others
   bool in_process = false;                  // LATHE_COMPILE=inprocess: a crash of NVRTC is a crash of this process
 };
 

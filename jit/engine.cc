@@ -99,6 +99,11 @@ std::string rounded(double ms) {
   return text;
 }
 
+// Words on the start of a process for a compile; none where there was none.
+std::string started_in(double ms) {
+  return ms > 0 ? " (and " + rounded(ms) + " to start the compiler)" : std::string();
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -198,6 +203,7 @@ struct Engine::Impl {
       ++state.stats.misses;
       ++state.stats.compiles;
       if (output.ok()) state.stats.compile_ms += output->milliseconds;
+      if (output.ok()) state.stats.start_ms += output->start_milliseconds;
     }
     if (!output.ok()) return explain(output.status(), request, prepared);
 
@@ -217,13 +223,14 @@ struct Engine::Impl {
     a.binary = std::move(output->binary);
     if (log_enabled(LogLevel::trace)) {
       std::string path = keep_source(cache, request, prepared.key, prepared.source, output->log);
-      if (!path.empty()) log(LogLevel::trace, name_of(request) + ": source kept in " + path);
+      if (!path.empty()) log(LogLevel::trace, name_of(request) + ": source, key and log kept in " + path);
     }
     a.key = std::move(prepared.key);
     const bool kept = cache.store(to_entry(a));
-    log(LogLevel::info, name_of(request) + ": compiled in " + rounded(a.compile_ms) + ", " + std::to_string(a.registers) +
-                            " registers, " + std::to_string(a.spill_bytes) + " spilled bytes, " + std::to_string(a.binary.size()) +
-                            " bytes, key " + a.key_hex + ", " + (kept ? "kept as " + cache.path_of(a.key) : "kept in memory only"));
+    log(LogLevel::info, name_of(request) + ": compiled in " + rounded(a.compile_ms) + started_in(output->start_milliseconds) +
+                            ", " + std::to_string(a.registers) + " registers, " + std::to_string(a.spill_bytes) +
+                            " spilled bytes, " + std::to_string(a.binary.size()) + " bytes, key " + a.key_hex + ", " +
+                            (kept ? "kept as " + cache.path_of(a.key) : "kept in memory only"));
     return std::make_shared<const Artifact>(std::move(a));
   }
 
@@ -243,14 +250,14 @@ struct Engine::Impl {
     return outcome;
   }
 
-  // The compiler's verdict with the kernel named and the source kept.
+  // The compiler's verdict with the kernel and the compiler's options named, and all that repeats the compile kept.
   Status explain(const Status& status, const KernelRequest& request, const Prepared& prepared) const {
     std::string path = keep_source(cache, request, prepared.key, prepared.source, status.message());
     std::string hint = status.hint();
-    if (!path.empty()) hint += (hint.empty() ? "" : "; ") + ("the source is kept in " + path);
+    if (!path.empty()) hint += (hint.empty() ? "" : "; ") + ("source, key and log are kept in " + path);
     log(LogLevel::info, name_of(request) + ": " + status.to_string());
-    return {status.code(), status.message(), status.where().empty() ? name_of(request) : status.where() + ", " + name_of(request),
-            hint};
+    return {status.code(), status.message() + "\ncompiled with " + prepared.compiler,
+            status.where().empty() ? name_of(request) : status.where() + ", " + name_of(request), hint};
   }
 
   DiskCache cache;

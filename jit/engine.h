@@ -56,6 +56,7 @@ struct EngineOptions {
 struct EngineStats {
   uint64_t memory_hits = 0, disk_hits = 0, misses = 0, compiles = 0, failures = 0;
   double compile_ms = 0;  // summed
+  double start_ms = 0;    // summed: starting compiler processes, not in compile_ms
   CacheStats cache;
 };
 

@@ -1,10 +1,8 @@
 #include "lathe/jit/keep_source.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <span>
 #include <system_error>
@@ -16,18 +14,6 @@ namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Never through a link, and never half: a temporary file takes the name when it is whole.
-bool write_file(const std::string& path, std::string_view text) {
-  const std::string temporary = path + "." + std::to_string(getpid());
-  Fd fd = open_in(real_fs(), AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0600);
-  if (!fd) return false;
-  bool written = write_full(real_fs(), fd.get(), std::as_bytes(std::span(text)));
-  bool closed = fd.close();
-  if (written && closed && std::rename(temporary.c_str(), path.c_str()) == 0) return true;
-  unlink(temporary.c_str());
-  return false;
-}
 
 std::string folder(const DiskCache& cache) {
   if (auto given = knob("LATHE_KEEP_DIR")) return *given;
@@ -42,11 +28,19 @@ std::string keep_source(const DiskCache& cache, const KernelRequest& request, st
   if (into.empty()) return {};
   std::error_code error;
   if (fs::create_directories(into, error)) fs::permissions(into, fs::perms::owner_all, error);
-  const std::string stem = into + "/" + request.family + "-" + request.arch + "-" + digest_of(std::as_bytes(std::span(key))).hex();
-  if (!write_file(stem + ".cu", source)) return {};
-  write_file(stem + ".key", key_text(key));
-  if (!log.empty()) write_file(stem + ".log", log);
-  return stem + ".cu";
+  const std::string path = into + "/" + request.family + "-" + request.arch + "-" + digest_of(std::as_bytes(std::span(key))).hex();
+  Fs& system = real_fs();
+  // What is there already must be a folder and no link to one; below it, files are published whole, never through a link.
+  if (system.mkdirat(AT_FDCWD, path.c_str(), 0700) != 0 && errno != EEXIST) return {};
+  const Fd dir = open_in(system, AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+  const Trust us{geteuid()};
+  auto write = [&](const char* name, std::string_view text) {
+    return publish_file(system, dir.get(), name, std::as_bytes(std::span(text)), us, /*sync=*/false);
+  };
+  if (!dir || !write("kernel.cu", source)) return {};
+  write("key", key_text(key));
+  if (!log.empty()) write("log", log);
+  return path;
 }
 
 }  // namespace lathe

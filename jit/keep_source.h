@@ -1,4 +1,4 @@
-// Keeping sources for people to look at: of failed compiles, and of all under LATHE_DEBUG=3.
+// Keeping what was compiled for people to look at: of failed compiles, and of all under LATHE_DEBUG=3.
 #pragma once
 
 #include <string>
@@ -8,9 +8,9 @@
 
 namespace lathe {
 
-/// Writes `<family>-<arch>-<hex>.cu`, with the key as text beside it (.key) and the log when there is one (.log), into
-/// LATHE_KEEP_DIR, else into lathe-failed below the cache's root. The path of the source; empty when it could not be written or
-/// there is no folder.
+/// Makes a folder `<family>-<arch>-<hex>` with all that it takes to repeat a compile: kernel.cu, the text that the compiler saw;
+/// key, as text, whose last line names the compiler and its options; log, when there is one. It lies in LATHE_KEEP_DIR, else in
+/// lathe-failed below the cache's root. The folder's path; empty when it could not be written or there is nowhere to put it.
 std::string keep_source(const DiskCache& cache, const KernelRequest& request, std::string_view key, std::string_view source,
                         std::string_view log);
 

@@ -66,7 +66,7 @@ class Toolchain {
     std::string worker = options_.in_process ? "" : find_worker(options_.worker);
     if (!worker.empty()) {
       pool_ = std::make_unique<WorkerPool>(WorkerOptions{std::move(worker), *files, options_.workers, options_.timeout_ms,
-                                                         kLimitMemory ? options_.memory_bytes : 0});
+                                                         kLimitMemory ? options_.memory_bytes : 0, options_.room_bytes});
       return Place{pool_.get(), nullptr};
     }
     if (!options_.in_process) {

@@ -1,6 +1,7 @@
 #include "lathe/jit/worker/pool.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "lathe/base/log.h"
@@ -9,7 +10,8 @@ namespace lathe {
 namespace {
 
 constexpr auto kStartLimit = std::chrono::seconds(30);
-constexpr auto kEndLimit = std::chrono::seconds(2);  // for a worker that closed its end to be reaped
+constexpr auto kEndLimit = std::chrono::seconds(2);            // for a worker that closed its end to be reaped
+constexpr auto kLookForRoom = std::chrono::milliseconds(100);  // what others free is not told to us
 
 // The verdict on a worker that gave no answer, or none that can be read.
 Status no_answer(Transfer transfer, Process& process, const std::string& what, int timeout_ms) {
@@ -28,6 +30,7 @@ Status no_answer(Transfer transfer, Process& process, const std::string& what, i
 }  // namespace
 
 Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::start() const {
+  const auto begin = Clock::now();
   ProcessSpec spec{
       options_.program,
       {options_.nvrtc.library, options_.nvrtc.builtins, std::to_string(options_.memory_bytes), std::to_string(getpid())},
@@ -49,14 +52,24 @@ Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::start() const {
   }
   LATHE_TRY(hello->status);
   worker->hello = *std::move(hello);
-  log(LogLevel::detail, "started compile worker " + std::to_string(worker->process.pid()) + " (" + options_.nvrtc.library + ")");
+  worker->start_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+  log(LogLevel::detail, "started compile worker " + std::to_string(worker->process.pid()) + " (" + options_.nvrtc.library +
+                            ") in " + std::to_string(std::lround(worker->start_ms)) + " ms");
   return worker;
+}
+
+bool WorkerPool::may_take() const {
+  if (out_ >= std::max(1, options_.most)) return false;
+  // An idle one has its memory already, and a single one is always tried.
+  if (out_ == 0 || !idle_.empty() || options_.room_bytes == 0) return true;
+  const std::optional<int64_t> free = options_.free_bytes();
+  return !free || *free >= options_.room_bytes;
 }
 
 Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::take() {
   {
     std::unique_lock lock(mutex_);
-    freed_.wait(lock, [&] { return out_ < std::max(1, options_.most); });
+    while (!may_take()) freed_.wait_for(lock, kLookForRoom);
     ++out_;
     while (!idle_.empty()) {
       std::unique_ptr<Worker> worker = std::move(idle_.back());
@@ -91,6 +104,7 @@ Result<CompileOutput> WorkerPool::ask(WorkerAsk ask, const CompileJob& job) {
     std::optional<Result<CompileOutput>> outcome;
     if (transfer == Transfer::done) outcome = decode_outcome(frame);
     if (outcome) {
+      if (outcome->ok() && !served) (*outcome)->start_milliseconds = (*worker)->start_ms;
       give_back(*std::move(worker));
       return *std::move(outcome);
     }

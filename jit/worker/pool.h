@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +11,7 @@
 #include "lathe/base/status.h"
 #include "lathe/jit/compiler.h"
 #include "lathe/jit/nvrtc_find.h"
+#include "lathe/jit/worker/free_memory.h"
 #include "lathe/jit/worker/message.h"
 
 namespace lathe {
@@ -20,10 +22,13 @@ struct WorkerOptions {
   int most = 2;  // processes at once; at least 1
   int timeout_ms = 120'000;
   int64_t memory_bytes = 0;  // address space of each; 0: no limit
+  int64_t room_bytes = 0;    // memory that must be free for one more to be started beside others; 0: not looked at
+  std::function<std::optional<int64_t>()> free_bytes = [] { return free_memory(); };
 };
 
 /// Workers are started when needed, kept for the next job, and replaced after any trouble. Thread-safe; a call waits while all
-/// workers are busy. Destruction ends the workers; no call may be in flight then.
+/// workers are busy, or while there is no room for one more: but one always runs. Destruction ends the workers; no call may be in
+/// flight then.
 class WorkerPool {
  public:
   explicit WorkerPool(WorkerOptions options) : options_(std::move(options)) {}
@@ -41,11 +46,13 @@ class WorkerPool {
   struct Worker {
     Process process;
     WorkerHello hello;
+    double start_ms = 0;
     bool served = false;  // has been given a job
   };
 
   Result<CompileOutput> ask(WorkerAsk ask, const CompileJob& job);
   Result<std::unique_ptr<Worker>> take();
+  bool may_take() const;                           // with mutex_ held
   void give_back(std::unique_ptr<Worker> worker);  // null: it is gone
   Result<std::unique_ptr<Worker>> start() const;
 

@@ -44,7 +44,7 @@ inline constexpr std::array kCrashPoints{
     CrashPoint{"manifest_partly_written", "after", "write", "*/bundle/*.tmp"},
     CrashPoint{"manifest_closed", "before", "renameat", "*/bundle/????????????????.tmp"},
     CrashPoint{"manifest_done", "after", "renameat", "*/bundle/????????????????.tmp"},
-    CrashPoint{"failed_source_written", "before", "rename", "*/lathe-failed/*"},
+    CrashPoint{"failed_source_written", "before", "renameat", "*/lathe-failed/*.tmp"},
 };
 
 }  // namespace lathe::testing

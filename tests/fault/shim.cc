@@ -134,7 +134,7 @@ struct Path {
       snprintf(text, sizeof text, "%s", name);
     } else if (path_of(dir)[0] != '\0') {
       const int n = snprintf(text, sizeof text, "%s", path_of(dir));
-      snprintf(text + n, sizeof text - static_cast<size_t>(n), "/%s", name);
+      if (strcmp(name, ".") != 0) snprintf(text + n, sizeof text - static_cast<size_t>(n), "/%s", name);
     }
   }
   char text[2 * kPath] = {};

@@ -159,13 +159,17 @@ TEST(Engine, FailureNamesTheKernelAndTheKeptSource) {
   const std::string folder = (root / "cache/lathe-failed/").string();
   size_t at = status.hint().find(folder);
   ASSERT_NE(at, std::string::npos) << status.hint();
-  std::string path = status.hint().substr(at);
-  EXPECT_EQ(text_of(path), *engine.source(tiny_request("sm_80")));
-  EXPECT_THAT(text_of(path.substr(0, path.size() - 3) + ".log"), HasSubstr("expected ';'"));
-  EXPECT_THAT(text_of(path.substr(0, path.size() - 3) + ".key"), HasSubstr("family: tiny"));
+  EXPECT_THAT(status.message(), HasSubstr("compiled with fake 1 for sm_80"));
+  const std::string path = status.hint().substr(at);
+  EXPECT_EQ(text_of(path + "/kernel.cu"), *engine.source(tiny_request("sm_80")));
+  EXPECT_THAT(text_of(path + "/log"), HasSubstr("expected ';'"));
+  EXPECT_THAT(text_of(path + "/key"), HasSubstr("family: tiny"));
+  EXPECT_THAT(text_of(path + "/key"), HasSubstr("compiler: fake 1 for sm_80"));
   struct stat info {};
-  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  ASSERT_EQ(stat((path + "/kernel.cu").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700u);
 }
 
 TEST(Engine, KeepDirIsTheUsers) {
@@ -186,11 +190,19 @@ TEST(Engine, SourceIsNeverKeptThroughALink) {
   Engine probe(tiny_engine(compiler));
   std::string hint = probe.build(tiny_request("sm_80")).status().hint();
   std::string path = hint.substr(hint.find(root.path().string()));
-  std::filesystem::remove(path);
-  std::filesystem::create_symlink(root / "canary", path);
-  std::filesystem::create_symlink(root / "canary", path + "." + std::to_string(getpid()));
-  Engine engine(tiny_engine(compiler));
-  EXPECT_EQ(engine.build(tiny_request("sm_80")).status().code(), Code::compile_failed);
+  // A file that is a link is replaced; a folder that is one is not used.
+  const std::filesystem::path source = path + "/kernel.cu";
+  std::filesystem::remove(source);
+  std::filesystem::create_symlink(root / "canary", source);
+  EXPECT_EQ(Engine(tiny_engine(compiler)).build(tiny_request("sm_80")).status().code(), Code::compile_failed);
+  EXPECT_FALSE(std::filesystem::is_symlink(source));
+  std::filesystem::remove_all(path);
+  std::filesystem::create_directory(root / "elsewhere");
+  std::filesystem::create_symlink(root / "elsewhere", path);
+  const Status status = Engine(tiny_engine(compiler)).build(tiny_request("sm_80")).status();
+  EXPECT_EQ(status.code(), Code::compile_failed);
+  EXPECT_THAT(status.hint(), ::testing::Not(HasSubstr("kept in")));
+  EXPECT_TRUE(std::filesystem::is_empty(root / "elsewhere"));
   EXPECT_EQ(text_of(root / "canary"), "canary");
 }
 

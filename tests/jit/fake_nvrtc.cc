@@ -63,6 +63,7 @@ int nvrtcCompileProgram(void* program, int count, const char* const* options) {
   if (says(p, "HANG")) {
     for (;;) pause();
   }
+  if (says(p, "SLOW")) usleep(200'000);
   if (says(p, "CHATTER")) {
     std::printf("words on standard output\n");
     std::fflush(stdout);

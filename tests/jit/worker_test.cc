@@ -159,6 +159,34 @@ TEST(WorkerPool, ManyThreadsShareFewWorkers) {
   EXPECT_LE(testing::children_of(getpid()).size(), 3u);
 }
 
+// Eight threads, and room for one worker, then for all.
+TEST(WorkerPool, StartsNoMoreThanThereIsRoomFor) {
+  WorkerOptions options = with_fake(4);
+  std::atomic<int64_t> free{1000};
+  options.room_bytes = 1001;
+  options.free_bytes = [&] { return std::optional<int64_t>(free.load()); };
+  WorkerPool pool(options);
+  auto compile_all = [&] {
+    std::vector<std::thread> threads;
+    std::atomic<int> right{0};
+    for (int t = 0; t < 8; ++t) threads.emplace_back([&] { right += compile(pool, "SLOW").ok(); });
+    for (std::thread& t : threads) t.join();
+    EXPECT_EQ(right, 8);
+    return testing::children_of(getpid()).size();
+  };
+  EXPECT_EQ(compile_all(), 1u);
+  free = 1001;
+  EXPECT_EQ(compile_all(), 4u);
+}
+
+TEST(WorkerPool, TheStartIsCountedOnceAndApart) {
+  WorkerPool pool(with_fake());
+  auto first = compile(pool, "fine"), second = compile(pool, "fine");
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_GT(first->start_milliseconds, 0);
+  EXPECT_EQ(second->start_milliseconds, 0);
+}
+
 TEST(WorkerPool, LeaksNoDescriptorAndNoProcess) {
   { WorkerPool warm(with_fake()); }
   size_t before = testing::open_descriptors();
