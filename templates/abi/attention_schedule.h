@@ -91,6 +91,7 @@ struct AttentionDealer {
   SINK& sink;
   long long limit;
   long long room = limit;
+  const long long cut_cost = shape.item + shape.partial;  // of a part, beside its keys
   int list = 0;
   int back = 0;        // last block with tiles left ...
   int back_heads = 0;  // ... for heads [0, back_heads)
@@ -117,7 +118,7 @@ struct AttentionDealer {
 
   LATHE_SHARED void fill_from_back(int front) {
     while (back > front) {
-      const AttentionRowBlock block = blocks.at(back);
+      const AttentionRowBlock& block = blocks.at(back);
       if (block.tile_cost > room) return;
       const int fit = static_cast<int>(schedule_min(schedule_div(room, block.tile_cost), back_heads));
       back_heads -= fit;
@@ -135,7 +136,7 @@ struct AttentionDealer {
     for (int p = 0; p < parts; ++p) {
       const int begin = p == 0 ? block.kv_begin : (first + p) * shape.fixed_keys;
       const int end = p == parts - 1 ? block.kv_end : (first + p + 1) * shape.fixed_keys;
-      const long long cost = shape.item + shape.partial + (end - begin) * shape.key_cost[block.tile_class];
+      const long long cost = cut_cost + (end - begin) * shape.key_cost[block.tile_class];
       if (cost > room && !on_last_list()) next_list();
       room -= cost;
       sink.part(list, block, head, begin, end, p == 0, p == parts - 1);
@@ -144,7 +145,7 @@ struct AttentionDealer {
 
   // What a part of at least one step of a tile takes.
   LATHE_SHARED bool has_room_for_part(const AttentionRowBlock& block) const {
-    return room - shape.item - shape.partial >= shape.key_cost[block.tile_class] * shape.keys_per_cut[block.tile_class];
+    return room - cut_cost >= shape.key_cost[block.tile_class] * shape.keys_per_cut[block.tile_class];
   }
 
   // Cuts a tile that does not fit: a part for the rest of this list, and on through as many lists as it takes.
@@ -153,13 +154,13 @@ struct AttentionDealer {
     const int keys_per_cut = shape.keys_per_cut[block.tile_class];
     int begin = block.kv_begin;
     for (;;) {
-      const long long need = shape.item + shape.partial + (block.kv_end - begin) * key_cost;
+      const long long need = cut_cost + (block.kv_end - begin) * key_cost;
       if (begin > block.kv_begin && (need <= room || on_last_list())) {
         sink.part(list, block, head, begin, block.kv_end, false, true);
         room -= need;
         return;
       }
-      const int steps = static_cast<int>(schedule_div(room - shape.item - shape.partial, key_cost * keys_per_cut));
+      const int steps = static_cast<int>(schedule_div(room - cut_cost, key_cost * keys_per_cut));
       sink.part(list, block, head, begin, begin + steps * keys_per_cut, begin == block.kv_begin, false);
       begin += steps * keys_per_cut;
       next_list();
@@ -171,7 +172,7 @@ struct AttentionDealer {
     back = num_blocks - 1;
     back_heads = shape.num_heads;
     for (int front = 0; front <= back; ++front) {
-      const AttentionRowBlock block = blocks.at(front);
+      const AttentionRowBlock& block = blocks.at(front);
       const int parts = fixed_parts(block, shape.fixed_keys);
       for (int head = 0; head < (front == back ? back_heads : shape.num_heads);) {
         if (parts > 1) {
