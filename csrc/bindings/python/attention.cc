@@ -1,0 +1,193 @@
+#include "lathe/api/attention.h"
+
+#include <mutex>
+
+#include "arrays.h"
+#include "parts.h"
+#include "status.h"
+
+namespace py = pybind11;
+
+namespace lathe::python {
+namespace {
+
+constexpr size_t kMinWorkspace = 256;
+
+/// A planned batch with the workspace it was uploaded to. The mutex keeps two launches from sharing that workspace.
+struct Plan {
+  PlannedAttention planned;
+  std::shared_ptr<std::byte> workspace;
+  size_t workspace_bytes = 0;
+  std::mutex running;
+};
+
+/// Lengths and pages as Python hands them over; see AttentionBatch.
+struct BatchArgs {
+  Indices qo_indptr, kv_indptr, last_page_len, seq_lens, kv_indices;
+  int32_t block_table_stride = 0, window = 0;
+  int64_t num_pages = 0;
+  bool share_prefixes = true;
+
+  AttentionBatch view() const {
+    AttentionBatch batch;
+    batch.qo_indptr = span_of(qo_indptr);
+    batch.kv_indptr = span_of(kv_indptr);
+    batch.last_page_len = span_of(last_page_len);
+    batch.seq_lens = span_of(seq_lens);
+    batch.block_table_stride = block_table_stride;
+    batch.window = window;
+    batch.kv_indices = span_of(kv_indices);
+    batch.num_pages = num_pages;
+    batch.share_prefixes = share_prefixes;
+    return batch;
+  }
+};
+
+/// A prepared kernel with the device and the engine that it came from.
+class PreparedAttention {
+ public:
+  PreparedAttention(std::shared_ptr<Engine> engine, std::shared_ptr<Device> device, const AttentionSpec& spec)
+      : engine_(std::move(engine)), device_(std::move(device)), attention_(prepare(spec)) {}
+
+  const Attention& attention() const { return attention_; }
+  const std::shared_ptr<Device>& device() const { return device_; }
+
+  std::shared_ptr<Plan> plan(const BatchArgs& args, int32_t num_kv_heads) const {
+    const AttentionBatch batch = args.view();  // its memory is held by args
+    auto plan = std::make_shared<Plan>();
+    const Status status = [&]() -> Status {
+      py::gil_scoped_release release;
+      Result<PlannedAttention> planned = attention_.plan(batch, num_kv_heads);
+      LATHE_TRY(planned);
+      plan->planned = *std::move(planned);
+      plan->workspace_bytes = std::max(kMinWorkspace, plan->planned.plan.workspace.total());
+      Result<std::shared_ptr<std::byte>> workspace = device_->allocate(plan->workspace_bytes);
+      LATHE_TRY(workspace);
+      plan->workspace = *std::move(workspace);
+      return attention_.upload(plan->planned, plan->workspace.get(), plan->workspace_bytes, nullptr);
+    }();
+    check(status);
+    return plan;
+  }
+
+  void run(Plan& plan, const py::object& q, const py::object& k, const py::object& v, const py::object& o, const py::object& lse,
+           const py::object& kv_indices, float sm_scale, float soft_cap, uintptr_t stream) const {
+    const AttentionSpec& spec = attention_.spec();
+    AttentionArgs args;
+    std::vector<Array> held;  // what the tensors borrow from
+    auto take = [&](const char* name, Array array) {
+      check_place(name, array);
+      held.push_back(array);
+      return array.tensor;
+    };
+    args.q = take("q", array_of("q", q, spec.q_dtype));
+    args.k = take("k", array_of("k", k, spec.kfmt));
+    if (!v.is_none()) args.v = take("v", array_of("v", v, spec.vfmt));
+    args.o = take("o", array_of("o", o, spec.o_dtype));
+    check_writable("o", held.back());
+    if (!lse.is_none()) {
+      args.lse = take("lse", array_of("lse", lse, "f32"));
+      check_writable("lse", held.back());
+    }
+    if (!kv_indices.is_none()) {
+      const Tensor indices = take("kv_indices", array_of("kv_indices", kv_indices, "i32"));
+      check_contiguous("kv_indices", indices);
+      args.kv_indices = static_cast<const int32_t*>(indices.data);
+      args.num_kv_indices = 1;
+      for (int i = 0; i < indices.rank; ++i) args.num_kv_indices *= indices.shape[i];
+    }
+    args.sm_scale = sm_scale;
+    args.soft_cap = soft_cap;
+    const Status status = [&] {
+      py::gil_scoped_release release;
+      std::lock_guard lock(plan.running);
+      return attention_.run(args, plan.planned, plan.workspace.get(), reinterpret_cast<Stream>(stream));
+    }();
+    check(status);
+  }
+
+ private:
+  Attention prepare(const AttentionSpec& spec) const {
+    Result<Attention> attention = [&] {
+      py::gil_scoped_release release;
+      return Attention::prepare(*engine_, device_, spec);
+    }();
+    return check(std::move(attention));
+  }
+
+  void check_place(const char* name, const Array& array) const {
+    const bool host = device_->info().arch == "host";
+    if (array.on_host == host) return;
+    refuse(name, std::string("is in the memory of ") + (array.on_host ? "the host" : "GPU " + std::to_string(array.gpu)) +
+                     "; allowed: that of the " + (host ? "host" : "GPU") + ", where the kernel runs");
+  }
+
+  static void check_contiguous(const char* name, const Tensor& t) {
+    int64_t step = 1;
+    for (int i = t.rank - 1; i >= 0; --i) {
+      if (t.shape[i] > 1 && t.stride[i] != step) refuse(name, "is not contiguous; allowed: a contiguous array");
+      step *= t.shape[i];
+    }
+  }
+
+  std::shared_ptr<Engine> engine_;  // outlives the kernel
+  std::shared_ptr<Device> device_;
+  Attention attention_;
+};
+
+py::dict tile_of(const AttentionTile& tile) {
+  using namespace py::literals;
+  py::list classes;
+  for (const TileClass& c : tile.classes) classes.append(py::make_tuple(c.q, c.kv));
+  return py::dict("classes"_a = classes, "warps"_a = tile.warps, "stages"_a = tile.stages, "shared_bytes"_a = tile.shared_bytes,
+                  "packed"_a = tile.packed, "reason"_a = tile.reason);
+}
+
+}  // namespace
+
+void add_attention(py::module_& m) {
+  py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan");
+  plan.def_property_readonly("batch", [](const Plan& self) { return self.planned.batch; });
+  plan.def_property_readonly("qo_tokens", [](const Plan& self) { return self.planned.qo_tokens; });
+  plan.def_property_readonly("num_kv_heads", [](const Plan& self) { return self.planned.shape.num_kv_heads; });
+  plan.def_property_readonly("kv_lens", [](const Plan& self) {
+    return self.planned.lengths.kv_lens.size() == 0 ? py::list()
+                                                    : py::list(py::cast(std::vector<int>(self.planned.lengths.kv_lens)));
+  });
+  plan.def_property_readonly("workspace_bytes", [](const Plan& self) { return self.workspace_bytes; });
+
+  py::class_<PreparedAttention> attention(m, "PreparedAttention");
+  attention.def(py::init<std::shared_ptr<Engine>, std::shared_ptr<Device>, const AttentionSpec&>(), py::arg("engine"),
+                py::arg("device"), py::arg("spec"));
+  attention.def_property_readonly("spec", [](const PreparedAttention& self) { return self.attention().spec(); });
+  attention.def_property_readonly("device", &PreparedAttention::device);
+  attention.def_property_readonly("origin", [](const PreparedAttention& self) { return name_of(self.attention().origin()); });
+  attention.def_property_readonly("key",
+                                  [](const PreparedAttention& self) { return self.attention().kernel().artifact()->key_hex; });
+  attention.def_property_readonly("num_ctas", [](const PreparedAttention& self) { return self.attention().num_ctas(); });
+  attention.def_property_readonly("tile", [](const PreparedAttention& self) { return tile_of(self.attention().tile()); });
+  attention.def(
+      "plan",
+      [](const PreparedAttention& self, int32_t num_kv_heads, Indices qo_indptr, Indices kv_indptr, Indices last_page_len,
+         Indices seq_lens, Indices kv_indices, int32_t block_table_stride, int64_t num_pages, int32_t window, bool share_prefixes) {
+        return self.plan({std::move(qo_indptr), std::move(kv_indptr), std::move(last_page_len), std::move(seq_lens),
+                          std::move(kv_indices), block_table_stride, window, num_pages, share_prefixes},
+                         num_kv_heads);
+      },
+      py::kw_only(), py::arg("num_kv_heads"), py::arg("qo_indptr").noconvert(), py::arg("kv_indptr").noconvert(),
+      py::arg("last_page_len").noconvert(), py::arg("seq_lens").noconvert(), py::arg("kv_indices").noconvert(),
+      py::arg("block_table_stride"), py::arg("num_pages"), py::arg("window"), py::arg("share_prefixes"));
+  attention.def("run", &PreparedAttention::run, py::arg("plan"), py::kw_only(), py::arg("q"), py::arg("k"), py::arg("v"),
+                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"), py::arg("stream"));
+  m.def(
+      "describe_array",
+      [](const std::string& name, const py::object& value) {
+        const Array array = array_of(name.c_str(), value);
+        py::list shape;
+        for (int i = 0; i < array.tensor.rank; ++i) shape.append(array.tensor.shape[i]);
+        return py::make_tuple(array.element, py::tuple(shape), array.on_host, array.gpu);
+      },
+      py::arg("name"), py::arg("value"));
+}
+
+}  // namespace lathe::python

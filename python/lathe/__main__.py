@@ -1,0 +1,5 @@
+"""`python -m lathe`: the `lathe` command."""
+
+from lathe.cli import main
+
+main()

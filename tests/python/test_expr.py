@@ -1,0 +1,259 @@
+"""Python functions traced into hooks: the same keys as their text form, and errors that say what to write instead."""
+
+import math
+import pathlib
+import re
+
+import lathe
+import lathe.expr as le
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def texts():
+    """The variants of the C++ tests, by name."""
+    source = (ROOT / "tests/spec/expr/examples.h").read_text()
+    found = {}
+    for name, body in re.findall(r'Example\{"([^"]+)",\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\}', source):
+        found[name] = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', body)).replace("\\n", "\n")
+    return found
+
+
+W = le.param("W", "i32")
+S = le.param("S", "i32")
+CAP = le.param("cap", "f32")
+
+
+def causal(q_pos, kv_pos):
+    return kv_pos <= q_pos
+
+
+def window(q_pos, kv_pos):
+    return (kv_pos <= q_pos) & (q_pos - kv_pos < W)
+
+
+def magic_pig(score, dot, slot, hk, tok, h):
+    kn, qn = le.tensor("kn", "f32", ["SLOT", "HKV"]), le.tensor("qn", "f32", ["TOK", "HQ"])
+    K, L = 10, 150
+    p = 1 - le.acos(le.clamp(dot / (kn[slot, hk] * qn[tok, h]), -1, 1)) * 0.31831
+    a = le.powi(p, K)
+    w = 1 - le.powi(1 - a, L) - le.f32(L) * a * (1 - a) ** (L - 1)
+    return score - le.log(le.max(w, 0) + 1e-4)
+
+
+def t5(score, h, q_pos, kv_pos):
+    rb = le.tensor("rb", "f32", ["HQ", 32])
+    n = q_pos - kv_pos
+    g = 16 + le.i32(le.log(le.f32(le.max(n, 1)) / 16) / le.log(8) * 16)
+    return score + rb[h, le.clamp(le.where(n < 16, n, g), 0, 31)]
+
+
+def image_spans(q_pos, kv_pos, tok):
+    lo, hi = (le.tensor(name, "i32", ["TOK"], summary=True) for name in ("lo", "hi"))
+    return (kv_pos <= q_pos) | ((lo[tok] <= kv_pos) & (kv_pos < hi[tok]))
+
+
+def multi_item(q_pos, kv_pos, tok, b):
+    it, pf = le.tensor("it", "i32", ["TOK"], sorted=True), le.tensor("pf", "i32", ["B"])
+    return (kv_pos <= q_pos) & ((kv_pos < pf[b]) | (it[tok] <= kv_pos))
+
+
+def tree(kv, tok, b):
+    tr, cx = le.tensor("tr", "u32", ["TOK", 2]), le.tensor("cx", "i32", ["B"])
+    at = le.clamp(kv - cx[b], 0, 63)
+    return (kv < cx[b]) | le.bit(tr[tok, at >> 5], at & 31)
+
+
+def custom_mask(tok, kv):
+    mb = le.tensor("mb", "u32", ["TOK", le.param("KW", "i32")], summary=True)
+    return le.bit(mb[tok, kv >> 5], kv & 31)
+
+
+def duo(q_pos, kv_pos, h):
+    st = le.tensor("st", "u8", ["HQ"])
+    return (kv_pos <= q_pos) & ((st[h] == 0) | (kv_pos < S) | (q_pos - kv_pos < W))
+
+
+def natten(q, kv):
+    w, a, c, e, f, kx, ky = (le.param(name, "i32") for name in ("W", "a", "c", "e", "f", "kx", "ky"))
+    return (abs(le.clamp(q // w, a, c) - kv // w) <= kx) & (abs(le.clamp(q % w, e, f) - kv % w) <= ky)
+
+
+def dilated(q_pos, kv_pos):
+    n = abs(q_pos - kv_pos)
+    return (n <= W) & (n % le.param("DIL", "i32") == 0)
+
+
+def by_head(name, elem="f32", axes=("HQ",)):
+    return le.tensor(name, elem, axes)
+
+
+VARIANTS = {
+    "causal": lambda: le.hooks(mask=causal),
+    "sliding window": lambda: le.hooks(mask=window),
+    "bidirectional window": lambda: le.hooks(mask=lambda q_pos, kv_pos: abs(q_pos - kv_pos) <= W),
+    "StreamingLLM": lambda: le.hooks(mask=lambda q_pos, kv_pos: (kv_pos <= q_pos) & ((kv_pos < S) | (q_pos - kv_pos < W))),
+    "soft-cap": lambda: le.hooks(logits=lambda score: CAP * le.tanh(score / CAP)),
+    "ALiBi": lambda: le.hooks(logits=lambda score, h, q_pos, kv_pos: score + by_head("a")[h] * le.f32(kv_pos - q_pos)),
+    "gpt-oss": lambda: le.hooks(sink=lambda h: by_head("s")[h], mask=window),
+    "sigmoid attention": lambda: le.hooks(normalizer="none", logits=lambda score: le.sigmoid(score + le.param("bias", "f32"))),
+    "Llama-4 local": lambda: le.hooks(mask=lambda q_pos, kv_pos: (kv_pos <= q_pos) & (kv_pos // 8192 == q_pos // 8192)),
+    "Llama-4 temperature": lambda: le.hooks(
+        query=lambda x, pos: x * (1 + le.param("a", "f32") * le.log(le.floor(le.f32(pos + 1) / le.param("F", "f32", (1, 1e6))) + 1))
+    ),
+    "image spans": lambda: le.hooks(mask=image_spans),
+    "packed documents": lambda: le.hooks(
+        mask=lambda q_pos, kv_pos, tok: (le.tensor("st", "i32", ["TOK"], sorted=True)[tok] <= kv_pos) & (kv_pos <= q_pos)
+    ),
+    "multi-item scoring": lambda: le.hooks(mask=multi_item),
+    "tree speculation": lambda: le.hooks(mask=tree),
+    "packed custom mask": lambda: le.hooks(mask=custom_mask),
+    "context parallel": lambda: le.hooks(kv_pos=lambda kv: kv * W + le.param("R", "i32"), mask=causal),
+    "duo-attention": lambda: le.hooks(mask=duo),
+    "T5 bias": lambda: le.hooks(logits=t5),
+    "forgetting attention": lambda: le.hooks(
+        logits=lambda score, tok, slot, h: (
+            score + by_head("Fq", axes=["TOK", "HQ"])[tok, h] - by_head("F", axes=["SLOT", "HQ"])[slot, h]
+        )
+    ),
+    "MagicPIG": lambda: le.hooks(logits=magic_pig),
+    "TPA": lambda: le.hooks(
+        logits=lambda score, slot, h: score * by_head("ak", "f16", ["SLOT", "HQ"])[slot, h],
+        weight=lambda w, slot, h: w * by_head("av", "f16", ["SLOT", "HQ"])[slot, h],
+    ),
+    "int8 KV": lambda: le.hooks(
+        logits=lambda score, slot, hk: score * by_head("ks", axes=["SLOT", "HKV"])[slot, hk],
+        weight=lambda w, slot, hk: w * by_head("vs", axes=["SLOT", "HKV"])[slot, hk],
+    ),
+    "APE": lambda: le.hooks(lse_transform=lambda lse: lse * (le.param("S", "f32") * le.param("T", "f32"))),
+    "gated attention": lambda: le.hooks(
+        output=lambda o, tok, h, d: o * le.sigmoid(by_head("g", "bf16", ["TOK", "HQ", "D"])[tok, h, d])
+    ),
+    "learned 2-D bias": lambda: le.hooks(
+        logits=lambda score, h, q, kv: score + by_head("bs", axes=["HQ", "N"])[h, by_head("rel", "i32", ["QLEN", "KVPOS"])[q, kv]]
+    ),
+    "dilated window": lambda: le.hooks(mask=dilated),
+    "NATTEN 2-D": lambda: le.hooks(mask=natten),
+    "SSMax": lambda: le.hooks(logits=lambda score, h, kv_len: score * by_head("s")[h] * le.log(le.f32(kv_len))),
+}
+
+
+def test_every_variant_of_the_text_tests_is_written_in_python():
+    assert set(texts()) == set(VARIANTS) and len(VARIANTS) >= 28
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_same_key_as_text(name):
+    traced = VARIANTS[name]()
+    assert traced.canonical_bytes() == le.parse(texts()[name]).canonical_bytes()
+    # And both written forms come back.
+    assert le.parse(traced.to_text()).canonical_bytes() == traced.canonical_bytes()
+    assert le.Hooks.from_json(traced.to_json()).canonical_bytes() == traced.canonical_bytes()
+
+
+def test_other_meanings_have_other_keys():
+    keys = {le.hooks(mask=f).canonical_bytes() for f in (causal, window, duo, natten, lambda q_pos, kv_pos: kv_pos < q_pos)}
+    assert len(keys) == 5
+
+
+def test_operators():
+    def both(text, function, **hooks):
+        assert le.hooks(mask=function).canonical_bytes() == le.parse(f"param W: i32; mask = {text}").canonical_bytes(), text
+
+    both("!(kv < q)", lambda kv, q: ~(kv < q))
+    both("(kv < q) != (kv < 3)", lambda kv, q: (kv < q) ^ (kv < 3))
+    both("((kv & 6) | 1) ^ q == 2", lambda kv, q: (((kv & 6) | 1) ^ q) == 2)
+    both("-kv % 7 << 1 > q", lambda kv, q: ((-kv % 7) << 1) > q)
+    both("5 - kv >= 64 >> (q & 3)", lambda kv, q: 5 - kv >= 64 >> (q & 3))
+    both("f32(kv) / 3 + 0.5 < floor(f32(q) * 2)", lambda kv, q: le.f32(kv) / 3 + 0.5 < le.floor(le.f32(q) * 2))
+    both("kv == 7 && true", lambda kv: (7 == kv) & True)
+    both("kv != 3", lambda kv: kv != 3)
+    both("min(kv, W) > max(q, 2)", lambda kv, q: le.min(kv, W) > le.max(q, 2))
+    both("kv < 4", lambda kv: kv < np.int64(4))
+    both("isinf(f32(kv) * 1.5)", lambda kv: le.isinf(le.f32(kv) * 1.5))
+
+
+def test_rotary_partner():
+    hooks = le.hooks(query=lambda x, pos: x * le.cos(le.f32(pos)) + le.rot(x) * le.sin(le.f32(pos)))
+    assert hooks.canonical_bytes() == le.parse("query = x * cos(f32(pos)) + rot(x) * sin(f32(pos))").canonical_bytes()
+
+
+def test_a_long_shared_expression_stays_small():
+    def shared(score):
+        for _ in range(40):
+            score = score * score * 0.5  # 2**40 terms when written out
+        return score
+
+    assert len(le.hooks(logits=shared).canonical_bytes()) < 10_000
+
+
+def traced(match, **hooks):
+    with pytest.raises(lathe.SpecError) as caught:
+        le.hooks(**hooks)
+    assert re.search(match, str(caught.value), re.S), str(caught.value)
+    return caught.value
+
+
+def test_python_that_decides():
+    def branch(q_pos, kv_pos):
+        if kv_pos <= q_pos:
+            return True
+        return False
+
+    error = traced(r"test_expr\.py:\d+.*'<='.*truth of a traced value.*where\(c, a, b\)", mask=branch)
+    assert isinstance(error, lathe.TraceError) and isinstance(error, TypeError)
+    traced("truth of a traced value", mask=lambda q_pos, kv_pos: kv_pos <= q_pos and kv_pos > 3)
+    traced("truth of a traced value", mask=lambda q_pos, kv_pos: not kv_pos <= q_pos)
+    traced(r"truth of a traced value.*\(a < b\) & \(b < c\)", mask=lambda q_pos, kv_pos: 3 < kv_pos <= q_pos)
+    traced("truth of a traced value.*lathe.expr.min", logits=lambda score: min(score, 3.0))
+    traced("number is made of a traced value", logits=lambda score: math.exp(score))
+    traced("traced value is an index", mask=lambda kv: [True, False][kv])
+    traced("traced value is gone through", logits=lambda score: sum(score))
+    traced("has no elements", logits=lambda score: score[0])
+    traced("round", logits=lambda score: round(score))
+    with pytest.raises(TypeError):
+        le.hooks(logits=lambda score: np.exp(score))
+
+
+def test_types_are_told_with_their_line():
+    error = traced(
+        r"logits, test_expr\.py:\d+: operands of '\+' are f32 and i32.*convert with f32", logits=lambda score, kv: score + kv
+    )
+    assert error.code == "invalid_argument"
+    traced(r"operands of '/' are i32 and i32.*'//' divides", mask=lambda q, kv: q / kv < 2)
+    traced(r"operand of '!' is i32", mask=lambda q: ~q)
+    traced(r"condition of '\?' is i32", logits=lambda score, kv: le.where(kv, score, 0))
+    traced(r"exponent is not a constant", logits=lambda score, kv: score**kv)
+    traced(r"operands of 'max' are i32 and f32", mask=lambda kv: le.clamp(kv, 0.5, 2) > 1)
+    traced(r"tensor s is read at 2 indices", sink=lambda h: by_head("s")[h, h])
+    traced(r"sigmoid: 2 arguments", logits=lambda score: le.sigmoid(score, 2))
+
+
+def test_what_hooks_may_not_have():
+    traced(r"masks: unknown hook; allowed: .*mask", masks=causal)
+    traced(r"mask: has a parameter 'score'; allowed inputs: .*kv_pos", mask=lambda score: score > 0)
+    traced(r"mask: has the parameter \*", mask=lambda *a: True)
+    traced(r"mask: is 'text'; allowed: a function.*parse", mask="text")
+    traced(r"mask: gives None", mask=lambda kv: None)
+    traced(r"normalizer: is 'max'", normalizer="max", mask=causal)
+    traced(r"'W' is declared twice", mask=lambda kv: (kv < W) & (kv < le.f32(le.param("W", "f32"))))
+    traced(r"allowed: traced values and numbers.*tensor declares", logits=lambda score, h: score + np.zeros(4))
+    traced(r"number 4294967296 is outside", mask=lambda kv: kv < 2**32)
+    traced(r"NaN", logits=lambda score: score + float("nan"))
+    traced(r"logits, test_expr\.py:\d+: log of", logits=lambda score: le.log(score))
+    traced(r'type: is "i64", which is none', mask=lambda kv: le.param("x", "i64") < kv)
+    traced(r"axes of tensor t", sink=lambda h: le.tensor("t", "f32", [None])[h])
+    traced(r"axis.*HEADS", sink=lambda h: le.tensor("t", "f32", ["HEADS"])[h])
+    traced(r"rot.*allowed: the input x", query=lambda x: le.rot(x * 2))
+
+
+def test_text_that_is_refused():
+    with pytest.raises(lathe.SpecError, match=r"column \d+"):
+        le.parse("mask = kv_pos <= ")
+
+
+def test_warnings():
+    hooks = le.hooks(logits=lambda score, h, q, kv: score + by_head("bs", axes=["HQ", "N"])[h, kv])
+    assert hooks.warnings() and all(len(w) == 2 for w in hooks.warnings())
