@@ -1,6 +1,21 @@
 # Third-party libraries, all from Debian packages. Header-only where they end up inside liblathe.so, so that it carries no NEEDED
 # entry for them.
 find_package(Threads REQUIRED)
+# All that is missing at once, by the packages that have it.
+set(missing)
+foreach(pair libfmt-dev=fmt/format.h nlohmann-json3-dev=nlohmann/json.hpp libcli11-dev=CLI/CLI.hpp libxxhash-dev=xxhash.h
+        libspdlog-dev=spdlog/spdlog.h libkainjow-mustache-dev=kainjow/mustache.hpp libboost-context-dev=boost/context/detail/fcontext.hpp)
+  string(REGEX MATCH "(.*)=(.*)" matched ${pair})
+  find_path(header ${CMAKE_MATCH_2} NO_CACHE)
+  if(NOT header)
+    list(APPEND missing ${CMAKE_MATCH_1})
+  endif()
+  unset(header)
+endforeach()
+if(missing)
+  list(JOIN missing " " missing)
+  message(FATAL_ERROR "Libraries are missing. On Debian: apt-get install ${missing}")
+endif()
 find_package(fmt REQUIRED)           # use fmt::fmt-header-only
 find_package(nlohmann_json REQUIRED) # use nlohmann_json::nlohmann_json
 find_package(CLI11 REQUIRED)         # use CLI11::CLI11

@@ -19,3 +19,17 @@ if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
     message(STATUS "No Python module: Python's headers (python3-dev) or pybind11 are missing")
   endif()
 endif()
+
+# PyTorch, for its operators: LATHE_TORCH is its folder, or false. Found without importing it, and without its CMake files, which want a
+# CUDA toolkit where PyTorch was built with one. Only headers and libraries of the stable ABI are used.
+set(LATHE_TORCH LATHE_TORCH-NOTFOUND)
+if(LATHE_HAS_PYTHON)
+  execute_process(COMMAND ${Python_EXECUTABLE} -c
+    "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '', end='')"
+    OUTPUT_VARIABLE torch_folder ERROR_QUIET)
+  if(torch_folder AND EXISTS ${torch_folder}/include/torch/csrc/stable/device.h)  # PyTorch 2.10
+    set(LATHE_TORCH ${torch_folder})
+  else()
+    message(STATUS "No PyTorch operators: PyTorch 2.10 or later is not installed")
+  endif()
+endif()

@@ -33,6 +33,8 @@ def attend(q, k, v, *, mask="none", window=None, sm_scale=None, soft_cap=None):
 
 def attend_batch(q, keys, values, qo_indptr, **options):
     """Requests one after the other: keys and values are lists of [kv_len, kv_heads, dim]."""
+    if len(qo_indptr) == 1:
+        return np.zeros((0, *q.shape[1:])), np.zeros((0, q.shape[1]))
     pairs = [attend(q[a:b], k, v, **options) for a, b, k, v in zip(qo_indptr, qo_indptr[1:], keys, values, strict=False)]
     return np.concatenate([o for o, _ in pairs]), np.concatenate([lse for _, lse in pairs])
 

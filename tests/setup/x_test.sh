@@ -15,6 +15,7 @@ machine() {
   cp -r "$REPO/x" "$REPO/requirements" "$M/tree/"
   mkdir "$M/tree/.venv"  # as if the wheels of the Python module were there
   sha256sum <"$REPO/requirements/python.txt" >"$M/tree/.venv/.stamp-python"
+  sha256sum <"$REPO/requirements/torch.txt" >"$M/tree/.venv/.stamp-torch"
   local tool
   for tool in bash env dirname basename readlink sha256sum grep sed head nproc mkdir rm cat find true; do
     ln -s "$(type -P "$tool")" "$M/bin/$tool"

@@ -1,0 +1,241 @@
+// The operators of the torch library "lathe". Kernels are named by their spec as JSON text and envelopes by their bounds, so a
+// graph that holds a call means the same in another process. No operator waits for a device or reads its memory.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <cstring>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels.h"
+#include "stream.h"
+#include "tensors.h"
+
+namespace lathe::torch_ops {
+namespace {
+
+using Bounds = std::vector<int64_t>;
+
+/// The kernel of a call, with the stream that it runs on.
+struct Call {
+  Call(const AnyTensor& on, const std::string& spec)
+      : place(ordinal_of(on)), kernel(*check(Kernels::instance().get(ordinal_of(on), spec, place.stream()))) {}
+  const Attention& attention() const { return kernel.attention(); }
+
+  Place place;
+  PreparedKernel& kernel;
+};
+
+/// A workspace where kernels can have it. PyTorch aligns memory of the host to less than they need, and copies of a workspace that
+/// it makes while it compiles lie anywhere; those are copied to aligned memory for a call, and back.
+class Workspace {
+ public:
+  Workspace(const AnyTensor& t, const AnyTensor& like)
+      : tensor_(view("workspace", t, ElementType::Byte, like).data), bytes_(static_cast<size_t>(t.numel())) {
+    if (!t.is_contiguous()) refuse("workspace", "is not contiguous; allowed: a contiguous tensor of bytes");
+    data_ = tensor_;
+    if (reinterpret_cast<uintptr_t>(tensor_) % kAlign == 0 || t.is_cuda()) return;
+    copy_.resize(bytes_ + kAlign);
+    data_ = aligned(copy_.data());
+    std::memcpy(data_, tensor_, bytes_);
+  }
+  ~Workspace() {
+    if (data_ != tensor_) std::memcpy(tensor_, data_, bytes_);
+  }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+  static constexpr size_t kAlign = 256;
+  static void* aligned(void* memory) {
+    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory) + kAlign - 1) / kAlign * kAlign);
+  }
+
+ private:
+  void* tensor_;
+  size_t bytes_;
+  void* data_ = nullptr;
+  std::vector<std::byte> copy_;
+};
+
+int32_t as_int(const char* name, int64_t value) {
+  if (value < 0 || value > INT32_MAX) refuse(name, "is " + std::to_string(value) + "; allowed: 0..2147483647");
+  return static_cast<int32_t>(value);
+}
+
+AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
+                      const AnyTensor& out, const OptionalTensor& lse, const OptionalTensor& kv_indices, double sm_scale,
+                      double soft_cap) {
+  AttentionArgs args;
+  args.q = view("q", q, element_of(spec.q_dtype), q);
+  args.k = view("k", k, element_of(spec.kfmt), q);
+  if (v) args.v = view("v", *v, element_of(spec.vfmt), q);
+  args.o = view("out", out, element_of(spec.o_dtype), q);
+  if (lse) args.lse = view("lse", *lse, ElementType::Float, q);
+  args.kv_indices = device_indices("kv_indices", kv_indices, q, &args.num_kv_indices);
+  args.sm_scale = static_cast<float>(sm_scale);
+  args.soft_cap = static_cast<float>(soft_cap);
+  return args;
+}
+
+/// Lengths that lie in the host's memory.
+AttentionBatch batch_of(const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr, const OptionalTensor& last_page_len,
+                        const OptionalTensor& seq_lens, int64_t block_table_stride, int64_t window) {
+  AttentionBatch batch;
+  batch.qo_indptr = host_indices("qo_indptr", qo_indptr);
+  batch.kv_indptr = host_indices("kv_indptr", kv_indptr);
+  batch.last_page_len = host_indices("last_page_len", last_page_len);
+  batch.seq_lens = host_indices("seq_lens", seq_lens);
+  batch.block_table_stride = as_int("block_table_stride", block_table_stride);
+  batch.window = as_int("window", window);
+  return batch;
+}
+
+/// Plans and runs one batch; workspace and results come from PyTorch's allocator.
+std::tuple<AnyTensor, AnyTensor> attention(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
+                                           const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
+                                           const OptionalTensor& kv_indices, const OptionalTensor& last_page_len,
+                                           const OptionalTensor& seq_lens, const std::string& spec_text, int64_t window,
+                                           double sm_scale, double soft_cap) {
+  const Call call(q, spec_text);
+  const AttentionSpec& spec = call.attention().spec();
+  if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
+  const bool table = spec.layout.kind == LayoutKind::paged && spec.layout.index == PageIndex::table;
+  if (table && (!kv_indices || kv_indices->dim() != 2))
+    refuse("kv_indices", "must be [batch, pages] where the layout's index is table");
+  const AttentionBatch batch = batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, table ? kv_indices->size(1) : 0, window);
+  const int64_t heads = q.size(1);
+  const auto planned = check(call.attention().plan(batch, as_int("num_kv_heads", heads / spec.group_size)));
+
+  const AnyTensor out = torch::stable::new_empty(q, {q.size(0), heads, spec.head_dim_vo}, element_of(spec.o_dtype));
+  const int64_t lse_rows = spec.lse == LseOut::none ? 0 : q.size(0);
+  const AnyTensor lse = torch::stable::new_empty(q, {lse_rows, heads}, ElementType::Float);
+  const int64_t bytes = static_cast<int64_t>(planned.plan.workspace.total());
+  const AnyTensor memory = torch::stable::new_empty(q, {bytes + static_cast<int64_t>(Workspace::kAlign)}, ElementType::Byte);
+  void* workspace = Workspace::aligned(memory.data_ptr());
+
+  const OptionalTensor given_lse = spec.lse == LseOut::none ? OptionalTensor() : OptionalTensor(lse);
+  const AttentionArgs args = args_of(spec, q, k, v, out, given_lse, kv_indices, sm_scale, soft_cap);
+  check(call.attention().upload(planned, workspace, static_cast<size_t>(bytes), call.place.stream()));
+  check(call.attention().run(args, planned, workspace, call.place.stream()));
+  return {out, lse};
+}
+
+/// Once for a workspace.
+void prepare_workspace(const AnyTensor& workspace, const std::string& spec, const Bounds& bounds) {
+  const Call call(workspace, spec);
+  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+  const Workspace w(workspace, workspace);
+  check(call.attention().prepare_workspace(in.envelope, w.data(), w.bytes(), call.place.stream()));
+}
+
+/// Each step: plans a batch on the host and queues one copy.
+void plan(const AnyTensor& workspace, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
+          const OptionalTensor& last_page_len, const OptionalTensor& seq_lens, int64_t block_table_stride, const std::string& spec,
+          const Bounds& bounds) {
+  const Call call(workspace, spec);
+  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+  const Workspace w(workspace, workspace);
+  const AttentionBatch batch =
+      batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, block_table_stride, in.envelope.bounds.window);
+  thread_local PlannedAttention planned;  // its memory serves the next step too
+  check(call.attention().plan(batch, in.envelope, planned));
+  check(call.attention().upload(planned, in.envelope, *in.stager, w.data(), w.bytes(), call.place.stream()));
+}
+
+/// Each step, in place of plan(): one launch, which a graph may capture; lengths stay on the device.
+void plan_on_device(const AnyTensor& workspace, const AnyTensor& scratch, const AnyTensor& qo_indptr,
+                    const OptionalTensor& kv_indptr, const OptionalTensor& last_page_len, const OptionalTensor& seq_lens,
+                    int64_t block_table_stride, const std::string& spec, const Bounds& bounds) {
+  const Call call(workspace, spec);
+  const AttentionPlanner& planner = *check(call.kernel.planner(Kernels::instance().engine(), bounds));
+  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+  const Workspace w(workspace, workspace), s(scratch, workspace);
+  if (w.bytes() < in.envelope.layout.total()) {
+    refuse("workspace",
+           "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(in.envelope.layout.total()));
+  }
+  DeviceLengths lengths;
+  int64_t rows = 0, pairs = 0, pages = 0, sequences = 0;
+  lengths.qo_indptr = device_indices("qo_indptr", qo_indptr, workspace, &rows);
+  lengths.kv_indptr = device_indices("kv_indptr", kv_indptr, workspace, &pairs);
+  lengths.last_page_len = device_indices("last_page_len", last_page_len, workspace, &pages);
+  lengths.seq_lens = device_indices("seq_lens", seq_lens, workspace, &sequences);
+  lengths.num_requests = as_int("qo_indptr, less 1, as entries", rows - 1);
+  lengths.block_table_stride = as_int("block_table_stride", block_table_stride);
+  auto agree = [&](const char* name, const OptionalTensor& t, int64_t has, int64_t needs) {
+    if (t && has != needs) refuse(name, "has " + std::to_string(has) + " entries; allowed: " + std::to_string(needs));
+  };
+  agree("kv_indptr", kv_indptr, pairs, rows);
+  agree("last_page_len", last_page_len, pages, rows - 1);
+  agree("seq_lens", seq_lens, sequences, rows - 1);
+  check(planner.plan(lengths, w.data(), s.data(), s.bytes(), call.place.stream()));
+}
+
+/// Each step, after either plan: one launch, which a graph may capture.
+void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out, const OptionalTensor& lse,
+         const AnyTensor& workspace, const OptionalTensor& kv_indices, const std::string& spec, const Bounds& bounds,
+         double sm_scale, double soft_cap) {
+  const Call call(q, spec);
+  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+  const Workspace w(workspace, q);
+  if (w.bytes() < in.envelope.layout.total()) {
+    refuse("workspace",
+           "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(in.envelope.layout.total()));
+  }
+  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap);
+  check(call.attention().run(args, in.envelope, w.data(), call.place.stream()));
+}
+
+/// Bytes of {workspace, scratch} of an envelope on the device of `like`, which is not read: two i64 in the memory of the host.
+AnyTensor sizes(const AnyTensor& like, const std::string& spec, const Bounds& bounds) {
+  const Call call(like, spec);
+  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+  const AttentionPlanner& planner = *check(call.kernel.planner(Kernels::instance().engine(), bounds));
+  const AnyTensor out =
+      torch::stable::empty({2}, ElementType::Long, std::nullopt, torch::stable::Device(torch::headeronly::DeviceType::CPU));
+  auto* numbers = static_cast<int64_t*>(out.data_ptr());
+  numbers[0] = static_cast<int64_t>(in.envelope.layout.total());
+  numbers[1] = static_cast<int64_t>(planner.scratch_bytes());
+  return out;
+}
+
+}  // namespace
+}  // namespace lathe::torch_ops
+
+STABLE_TORCH_LIBRARY(lathe, m) {
+  m.def(
+      "attention(Tensor q, Tensor k, Tensor? v, Tensor qo_indptr, Tensor? kv_indptr, Tensor? kv_indices, Tensor? last_page_len, "
+      "Tensor? seq_lens, str spec, int window, float sm_scale, float soft_cap) -> (Tensor, Tensor)");
+  m.def("prepare_workspace(Tensor(a!) workspace, str spec, int[] bounds) -> ()");
+  m.def(
+      "plan(Tensor(a!) workspace, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, Tensor? seq_lens, "
+      "int block_table_stride, str spec, int[] bounds) -> ()");
+  m.def(
+      "plan_on_device(Tensor(a!) workspace, Tensor(b!) scratch, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, "
+      "Tensor? seq_lens, int block_table_stride, str spec, int[] bounds) -> ()");
+  m.def(
+      "run(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor(c!) workspace, Tensor? kv_indices, str spec, "
+      "int[] bounds, float sm_scale, float soft_cap) -> ()");
+  m.def("sizes(Tensor like, str spec, int[] bounds) -> Tensor");
+}
+
+#define LATHE_IMPLEMENT(m)                                                          \
+  do {                                                                              \
+    (m).impl("attention", TORCH_BOX(&lathe::torch_ops::attention));                 \
+    (m).impl("prepare_workspace", TORCH_BOX(&lathe::torch_ops::prepare_workspace)); \
+    (m).impl("plan", TORCH_BOX(&lathe::torch_ops::plan));                           \
+    (m).impl("plan_on_device", TORCH_BOX(&lathe::torch_ops::plan_on_device));       \
+    (m).impl("run", TORCH_BOX(&lathe::torch_ops::run));                             \
+    (m).impl("sizes", TORCH_BOX(&lathe::torch_ops::sizes));                         \
+  } while (false)
+
+STABLE_TORCH_LIBRARY_IMPL(lathe, CPU, m) {
+  LATHE_IMPLEMENT(m);
+}
+STABLE_TORCH_LIBRARY_IMPL(lathe, CUDA, m) {
+  LATHE_IMPLEMENT(m);
+}

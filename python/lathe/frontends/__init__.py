@@ -1,0 +1,1 @@
+"""Lathe inside of other frameworks, one module for each."""

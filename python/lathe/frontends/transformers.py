@@ -1,0 +1,164 @@
+"""Hugging Face transformers: ``attn_implementation="lathe"``.
+
+After `register`, a model runs its attention on Lathe by name, on a CPU or a GPU, in f16 or bf16::
+
+    import lathe.frontends.transformers
+
+    lathe.frontends.transformers.register()
+    model.set_attn_implementation("lathe")
+
+The mask that transformers makes is the only source of what a row sees; it is read, not guessed, so padding, windows and packed
+documents are what they are with ``"eager"``. What cannot be served is refused, with its layer: dropout, gradients, additive
+biases, masks with holes, f32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import lathe.torch
+from lathe.errors import Error, SpecError, UnavailableError
+from lathe.frontends.masks import Runs, runs_of
+
+__all__ = ["NAME", "register"]
+
+NAME = "lathe"
+# Arguments of attention functions that change nothing here: what they stand for is in the mask, or is not attention's.
+_PASSED_OVER = {
+    "cache_position",
+    "cu_seq_lens_k",
+    "cu_seq_lens_q",
+    "is_causal",
+    "max_length_k",
+    "max_length_q",
+    "output_hidden_states",
+    "past_key_values",
+    "position_ids",
+    "return_dict",
+    "sliding_window",
+    "use_cache",
+}
+
+
+def register() -> None:
+    """Makes ``"lathe"`` a name of transformers' attention and mask functions. May be called again.
+
+    Raises
+    ------
+    lathe.UnavailableError
+        transformers is not installed, or is too old.
+    """
+    try:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import sdpa_mask
+    except ImportError as error:
+        raise UnavailableError(
+            f"cannot be used: {error}", where="transformers", hint="pip install 'transformers>=4.57'", code="unavailable"
+        ) from error
+
+    def mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+        """A boolean mask, always: where others may leave it out, nobody would know what a row sees."""
+        kwargs["allow_is_causal_skip"] = False
+        kwargs["allow_is_bidirectional_skip"] = False
+        result: torch.Tensor | None = sdpa_mask(*args, **kwargs)
+        return result
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, mask)
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """One layer: query [batch, heads, rows, dim], key and value [batch, kv_heads, keys, dim]; gives [batch, rows, heads, dim]."""
+    try:
+        return _attention(module, query, key, value, attention_mask, scaling, dropout, softcap, s_aux, kwargs), None
+    except (Error, RuntimeError) as error:
+        layer = f"layer {getattr(module, 'layer_idx', '?')} ({type(module).__name__})"
+        raise SpecError(str(error), where=f"transformers, {layer}") from error
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None,
+    s_aux: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    if dropout:
+        raise SpecError(f"is {dropout}; allowed: 0", where="dropout", hint="model.eval()")
+    for name, given in kwargs.items():
+        if given is not None and given is not False and name not in _PASSED_OVER:
+            raise SpecError("is given; allowed: None, as it is not served", where=name)
+    batch, heads, rows, dim = query.shape
+    kv_heads, keys = key.shape[1:3]
+    runs = _runs(module, attention_mask, batch, rows, keys, query.device)
+    o, lse = lathe.torch.attention(
+        query.transpose(1, 2).reshape(batch * rows, heads, dim),
+        key.transpose(1, 2).reshape(batch * keys, 1, kv_heads, dim),
+        value.transpose(1, 2).reshape(batch * keys, 1, kv_heads, value.shape[-1]),
+        qo_indptr=runs.qo_indptr,
+        kv_indptr=runs.kv_indptr,
+        kv_indices=runs.kv_indices,
+        last_page_len=runs.last_page_len,
+        mask=runs.mask,
+        window=runs.window,
+        sm_scale=scaling,
+        soft_cap=softcap,
+        lse="ln",
+    )
+    if s_aux is not None:
+        # A sink is one more logit in the denominator: exp(lse) / (exp(lse) + exp(sink)).
+        o = (o.float() * torch.sigmoid(lse - s_aux.float()).unsqueeze(-1)).to(o.dtype)
+    return o.reshape(batch, rows, heads, value.shape[-1])
+
+
+def _runs(module: torch.nn.Module, mask: torch.Tensor | None, batch: int, rows: int, keys: int, device: torch.device) -> Runs:
+    """The requests of a mask; kept with it, because every layer of a model is given the same one."""
+    if mask is None:
+        if getattr(module, "is_causal", True):
+            raise SpecError(
+                "is None in a causal layer; allowed: a mask",
+                where="attention_mask",
+                hint="the model did not ask for one under the name of its attention function",
+            )
+        return runs_of(torch.ones((batch, rows, keys), dtype=torch.bool, device=device))
+    known = vars(mask).get("_lathe_runs")
+    if isinstance(known, tuple) and known[0] == (batch, rows, keys):
+        runs: Runs = known[1]
+        return runs
+    runs = runs_of(_visible(mask, batch, rows, keys))
+    vars(mask)["_lathe_runs"] = ((batch, rows, keys), runs)
+    return runs
+
+
+def _visible(mask: torch.Tensor, batch: int, rows: int, keys: int) -> torch.Tensor:
+    """A mask as [batch, rows, keys] of bool."""
+    if mask.dim() != 4 or mask.shape[1] != 1 or mask.shape[2] != rows or mask.shape[3] < keys:
+        raise SpecError(
+            f"has the shape {list(mask.shape)}; allowed: [{batch}, 1, {rows}, {keys}], the same for all heads",
+            where="attention_mask",
+        )
+    mask = mask[:, 0, :, :keys].expand(batch, rows, keys)
+    if mask.dtype == torch.bool:
+        return mask
+    visible = mask == 0
+    if not bool((visible | (mask <= torch.finfo(mask.dtype).min / 2)).all()):
+        raise SpecError("adds to scores; allowed: 0, and numbers that hide a key", where="attention_mask")
+    return visible
