@@ -64,6 +64,7 @@ class AttentionFields(TypedDict, total=False):
     determinism: Literal["fast", "run_to_run", "batch_invariant"]
     split_kv: SplitFields | Literal["auto", "off"]
     tile: TileFields | Literal["auto"]
+    hooks: str | dict[str, Any]
     arch: str
 
 
