@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <mutex>
 #include <optional>
 
@@ -16,22 +14,6 @@ namespace {
 
 // A sanitizer reserves terabytes of addresses, so a worker built with one cannot run under a limit.
 constexpr bool kLimitMemory = LATHE_SANITIZED == 0;
-
-bool is_program(const std::string& path) {
-  return access(path.c_str(), X_OK) == 0;
-}
-
-// The worker program, or empty when there is none.
-std::string find_worker(const std::string& given) {
-  constexpr const char* kName = "lathe-compile-worker";
-  if (!given.empty()) return is_program(given) ? given : "";
-  if (auto path = knob("LATHE_WORKER")) return is_program(*path) ? *path : "";
-  const std::string own = own_folder();
-  for (const char* beside : {"/", "/../bin/", "/../libexec/"}) {
-    if (std::string path = own + beside + kName; is_program(path)) return path;
-  }
-  return "";
-}
 
 // NVRTC as found by one process: which files, which build, and the way to run it, either in workers or loaded here.
 class Toolchain {
@@ -63,7 +45,7 @@ class Toolchain {
     if (pool_ != nullptr || library_ != nullptr) return Place{pool_.get(), library_.get()};
     auto files = files_locked();
     LATHE_TRY(files);
-    std::string worker = options_.in_process ? "" : find_worker(options_.worker);
+    std::string worker = options_.in_process ? "" : find_compile_worker(options_.worker);
     if (!worker.empty()) {
       pool_ = std::make_unique<WorkerPool>(WorkerOptions{std::move(worker), *files, options_.workers, options_.timeout_ms,
                                                          kLimitMemory ? options_.memory_bytes : 0, options_.room_bytes});

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -139,6 +140,17 @@ Result<std::string> nvrtc_build(const NvrtcFiles& files) {
   auto builtins = build_of_file(files.builtins);
   LATHE_TRY(builtins);
   return text + ", builtins " + *builtins;
+}
+
+std::string find_compile_worker(const std::string& program) {
+  auto if_program = [](const std::string& path) { return access(path.c_str(), X_OK) == 0 ? path : ""; };
+  if (!program.empty()) return if_program(program);
+  if (auto path = knob("LATHE_WORKER")) return if_program(*path);
+  const std::string own = own_folder();
+  for (const char* beside : {"/", "/../bin/", "/../libexec/"}) {
+    if (std::string path = if_program(own + beside + "lathe-compile-worker"); !path.empty()) return path;
+  }
+  return "";
 }
 
 }  // namespace lathe

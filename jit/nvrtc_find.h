@@ -22,6 +22,10 @@ Result<NvrtcFiles> find_nvrtc(const std::string& library);
 /// none). The same for the same files in two places.
 Result<std::string> nvrtc_build(const NvrtcFiles& files);
 
+/// The compile worker: `program` when not empty, else LATHE_WORKER, read now, else lathe-compile-worker beside this library. Empty
+/// when it is not there or no program.
+std::string find_compile_worker(const std::string& program);
+
 /// The folder of the file that holds this code: of liblathe.so, or of the program it is linked into.
 std::string own_folder();
 

@@ -18,6 +18,7 @@ void add_warm(CLI::App& app, int& exit_code);
 void add_cache(CLI::App& app, int& exit_code);
 void add_calibrate(CLI::App& app, int& exit_code);
 void add_env(CLI::App& app, int& exit_code);
+void add_doctor(CLI::App& app, int& exit_code);
 
 // Jobs of `lathe cache`, in files of their own.
 void add_cache_why(CLI::App& cache, int& exit_code);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "cache_view.h"
 #include "commands.h"
@@ -42,25 +43,46 @@ std::string bundles_text() {
   return out.empty() ? "none" : out;
 }
 
-int print_env() {
+using Rows = std::vector<std::vector<std::string>>;  // of a name and a text each
+
+Rows facts() {
   const auto nvrtc = nvrtc_compiler();
-  const auto host = host_compiler();
   std::string archs;
   for (const std::string& arch : nvrtc->archs()) archs += (archs.empty() ? "" : " ") + arch;
-  fmt::print("lathe {}\n\n{}", version(),
-             table({{"GPU compiler", nvrtc->describe()},
-                    {"GPU archs", archs.empty() ? "none" : archs},
-                    {"host compiler", host->describe()},
-                    {"GPU", gpu_text()},
-                    {"kernel cache", cache_text()},
-                    {"bundles", bundles_text()}},
-                   0));
-  fmt::print("\nKnobs that are set\n");
-  std::vector<std::vector<std::string>> rows;
+  return {{"GPU compiler", nvrtc->describe()},
+          {"GPU archs", archs.empty() ? "none" : archs},
+          {"host compiler", host_compiler()->describe()},
+          {"GPU", gpu_text()},
+          {"kernel cache", cache_text()},
+          {"bundles", bundles_text()}};
+}
+
+Rows knobs_that_are_set() {
+  Rows rows;
   for (const Knob& entry : knobs()) {
     if (const auto value = knob(entry.name)) rows.push_back({entry.name, fields::shown(*value, 256)});
   }
-  fmt::print("{}", rows.empty() ? "  none (README.md lists them)\n" : table(rows));
+  return rows;
+}
+
+nlohmann::ordered_json object_of(const Rows& rows) {
+  auto out = nlohmann::ordered_json::object();
+  for (const auto& row : rows) out[row[0]] = row[1];
+  return out;
+}
+
+int print_env(bool json) {
+  const Rows found = facts(), set = knobs_that_are_set();
+  if (json) {
+    nlohmann::ordered_json out{{"version", version()}};
+    out.update(object_of(found));
+    out["knobs"] = object_of(set);
+    // A path may be no UTF-8.
+    fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    return 0;
+  }
+  fmt::print("lathe {}\n\n{}\nKnobs that are set\n{}", version(), table(found, 0),
+             set.empty() ? "  none (README.md lists them)\n" : table(set));
   return 0;
 }
 
@@ -68,7 +90,9 @@ int print_env() {
 
 void add_env(CLI::App& app, int& exit_code) {
   CLI::App* job = app.add_subcommand("env", "Say what was found where: compilers, GPU, cache, knobs.");
-  job->callback([&exit_code] { exit_code = print_env(); });
+  auto json = std::make_shared<bool>(false);
+  job->add_flag("--json", *json, "the same as a JSON object");
+  job->callback([json, &exit_code] { exit_code = print_env(*json); });
 }
 
 }  // namespace lathe::cli

@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   lathe::cli::add_cache(app, exit_code);
   lathe::cli::add_calibrate(app, exit_code);
   lathe::cli::add_env(app, exit_code);
+  lathe::cli::add_doctor(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -28,6 +28,8 @@ struct EnumName {
   E value;
   const char* name;
 };
+template <class E>
+EnumName(E, const char*) -> EnumName<E>;  // which clang 14 does not find by itself
 
 /// The names of an enum's values, as JSON and people spell them. A value's first name is its own; a later one is a synonym that is
 /// read and never written.

@@ -17,6 +17,9 @@
 
 #include "lathe/base/log.h"
 
+// There in a coverage build alone, which would lose what a child did, as children leave without exit handlers.
+extern "C" __attribute__((weak)) void __gcov_dump();
+
 namespace lathe::testing {
 
 Entry entry_for(const std::string& key, int version, size_t payload_bytes) {
@@ -79,6 +82,7 @@ pid_t start(const std::function<std::string()>& body, int uid) {
   }
   std::string complaint = body();
   if (!complaint.empty()) std::fprintf(stderr, "child: %s\n", complaint.c_str());
+  if (__gcov_dump != nullptr) __gcov_dump();
   _exit(complaint.empty() ? 0 : 1);
 }
 

@@ -21,7 +21,7 @@ TEST(Command, VersionAndHelp) {
   EXPECT_EQ(lathe.run({"--version"}).out, std::string("lathe ") + version() + "\n");
   const Ran help = lathe.run({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* job : {"demo", "run", "plan", "explain", "compile", "source", "warm", "cache", "calibrate", "env"}) {
+  for (const char* job : {"demo", "run", "plan", "explain", "compile", "source", "warm", "cache", "calibrate", "env", "doctor"}) {
     EXPECT_THAT(help.out, HasSubstr(job));
     const Ran of_job = lathe.run({job, "--help"});
     EXPECT_EQ(of_job.exit_code, 0) << job;
@@ -219,6 +219,11 @@ TEST(Command, EnvTellsWhatIsMissing) {
   EXPECT_EQ(ran.exit_code, 0) << ran.err;
   EXPECT_THAT(ran.out, AllOf(HasSubstr("no NVRTC"), HasSubstr("LATHE_NVRTC"), HasSubstr("none: "), HasSubstr("not in use now")));
   EXPECT_FALSE(std::filesystem::exists(lathe.cache()));  // looking makes nothing
+  const Json json = Json::parse(lathe.run({"env", "--json"}, {{"LATHE_NVRTC", "/nonexistent"}, {"LATHE_DEBUG", "0"}}).out);
+  EXPECT_EQ(json.at("version"), version());
+  EXPECT_THAT(json.at("GPU compiler").get<std::string>(), HasSubstr("no NVRTC"));
+  EXPECT_EQ(json.at("knobs").at("LATHE_DEBUG"), "0");
+  EXPECT_EQ(json.at("knobs").at("LATHE_CACHE_DIR"), lathe.cache().string());
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // The public API on a CUDA device: what a serving program counts on, shown on the fake driver.
 #include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -220,6 +222,40 @@ TEST_F(CudaApi, ALostDeviceIsReportedByRun) {
   EXPECT_EQ(first.code(), Code::device_lost);
   EXPECT_EQ(run().to_string(), first.to_string());
   EXPECT_EQ(Attention::prepare(*engine, device, sample_spec()).status().to_string(), first.to_string());
+}
+
+// What a server that forks its workers late does: the child is told that it has no GPU; what needs none goes on.
+TEST_F(CudaApi, AForkedChildPlansAndBuildsButDoesNotLaunch) {
+  TempDir folder;
+  EngineOptions options;
+  options.cache = {};
+  options.cache.root = (folder / "cache").string();
+  options.compiler = compiler;
+  Engine parents(options);
+  auto device = open();
+  auto attention = Attention::prepare(parents, device, sample_spec());
+  ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+  SampleBatch batch;
+  ASSERT_TRUE(batch.prepare(*device, *attention).ok());
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(20);
+    AttentionBatch again;
+    again.qo_indptr = batch.qo_indptr, again.kv_indptr = batch.kv_indptr, again.last_page_len = batch.last_page_len;
+    const auto plan = attention->plan(again, 2);
+    const bool plans = plan.ok() && plan->plan.workspace.total() == batch.plan.plan.workspace.total();
+    const auto request = attention->kernel().artifact();
+    const auto found = DiskCache(options.cache).find(request->key);
+    const bool finds = found && found->payload == request->binary;
+    const Status run = attention->run(batch.args, batch.plan, batch.workspace.get(), nullptr);
+    const bool told = run.code() == Code::unavailable && run.message().find("fork") != std::string::npos;
+    _exit(plans && finds && told ? 0 : 1 + (plans ? 0 : 2) + (finds ? 0 : 4) + (told ? 0 : 8));
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "it does not plan, find or say so: " << status / 256 - 1;
+  EXPECT_TRUE(attention->run(batch.args, batch.plan, batch.workspace.get(), nullptr).ok()) << "the parent goes on";
 }
 
 }  // namespace
