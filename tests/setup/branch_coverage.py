@@ -2,8 +2,8 @@
 
 usage: branch_coverage.py BUILD_DIR FOLDER [--least PERCENT]
 
-Prints a row for each source, the branches that no test took, and the share of all. Branches that only an exception takes are left out:
-nothing here throws but the allocator. Fails when the share is below PERCENT.
+Prints a row for each source, the branches that no test took, and the share of all. Branches that gcov marks as thrown along are
+left out. Fails when the share is below PERCENT.
 """
 
 import argparse
