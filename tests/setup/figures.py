@@ -129,7 +129,7 @@ def figure(build, program, tests, pattern):
         return f"{total:,} in {len(words)} trials: 0 failures"
     if words:
         return "; ".join(words)
-    return f"{passed[1]} tests passed" + (f", {skipped // 2} skipped" if skipped else "")
+    return f"{passed[1]} test{'s' if passed[1] != '1' else ''} passed" + (f", {skipped // 2} skipped" if skipped else "")
 
 
 def listed(build, program, tests):
