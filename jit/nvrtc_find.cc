@@ -62,7 +62,7 @@ std::vector<fs::path> search_folders() {
     for (const char* folder : {"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"}) folders.push_back(folder);
   }
   if (fs::path own = own_folder(); !own.empty()) {
-    folders.push_back(own.parent_path() / "nvidia/cu13/lib");  // Lathe and the wheel in one site-packages
+    folders.push_back(own.parent_path() / "nvidia/cu13/lib");                // Lathe and the wheel in one site-packages
     folders.push_back(own.parent_path().parent_path() / "nvidia/cu13/lib");  // likewise, from lathe/lib
     // From build/bin and build/<preset>/bin up to the folder that holds .venv.
     for (fs::path above = own.parent_path(); above.has_relative_path(); above = above.parent_path()) {
