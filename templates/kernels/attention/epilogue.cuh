@@ -20,50 +20,42 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
 
   softmax.finish();
-  dev::for_each_row(
-      [&](int row, float& m) {
-        if (dev::leads_row()) control.max.store(slot + row, m);
-      },
-      softmax.max);
   dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
-
-  const auto row_top = [&](int row) {
-    float top = control.max.load(row);
-#pragma unroll 1
-    for (int g = 1; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
-    return top;
-  };
-  dev::Row<float> factor;
   dev::for_each_row(
-      [&](int row, float& m, float& l, float& f) {
-        const float top = row_top(row_begin + row);
-        f = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
-        if (dev::leads_row()) control.sum.store(slot + row, l * f);
+      [&](int row, float& m, float& l) {
+        if (!dev::leads_row()) return;
+        control.max.store(slot + row, m);
+        control.sum.store(slot + row, l);
       },
-      softmax.max, softmax.sum, factor);
-  dev::scale_rows(o, factor);
+      softmax.max, softmax.sum);
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
   const Plan plan(params);
   const Problem problem = Problem::read(plan, index, head);
   for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
+    float top = -dev::kInfinity;
+#pragma unroll 1
+    for (int g = 0; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
     float sum = 0.0f;
     float x[8] = {};
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
-      sum += control.sum.load(g * C::kRows + row);
+      const int from = g * C::kRows + row;
+      const float m = control.max.load(from);
+      const float weight = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
+      sum += control.sum.load(from) * weight;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         float part[4];
-        staging.load4(g * C::kRows + row, chunk * 8 + half * 4, part);
+        staging.load4(from, chunk * 8 + half * 4, part);
 #pragma unroll
-        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c];
+        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c] * weight;
       }
     }
     const bool empty = sum == 0.0f;  // no visible key
     const float inverse = empty ? 0.0f : dev::rcp(sum);
-    const float lse = empty ? -dev::kInfinity : dev::fma(row_top(row), scale, dev::lg2(sum));
+    const float lse = empty ? -dev::kInfinity : dev::fma(top, scale, dev::lg2(sum));
 #pragma unroll
     for (int c = 0; c < 8; ++c) x[c] *= inverse;
     if (problem.item.partial_row < 0) {

@@ -45,8 +45,8 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
   using attention::Plan;
   if (Plan(params).replica >= Plan(params).header(&Plan::Header::num_replicas)) return;
   for (int i = Plan(params).item_begin(); i < Plan(params).item_end(); ++i) {
-    for (int n = 0; n < Plan(params).item(i).num_heads; ++n) {
-      switch (Plan(params).item(i).tile_class) {
+    for (int n = 0; n < Plan(params).item_kind(i).num_heads; ++n) {
+      switch (Plan(params).item_kind(i).tile_class) {
 <%# tile_classes %>
         case <% index %>:
           attention::run_item<config::TileClass<<% index %>>>(params, i, n);
@@ -55,7 +55,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         default:
           dev::trap();
       }
-      if (Plan(params).item(i).partial_row >= 0) attention::merge_if_last(params, i);
+      if (Plan(params).item_is_partial(i)) attention::merge_if_last(params, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

@@ -11,12 +11,11 @@ namespace attention {
 struct Control {
   static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
   dev::SharedFloats max{0};                                          // [kRows], raw score units
-  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
-  u32 arrived_last = kRows * 8;
+  dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
   static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
 
-  // Of a shared tile's leaves, by link.
-  LATHE_DEVICE u32 completes_leaf(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
+  // Whether the block arrived last at the leaf of a link; -1: at its own merge group.
+  LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
 // Writes 8 columns of one final row, and its lse with the first of them.
@@ -92,40 +91,48 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
   if (index < plan.header(&Plan::Header::num_linked)) tile = plan.linked_tile(index);
   const int head = group - plan.linked_group(index, 0);  // of the replica, where the tile is linked
   dev::block_barrier();
-  if (dev::thread_index() == 0) {
-    const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
-    dev::shared_store_u32(control.arrived_last, arrives_last(params, plan, group, expected) ? 1 : 0);
-  }
-  dev::block_barrier();
-  if (dev::shared_load_u32(control.arrived_last) == 0) return;
-  if (shared) {
+  // At its own merge group, as link -1; then, of a shared tile that is complete, at those of its leaves.
+  int end = 0;
 #pragma unroll 1
-    for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
-      const int leaf = plan.link(tile.first_link + l).tile;
-      const int leaf_group = plan.linked_group(leaf, head);
-      const int expected = plan.group(leaf_group).num_parts + plan.linked_tile(leaf).num_links;
-      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf_group, expected) ? 1 : 0);
+  for (int begin = -1;; begin = 0) {
+#pragma unroll 1
+    for (int l = begin + static_cast<int>(dev::thread_index()); l < end; l += kThreads) {
+      int at = group, links = shared ? 0 : tile.num_links;
+      if (l >= 0) {
+        const int leaf = plan.link(tile.first_link + l).tile;
+        at = plan.linked_group(leaf, head);
+        links = plan.linked_tile(leaf).num_links;
+      }
+      const bool last = arrives_last(params, plan, at, plan.group(at).num_parts + links);
+      dev::shared_store_u32(control.completes(l), last ? 1 : 0);
     }
     dev::block_barrier();
+    if (dev::shared_load_u32(control.completes(-1)) == 0) return;
+    if (!shared || begin == 0) break;
+    end = tile.num_links;
   }
 
   const dev::GlobalFloats partial_o{params.partial_o};
   const dev::GlobalFloats partial_lse{params.partial_lse};
   for_each_chunk(num_rows, [&](int row, int chunk) {
     MergedRow merged{group, row, tile};
+    int batch_row = 0;
     if (shared) {
-      const int l = plan.shared_row(problem.request.qo_begin + row).link;
-      if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
-      const abi::AttentionLink link = plan.link(tile.first_link + l);
+      const abi::AttentionSharedRow from = plan.shared_row(problem.request.qo_begin + row);
+      if (dev::shared_load_u32(control.completes(from.link)) == 0) return;
+      const abi::AttentionLink link = plan.link(tile.first_link + from.link);
       merged.group = plan.linked_group(link.tile, head);
       merged.row = row - link.row;
       merged.tile = plan.linked_tile(link.tile);
+      batch_row = from.row;
+    } else {
+      batch_row = problem.batch_row(plan, row);
     }
     float o[8];
     const float lse = merge::merge_states(
         [&](auto&& f) { merged.for_each_state(plan, head, f); }, [&](i64 state) { return partial_lse.load(state); },
         [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
-    write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
+    write_output(params, QueryRow(batch_row, problem.item.head), chunk, o, lse);
   });
 }
 

@@ -30,10 +30,23 @@ struct Plan {
     if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
+  // Parts of an item, for those who need no more: the whole of it is more code, and a longer compile.
+  struct ItemKind {
+    short num_heads;
+    signed char tile_class, level;
+  };
+  LATHE_DEVICE ItemKind item_kind(int i) const {
+    constexpr int kOffset = sizeof(abi::AttentionWorkItem) - sizeof(ItemKind);
+    static_assert(kOffset == 7 * sizeof(int), "an item is seven ints and its kind");
+    return dev::GlobalList<ItemKind>{dev::at(item_address(i), kOffset)}.load(0);
+  }
+  LATHE_DEVICE bool item_is_partial(int i) const {
+    return dev::load_member<abi::AttentionWorkItem>(item_address(i), &abi::AttentionWorkItem::partial_row) >= 0;
+  }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const int first_row = at<int>(&Header::groups_offset, 2 * i);
-    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
+    const Pair group = pair(&Header::groups_offset, i);
+    return {group.first + replica * header(&Header::replica_partial_rows), group.second};
   }
   LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
 
@@ -43,13 +56,25 @@ struct Plan {
   // The merge group of linked tile `i` for `head` of the replica.
   LATHE_DEVICE int linked_group(int i, int head) const { return i * header(&Header::replica_heads) + head; }
   LATHE_DEVICE abi::AttentionLink link(int i) const {
-    return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
+    const Pair link = pair(&Header::links_offset, i);
+    return {link.first, link.second};
   }
   LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
-    return {at<int>(&Header::shared_rows_offset, 2 * i), at<int>(&Header::shared_rows_offset, 2 * i + 1)};
+    const Pair row = pair(&Header::shared_rows_offset, i);
+    return {row.first, row.second};
   }
 
  private:
+  LATHE_DEVICE const void* item_address(int i) const {
+    return dev::at(base, header(&Header::items_offset) + static_cast<i64>(i) * static_cast<i64>(sizeof(abi::AttentionWorkItem)));
+  }
+  struct Pair {
+    int first, second;
+  };
+  LATHE_DEVICE Pair pair(Field offset, int i) const {
+    const dev::GlobalList<int> list{dev::at(base, header(offset) + static_cast<i64>(i) * 8)};
+    return {list.load(0), list.load(1)};
+  }
   template <class T>
   LATHE_DEVICE T at(Field offset, int i) const {
     return dev::GlobalList<T>{dev::at(base, header(offset))}.load(i);
