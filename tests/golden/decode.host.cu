@@ -1052,8 +1052,8 @@ struct Plan {
     signed char tile_class, level;
   };
   LATHE_DEVICE ItemKind item_kind(int i) const {
-    constexpr int kOffset = __builtin_offsetof(abi::AttentionWorkItem, num_heads);
-    static_assert(kOffset + sizeof(ItemKind) == sizeof(abi::AttentionWorkItem), "an item ends with its kind");
+    constexpr int kOffset = sizeof(abi::AttentionWorkItem) - sizeof(ItemKind);
+    static_assert(kOffset == 7 * sizeof(int), "an item is seven ints and its kind");
     return dev::GlobalList<ItemKind>{dev::at(item_address(i), kOffset)}.load(0);
   }
   LATHE_DEVICE bool item_is_partial(int i) const {
