@@ -128,7 +128,9 @@ struct Engine::Impl {
     LATHE_TRY(templates_status);
     auto traits = arch_traits(request.arch);
     LATHE_TRY(traits);
-    return render(*templates, "kernels/" + request.family + "/kernel.cu", request.data, traits->device_folders);
+    const std::string root = "kernels/" + request.family + "/kernel.cu";
+    if (request.printed.empty()) return render(*templates, root, request.data, traits->device_folders);
+    return render(templates->with(request.printed), root, request.data, traits->device_folders);
   }
 
   Result<Prepared> prepare(const KernelRequest& request) const {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,8 @@ struct KernelRequest {
   std::string description;     // for people: the spec's text form
   Bytes canonical;             // every choice that changes generated code, in a fixed byte form
   TemplateData data;           // the same choices as template values
+  /// Source that a printer made, never a caller's text: files that templates include, by path relative to templates/.
+  std::map<std::string, std::string, std::less<>> printed;
   std::string arch;            // "sm_90a" | "host"
   std::string entry;           // name of the extern "C" kernel
   uint32_t block_threads = 0;  // launch facts, checked against the arch and kept with the binary

@@ -85,4 +85,10 @@ TemplateStore TemplateStore::with(std::string_view path, std::string text) const
   return TemplateStore(std::move(files));
 }
 
+TemplateStore TemplateStore::with(const std::map<std::string, std::string, std::less<>>& files) const {
+  auto all = files_;
+  for (const auto& [path, text] : files) all.insert_or_assign(path, text);
+  return TemplateStore(std::move(all));
+}
+
 }  // namespace lathe

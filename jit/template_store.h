@@ -24,6 +24,8 @@ class TemplateStore {
   const std::map<std::string, std::string, std::less<>>& files() const { return files_; }
   /// A copy with one file's text replaced; how mutants are made.
   TemplateStore with(std::string_view path, std::string text) const;
+  /// A copy with these files added or replaced.
+  TemplateStore with(const std::map<std::string, std::string, std::less<>>& files) const;
 
  private:
   std::map<std::string, std::string, std::less<>> files_;

@@ -22,9 +22,10 @@ int32_t grid_blocks(const DeviceInfo& device, const Artifact& artifact) {
   return device.num_sms * std::clamp(std::min(by_registers, by_shared), 1, 2);
 }
 
-PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, bool may_share) {
+PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, int32_t num_qo_heads, bool may_share) {
   PlanBatch out{batch.qo_indptr, lengths.kv_lens, lengths.kv_begin, batch.window, batch.prefixes};
   if (may_share && batch.share_prefixes && batch.prefixes.empty()) out.page_ids = batch.kv_indices;
+  out.mask = {lengths.hook_params, &lengths.hook_tensors, num_qo_heads};
   return out;
 }
 
@@ -83,10 +84,11 @@ Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t nu
   PlannedAttention out;
   LATHE_TRY(read_batch(spec(), batch, out.lengths));
   out.shape = plan_shape(num_kv_heads);
-  LATHE_TRY(plan_attention(out.shape, plan_batch(batch, out.lengths, true), nullptr, out.plan));
+  LATHE_TRY(plan_attention(out.shape, plan_batch(batch, out.lengths, num_kv_heads * spec().group_size, true), nullptr, out.plan));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
   out.envelope.bounds = {num_kv_heads, out.batch, out.qo_tokens, out.lengths.kv_entries, 0, batch.window};
+  if (!spec().hooks.empty()) bound_hooks(spec(), batch, out.lengths, out.envelope.bounds);
   out.envelope.layout = out.plan.workspace;
   out.envelope.identity = identity_;
   return out;
@@ -107,7 +109,8 @@ Status Attention::plan(const AttentionBatch& batch, const AttentionEnvelope& env
   LATHE_TRY(check_bounds(spec(), bounds, batch, out.lengths));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
-  return plan_attention(out.shape, plan_batch(batch, out.lengths, bounds.share_prefixes), &envelope.layout, out.plan);
+  return plan_attention(out.shape, plan_batch(batch, out.lengths, bounds.num_kv_heads * spec().group_size, bounds.share_prefixes),
+                        &envelope.layout, out.plan);
 }
 
 Status Attention::check_identity(const char* what, const AttentionIdentity& identity) const {
@@ -169,7 +172,7 @@ Status Attention::run(const AttentionArgs& args, const AttentionEnvelope& envelo
   launch.block.x = static_cast<uint32_t>(tile().threads());
   launch.shared_bytes = static_cast<uint32_t>(tile().shared_bytes);
   launch.params = std::as_bytes(std::span(&checked.params, 1));
-  launch.buffers = checked.buffers;
+  launch.buffers = std::span(checked.buffers).first(checked.num_buffers);
   return device_->launch(*kernel_, launch, stream);
 }
 

@@ -24,6 +24,7 @@
 #include <span>
 #include <string>
 
+#include "lathe/api/hook_args.h"
 #include "lathe/api/plan_stager.h"
 #include "lathe/api/tensor.h"
 #include "lathe/base/status.h"
@@ -60,6 +61,11 @@ struct AttentionBatch {
   /// cascade. The keys above are then what follows them. Not with kv_indices' automatic sharing; in an envelope only where
   /// bounds.share_prefixes made room. Needs split_kv auto, no batch_invariant, no window.
   std::span<const SharedPrefix> prefixes;
+
+  /// Where the spec has a mask of hooks: its params, all of them, and host copies of the tensors that it reads. What is not copied
+  /// is not known here: its tiles are then looked at by the kernel.
+  std::span<const HookParam> hook_params;
+  std::span<const HookTensor> hook_tensors;
 };
 
 /// Upper bounds of the batches that one envelope serves.
@@ -71,6 +77,9 @@ struct AttentionBounds {
   int64_t max_kv_len = 0;       // tokens of one request; needed with split_kv fixed(n), else ignored
   int32_t window = 0;           // of every batch; W >= 1 when the mask has a window
   bool share_prefixes = false;  // room for plans that share keys between requests
+  int64_t max_qo_len = 0;       // rows of one request; 0: max_qo_tokens. Tensors of hooks with an axis QLEN have at least these
+  /// Of every batch: the params that a mask of hooks depends on.
+  std::vector<HookParam> hook_params = {};
   bool operator==(const AttentionBounds&) const = default;
 };
 
@@ -91,9 +100,11 @@ struct AttentionEnvelope {
 
 /// A batch's lengths as the planner takes them.
 struct BatchLengths {
-  std::vector<int32_t> kv_lens;   // [batch], tokens
-  std::vector<int32_t> kv_begin;  // [batch], see abi::AttentionRequest
-  int64_t kv_entries = 0;         // rows of k (ragged), or entries of kv_indices (paged), that the batch may touch
+  std::vector<int32_t> kv_lens;          // [batch], tokens
+  std::vector<int32_t> kv_begin;         // [batch], see abi::AttentionRequest
+  std::vector<expr::Value> hook_params;  // of the mask, by slot
+  expr::Summary hook_tensors;            // of the mask; refers to the batch's memory
+  int64_t kv_entries = 0;                // rows of k (ragged), or entries of kv_indices (paged), that the batch may touch
 };
 
 /// A batch's schedule, made for one prepared kernel and head count, and the memory it was made in: planning into the same object
@@ -121,6 +132,9 @@ struct AttentionArgs {
   int64_t num_kv_indices = 0;           // its entries
   float sm_scale = 0;                   // 0: 1 / sqrt(head_dim_qk); else > 0
   float soft_cap = 0;                   // > 0 when the spec has soft_cap
+  /// Each param and tensor that the spec's hooks use, in device memory of the kernel's device. Params of a mask as in the plan.
+  std::span<const HookParam> hook_params = {};
+  std::span<const HookTensor> hook_tensors = {};
 };
 
 /// A prepared kernel. Immutable; safe to use from many threads with different plans and workspaces.

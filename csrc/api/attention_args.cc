@@ -1,8 +1,12 @@
 // Checks of a run's tensors and their translation to the kernel's parameter block.
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "attention_parts.h"
+#include "hook_values.h"
 #include "lathe/base/bytes.h"
 #include "tensor_checks.h"
 
@@ -86,6 +90,38 @@ void check_scalars(const AttentionSpec& spec, const AttentionArgs& args, const A
   if (reinterpret_cast<uintptr_t>(args.kv_indices) % 4 != 0) problems.add("kv_indices", "must be 4-byte aligned");
 }
 
+HookExtents hook_extents(const AttentionSpec& spec, const AttentionArgs& args, const AttentionBounds& bounds) {
+  HookExtents out;
+  const bool paged = spec.layout.kind == LayoutKind::paged;
+  const int64_t page_size = paged ? spec.layout.page_size : 1;
+  out.batch = bounds.max_batch;
+  out.qo_heads = int64_t{bounds.num_kv_heads} * spec.group_size;
+  out.kv_heads = bounds.num_kv_heads;
+  out.tokens = bounds.max_qo_tokens;
+  out.qo_len = bounds.max_qo_len > 0 ? bounds.max_qo_len : bounds.max_qo_tokens;
+  out.kv_len = bounds.max_kv_len > 0 ? bounds.max_kv_len : bounds.max_kv_entries * page_size;
+  out.pages = args.k.rank > 0 ? args.k.shape[0] : 0;
+  out.slots = out.pages * page_size;
+  out.head_dim = std::max(spec.head_dim_qk, spec.head_dim_vo);
+  return out;
+}
+
+// A launch must see the mask that its plan was made for.
+void check_mask_params(const AttentionSpec& spec, const AttentionArgs& args, const AttentionBounds& bounds, Problems& problems) {
+  const std::vector<expr::Param>& params = spec.hooks.canonical().params;
+  for (uint32_t slot : mask_params(spec.hooks.canonical())) {
+    const auto of = [&](std::span<const HookParam> list) {
+      const auto found = std::ranges::find_if(list, [&](const HookParam& p) { return p.name == params[slot].name; });
+      return found == list.end() ? std::nullopt : std::optional<double>(found->value);
+    };
+    const std::optional<double> planned = of(bounds.hook_params), given = of(args.hook_params);
+    if (!given || planned == given) continue;
+    problems.add("hook_params." + params[slot].name,
+                 "is " + std::to_string(*given) + ", but the plan was made for " +
+                     (planned ? std::to_string(*planned) : std::string("none: give it in bounds.hook_params")));
+  }
+}
+
 }  // namespace
 
 Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const AttentionEnvelope& envelope, void* workspace,
@@ -94,6 +130,11 @@ Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const Att
   Problems problems;
   check_tensors(spec, args, bounds, problems);
   check_scalars(spec, args, bounds, problems);
+  std::array<BufferArg, abi::kMaxHookTensors> hook_buffers;
+  size_t num_hook_buffers = 0;
+  read_hook_args(spec.hooks, args.hook_params, args.hook_tensors, hook_extents(spec, args, bounds), out.params.hooks, hook_buffers,
+                 num_hook_buffers, problems);
+  check_mask_params(spec, args, bounds, problems);
   if (workspace == nullptr || reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
     problems.add("workspace", workspace == nullptr ? "is null" : "must be 256-byte aligned");
   }
@@ -134,9 +175,11 @@ Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const Att
   p.window = bounds.window;
   p.num_pages = paged ? static_cast<int>(std::min<int64_t>(args.k.shape[0], INT32_MAX)) : 0;
 
+  std::copy_n(hook_buffers.begin(), num_hook_buffers, out.buffers.begin() + 10);
+  out.num_buffers = 10 + num_hook_buffers;
   using Use = BufferArg::Use;
   const size_t indices_bytes = static_cast<size_t>(args.num_kv_indices) * sizeof(int32_t);
-  out.buffers = {{
+  const BufferArg buffers[] = {
       {"q", args.q.data, extent_bytes(args.q, 2), Use::input},
       {"k", args.k.data, extent_bytes(args.k, 2), Use::input},
       {"v", args.v.data, extent_bytes(args.v, 2), Use::input},
@@ -147,7 +190,8 @@ Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const Att
       {"merge_counters", p.merge_counters, layout.counters, Use::workspace},
       {"partial_o", p.partial_o, layout.partial_o, Use::scratch},
       {"partial_lse", p.partial_lse, layout.partial_lse, Use::scratch},
-  }};
+  };
+  std::ranges::copy(buffers, out.buffers.begin());
   return {};
 }
 

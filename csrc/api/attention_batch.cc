@@ -3,6 +3,7 @@
 #include <string>
 
 #include "attention_parts.h"
+#include "hook_values.h"
 #include "lathe/base/bytes.h"
 
 namespace lathe {
@@ -125,7 +126,43 @@ void read_prefixes(const AttentionSpec& spec, const AttentionBatch& batch, Batch
   }
 }
 
+// Lengths that proofs about hooks rest on (csrc/spec/expr/hooks.h).
+constexpr int64_t kMaxHookLength = int64_t{1} << 24;
+
+void read_hooks(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out, Problems& problems) {
+  if (!skips_tiles(spec)) {
+    if (!batch.hook_params.empty() || !batch.hook_tensors.empty())
+      problems.add("hook_params", "and hook_tensors of a batch are of a mask, but the spec's hooks have none; give them to run()");
+    return;
+  }
+  out.hook_params = read_hook_params(spec.hooks, "hook_params", batch.hook_params, true, problems);
+  const std::vector<expr::Param>& params = spec.hooks.canonical().params;
+  for (uint32_t slot : mask_params(spec.hooks.canonical())) {
+    if (std::ranges::none_of(batch.hook_params, [&](const HookParam& p) { return p.name == params[slot].name; }))
+      problems.add("hook_params." + params[slot].name, "is missing; the mask depends on it");
+  }
+  out.hook_tensors = summarise(spec.hooks, batch.hook_tensors, problems);
+}
+
+void check_hook_lengths(const AttentionSpec& spec, const AttentionBatch& batch, const BatchLengths& lengths, Problems& problems) {
+  if (spec.hooks.empty()) return;
+  for (size_t i = 0; i < lengths.kv_lens.size() && problems.size() < kListed; ++i) {
+    const int64_t rows = batch.qo_indptr[i + 1] - batch.qo_indptr[i], keys = lengths.kv_lens[i];
+    if (rows > kMaxHookLength || keys > kMaxHookLength)
+      problems.add(at("request", i), "has " + std::to_string(rows) + " rows and " + std::to_string(keys) +
+                                         " keys; with hooks neither may pass " + std::to_string(kMaxHookLength));
+  }
+}
+
 }  // namespace
+
+void bound_hooks(const AttentionSpec& spec, const AttentionBatch& batch, const BatchLengths& lengths, AttentionBounds& bounds) {
+  for (size_t i = 0; i < lengths.kv_lens.size(); ++i) {
+    bounds.max_kv_len = std::max<int64_t>(bounds.max_kv_len, lengths.kv_lens[i]);
+    bounds.max_qo_len = std::max<int64_t>(bounds.max_qo_len, batch.qo_indptr[i + 1] - batch.qo_indptr[i]);
+  }
+  if (skips_tiles(spec)) bounds.hook_params.assign(batch.hook_params.begin(), batch.hook_params.end());
+}
 
 Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out) {
   Problems problems;
@@ -139,6 +176,7 @@ Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchL
                  "is " + std::to_string(batch.window) + ", but the spec's mask (" + name_of(spec.mask) + ") has no window");
   }
 
+  read_hooks(spec, batch, out, problems);
   out.kv_lens.resize(size);
   out.kv_begin.resize(size);
   out.kv_entries = 0;
@@ -152,6 +190,7 @@ Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchL
       read_table(batch, page_size, size, out, problems);
     }
   }
+  if (problems.empty()) check_hook_lengths(spec, batch, out, problems);
   read_prefixes(spec, batch, out, problems);
   if (spec.layout.kind == LayoutKind::paged && problems.empty() && !batch.kv_indices.empty())
     check_page_ids(batch, page_size, out, problems);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "attention_parts.h"
+#include "hook_values.h"
 
 namespace lathe {
 namespace {
@@ -33,6 +34,10 @@ Status check_bounds(const AttentionSpec& spec, const AttentionBounds& bounds, co
   if (!batch.prefixes.empty() && !bounds.share_prefixes) {
     problems.add("share_prefixes", "the batch has prefixes; the envelope was made without room for them");
   }
+  const auto same_param = [&](const HookParam& p) { return std::ranges::find(bounds.hook_params, p) != bounds.hook_params.end(); };
+  if (!std::ranges::all_of(batch.hook_params, same_param)) {
+    problems.add("hook_params", "of the batch are not those that the envelope was made for");
+  }
   if (batch.window != bounds.window) {
     problems.add("window", "is " + text(batch.window) + "; the envelope was made for " + text(bounds.window));
   }
@@ -54,6 +59,8 @@ Status check_same(const AttentionEnvelope& plan, const AttentionEnvelope& envelo
   same("max_kv_entries", a.max_kv_entries, b.max_kv_entries);
   same("max_kv_len", a.max_kv_len, b.max_kv_len);
   same("window", a.window, b.window);
+  if (a.hook_params != b.hook_params) problems.add("plan", "was made in another envelope: its hook_params differ");
+  same("max_qo_len", a.max_qo_len, b.max_qo_len);
   same("share_prefixes", a.share_prefixes ? 1 : 0, b.share_prefixes ? 1 : 0);
   same("layout.plan", plan.layout.plan, envelope.layout.plan);
   same("layout.counters", plan.layout.counters, envelope.layout.counters);
@@ -68,6 +75,7 @@ Result<AttentionEnvelope> Attention::envelope(const AttentionBounds& bounds) con
   if (bounds.max_kv_entries < 0 || bounds.max_kv_entries > INT32_MAX) {
     problems.add("max_kv_entries", "is " + text(bounds.max_kv_entries) + ", must be in 0..2147483647");
   }
+  if (skips_tiles(spec())) read_hook_params(spec().hooks, "hook_params", bounds.hook_params, true, problems);
   if (spec().split_kv.mode == SplitMode::fixed && bounds.max_kv_len < 1) {
     problems.add("max_kv_len", "is " + text(bounds.max_kv_len) + ", must be >= 1 because split_kv is fixed(" +
                                    text(spec().split_kv.tokens) + ")");

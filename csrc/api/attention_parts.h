@@ -11,6 +11,9 @@ namespace lathe {
 /// Every problem of `batch` at once, naming the array, the request and the value; else its lengths, in the memory of `out`.
 Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out);
 
+/// What tensors and params of hooks must agree with in a launch of `batch`, in `bounds`.
+void bound_hooks(const AttentionSpec& spec, const AttentionBatch& batch, const BatchLengths& lengths, AttentionBounds& bounds);
+
 /// Bounds as the planner takes them.
 PlanBounds plan_bounds(const AttentionBounds& bounds);
 
@@ -23,7 +26,8 @@ Status check_same(const AttentionEnvelope& plan, const AttentionEnvelope& envelo
 /// The parameter block and the buffers of a launch.
 struct LaunchArgs {
   abi::AttentionParams params{};
-  std::array<BufferArg, 10> buffers;
+  std::array<BufferArg, 10 + abi::kMaxHookTensors> buffers;
+  size_t num_buffers = 0;
 };
 
 /// Every problem of `args` at once; else, in `out`, the arguments of the launch that serves every plan of `envelope`. `workspace`

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "lathe/api/attention.h"
+#include "lathe/spec/expr/device_hooks.h"
 
 namespace lathe {
 namespace {
@@ -58,6 +59,10 @@ Result<KernelRequest> attention_request(const AttentionSpec& spec, const Attenti
       {"stages", int64_t{tile.stages}},
       {"tile_classes", std::move(classes)},
   };
+  const expr::Hooks& hooks = spec.hooks.canonical();
+  request.printed["kernels/attention/hooks.cuh"] = std::string(hooks.empty() ? "" : "#include \"device/expressions.cuh\"\n\n") +
+                                                   "namespace hooks {\n\n" + expr::device_hooks(hooks) +
+                                                   "\n}  // namespace hooks\n";
   return request;
 }
 

@@ -8,6 +8,7 @@
 namespace lathe {
 
 Result<DevicePlanShape> device_plan_shape(const PlanShape& shape, const PlanBounds& bounds, int32_t window) {
+  if (skips_tiles(shape.spec)) return invalid_argument("hooks", "has a mask, whose tiles are found on the host: plan there");
   Result<MostWork> most = most_work(shape, bounds);
   LATHE_TRY(most);
   const Replicas replicas = replicas_of(shape);

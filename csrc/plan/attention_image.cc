@@ -20,7 +20,7 @@ abi::AttentionPlanHeader plan_offsets(const PlanCounts& counts) {
   abi::AttentionPlanHeader header{};
   header.bytes = -1;
   // Each count is refused by itself first, so that the sums below cannot overflow.
-  const int64_t sharing = std::max({counts.linked, counts.links, counts.shared_rows});
+  const int64_t sharing = std::max({counts.linked, counts.links, counts.shared_rows, counts.masked_blocks, counts.runs});
   if (counts.requests > kMax || counts.lists >= kMax || counts.groups > kMaxPlanItems || counts.items > kMaxPlanItems ||
       sharing > kMax)
     return header;
@@ -36,6 +36,9 @@ abi::AttentionPlanHeader plan_offsets(const PlanCounts& counts) {
   place(header.linked_offset, counts.linked, sizeof(abi::AttentionLinkedTile));
   place(header.links_offset, counts.links, sizeof(abi::AttentionLink));
   place(header.shared_rows_offset, counts.shared_rows, sizeof(abi::AttentionSharedRow));
+  place(header.first_blocks_offset, counts.masked_blocks > 0 ? counts.requests : 0, sizeof(int));
+  place(header.run_indptr_offset, counts.masked_blocks > 0 ? counts.masked_blocks + 1 : 0, sizeof(int));
+  place(header.runs_offset, counts.runs, sizeof(abi::AttentionKeyRun));
   place(header.items_offset, counts.items, sizeof(abi::AttentionWorkItem));
   if (end <= kMax) header.bytes = static_cast<int>(end);
   return header;
@@ -49,6 +52,13 @@ PlanView view_plan(BytesView image) {
   view.item_indptr = list_at<int>(image, h.item_indptr_offset, h.num_lists + 1);
   view.items = list_at<abi::AttentionWorkItem>(image, h.items_offset, h.num_items);
   view.groups = list_at<abi::AttentionMergeGroup>(image, h.groups_offset, h.num_groups);
+  if (h.run_indptr_offset < h.runs_offset) {
+    const int bytes = h.runs_offset - h.run_indptr_offset;  // with what aligns the next list
+    view.first_blocks = list_at<int>(image, h.first_blocks_offset, h.num_requests);
+    view.run_indptr = list_at<int>(image, h.run_indptr_offset, bytes / static_cast<int>(sizeof(int)));
+    view.runs = list_at<abi::AttentionKeyRun>(image, h.runs_offset,
+                                              (h.items_offset - h.runs_offset) / static_cast<int>(sizeof(abi::AttentionKeyRun)));
+  }
   view.linked = list_at<abi::AttentionLinkedTile>(image, h.linked_offset, h.num_linked);
   if (view.linked.empty()) return view;
   int links = 0;

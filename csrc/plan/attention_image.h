@@ -16,6 +16,7 @@ constexpr int64_t kMaxPlanItems = int64_t{1} << 25;
 struct PlanCounts {
   int64_t requests = 0, lists = 0, groups = 0, items = 0;
   int64_t linked = 0, links = 0, shared_rows = 0;
+  int64_t masked_blocks = 0, runs = 0;  // row blocks and their key runs, where a mask of hooks is
 };
 
 /// A header with the list offsets for these counts, and as `bytes` the size of the whole image; `bytes` is -1 when it passes what
@@ -32,6 +33,8 @@ struct PlanView {
   std::span<const abi::AttentionLinkedTile> linked;
   std::span<const abi::AttentionLink> links;
   std::span<const abi::AttentionSharedRow> shared_rows;
+  std::span<const int> first_blocks, run_indptr;  // empty without a mask of hooks
+  std::span<const abi::AttentionKeyRun> runs;
 };
 
 /// Reads an image: for pictures and tests. `image` must be aligned to 16 bytes.

@@ -128,8 +128,10 @@ Status write_plan(const PlanShape& shape, const PlanBatch& batch, const Replicas
   const LinkedTiles& linked = schedule.linked != nullptr ? *schedule.linked : kNoneLinked;
   const auto size = [](const auto& list) { return static_cast<int64_t>(list.size()); };
   const int64_t num_requests = size(batch.kv_lens) + size(linked.requests);
+  const KeyRuns& key_runs = plan.key_runs;
   abi::AttentionPlanHeader header = plan_offsets(
-      {num_requests, replicas.lists, work.groups, work.items, size(linked.tiles), size(linked.links), size(linked.shared_rows)});
+      {num_requests, replicas.lists, work.groups, work.items, size(linked.tiles), size(linked.links), size(linked.shared_rows),
+       skips_tiles(shape.spec) ? size(*schedule.blocks) : 0, skips_tiles(shape.spec) ? size(key_runs.runs) : 0});
   if (header.bytes < 0)
     return invalid_argument("batch", fmt::format("of {} requests and up to {} work items passes the 2^31 - 1 bytes of a plan",
                                                  batch.kv_lens.size(), work.items));
@@ -154,6 +156,11 @@ Status write_plan(const PlanShape& shape, const PlanBatch& batch, const Replicas
   copy_list(linked.tiles, image + header.linked_offset);
   copy_list(linked.links, image + header.links_offset);
   copy_list(linked.shared_rows, image + header.shared_rows_offset);
+  if (skips_tiles(shape.spec) && !schedule.blocks->empty()) {
+    copy_list(key_runs.first_blocks, image + header.first_blocks_offset);
+    copy_list(key_runs.run_indptr, image + header.run_indptr_offset);
+    copy_list(key_runs.runs, image + header.runs_offset);
+  }
   std::memcpy(image, &header, sizeof header);
 
   const int linked_groups = header.num_linked * replicas.heads;
@@ -182,6 +189,9 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
   const abi::AttentionScheduleShape lists = schedule_shape(shape, replicas, batch.window);
   Schedule apart{.blocks = &plan.row_blocks};
   LATHE_TRY(row_blocks(shape, batch, lists, plan.row_blocks, apart.work));
+  if (skips_tiles(shape.spec))
+    LATHE_TRY(mask_blocks(shape, batch, lists, layout != nullptr ? kMaxKeyRuns : std::numeric_limits<int32_t>::max(),
+                          plan.row_blocks, plan.key_runs, apart.work));
 
   const bool given = !batch.prefixes.empty();
   LATHE_TRY(find_sharing(shape, batch, lists, plan));

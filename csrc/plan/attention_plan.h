@@ -11,6 +11,7 @@
 #include "lathe/base/bytes.h"
 #include "lathe/base/status.h"
 #include "lathe/plan/attention_cost.h"
+#include "lathe/plan/attention_mask.h"
 #include "lathe/plan/attention_sharing.h"
 #include "lathe/plan/attention_tile.h"
 #include "lathe/spec/attention_spec.h"
@@ -45,6 +46,8 @@ struct PlanBatch {
   /// Paged, without a window: the page tables, entry kv_begin[b] + i for page i of request b. Where given, leading pages that
   /// requests have in common are read once for all of them, wherever that shortens the longest block. Not with `prefixes`.
   std::span<const int32_t> page_ids = {};
+  /// What a mask of hooks depends on; read only where the spec has one.
+  MaskValues mask = {};
 };
 
 /// Upper bounds of the batches that one workspace must serve.
@@ -72,6 +75,7 @@ struct AttentionPlan {
   int32_t num_split_tiles = 0;  // output tiles that were cut, all replicas
   int64_t partial_rows = 0;
   int32_t num_shared_tiles = 0;  // output tiles of keys that requests share, all replicas
+  KeyRuns key_runs;              // of a mask of hooks
 
   std::vector<abi::AttentionRowBlock> row_blocks;  // of the batch as if nothing were shared
   PrefixSearch search;
@@ -82,15 +86,16 @@ struct AttentionPlan {
 };
 
 /// Work lists of `batch`: every (packed row, visible key) of every request and head covered exactly once; a row with no visible key
-/// is covered by an item with an empty range. Per request the tile class depends on its own lengths alone. Splits follow
-/// spec.split_kv: `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it shortens the longest block, so that at
-/// most two parts come on one block. Under batch_invariant, automatic means off.
-/// Where requests share keys (PlanBatch::prefixes, page_ids), the keys are read once for each tile of their rows, and the states
-/// are merged (abi::AttentionLinkedTile); what page_ids give is used only when it fits `layout` and makes the longest block
-/// shorter. With `layout` the plan's lists and partial states must fit its parts (see workspace_bound); without it the plan gets a
-/// layout of its own size. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1 and more work than
-/// `layout` holds, naming request and value or what is needed; `plan` then holds no plan. `shape.spec` has passed validate() and
-/// `shape.tile` is what resolve_tile made of it. Thread-safe for different plans; the result depends on the arguments alone.
+/// is covered by an item with an empty range. With a mask of hooks, key tiles that no row of an item sees are in no item, and cost
+/// nothing (abi::AttentionKeyRun); hooks that shape scores keep requests from sharing keys. Per request the tile class depends on
+/// its own lengths alone. Splits follow spec.split_kv: `off` never; `fixed(n)` at absolute multiples of n; `automatic` where it
+/// shortens the longest block, so that at most two parts come on one block. Under batch_invariant, automatic means off. Where
+/// requests share keys (PlanBatch::prefixes, page_ids), the keys are read once for each tile of their rows, and the states are
+/// merged (abi::AttentionLinkedTile); what page_ids give is used only when it fits `layout` and makes the longest block shorter.
+/// With `layout` the plan's lists and partial states must fit its parts (see workspace_bound); without it the plan gets a layout of
+/// its own size. Refuses lengths that are negative, qo_indptr that falls, products past 2^31 - 1 and more work than `layout` holds,
+/// naming request and value or what is needed; `plan` then holds no plan. `shape.spec` has passed validate() and `shape.tile` is
+/// what resolve_tile made of it. Thread-safe for different plans; the result depends on the arguments alone.
 Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const WorkspaceLayout* layout, AttentionPlan& plan);
 
 /// The same, into a new plan with a layout of its own.

@@ -81,6 +81,12 @@ Status check_shape(const PlanShape& shape) {
   if (shape.num_ctas < 1 || shape.num_ctas > kMaxCtas)
     problems.add("num_ctas", fmt::format("is {}; must be 1..{}", shape.num_ctas, kMaxCtas));
   if (shape.tile.classes.empty()) problems.add("tile.classes", "is empty; the tile must come from resolve_tile");
+  for (const TileClass& tile : shape.tile.classes) {
+    if (!skips_tiles(shape.spec) || shape.spec.split_kv.mode != SplitMode::fixed || shape.spec.split_kv.tokens % tile.kv == 0)
+      continue;
+    problems.add("split_kv", fmt::format("is fixed({}); with a mask of hooks it must be a multiple of the {} keys of a tile",
+                                         shape.spec.split_kv.tokens, tile.kv));
+  }
   if (shape.num_kv_heads >= 1 && int64_t{shape.num_kv_heads} * shape.spec.group_size > kMaxHeads)
     problems.add("num_kv_heads * group_size",
                  fmt::format("is {}; must not pass {}", int64_t{shape.num_kv_heads} * shape.spec.group_size, kMaxHeads));
@@ -111,6 +117,8 @@ Status check_prefixes(const PlanShape& shape, const PlanBatch& batch) {
   Problems problems;
   if (!cuts_freely(shape.spec))
     problems.add("prefixes", "need split_kv automatic and a determinism other than batch_invariant: their states are merged");
+  if (!keys_are_alike(shape.spec))
+    problems.add("prefixes", "cannot go with hooks of scores, queries, keys or values: these ask for places within a request");
   if (shape.spec.windowed())
     problems.add("prefixes", fmt::format("cannot go with mask {}: a window ends within them", name_of(shape.spec.mask)));
   if (!batch.page_ids.empty()) problems.add("page_ids", "are given with prefixes; a batch takes one of the two");
@@ -174,7 +182,7 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
   for (int c = 0; c < schedule.num_classes; ++c) {
     const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];
     schedule.rows[c] = tile.q;
-    schedule.keys_per_cut[c] = 16;
+    schedule.keys_per_cut[c] = skips_tiles(shape.spec) ? tile.kv : 16;  // runs of keys are made of whole tiles
     schedule.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
   }
   return schedule;

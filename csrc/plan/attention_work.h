@@ -24,9 +24,15 @@ inline bool cuts_freely(const AttentionSpec& spec) {
   return spec.split_kv.mode == SplitMode::automatic && spec.determinism != Determinism::batch_invariant;
 }
 
+/// True when a key means the same to every row that sees it, whatever request reads it: no hook asks for places.
+inline bool keys_are_alike(const AttentionSpec& spec) {
+  const AttentionHooks& hooks = spec.hooks;
+  return !hooks.shape_scores() && !hooks.has(expr::Hook::query) && !hooks.has(expr::Hook::key) && !hooks.has(expr::Hook::value);
+}
+
 /// True when the schedule may look for keys that requests share.
 inline bool may_share(const AttentionSpec& spec) {
-  return cuts_freely(spec) && !spec.windowed() && spec.layout.kind == LayoutKind::paged;
+  return cuts_freely(spec) && keys_are_alike(spec) && !spec.windowed() && spec.layout.kind == LayoutKind::paged;
 }
 
 /// The shape's own problems (no heads, no blocks, no classes); OK when it can be planned for.
@@ -61,6 +67,12 @@ struct RowWork {
 };
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
+/// Runs of keys of one row block, where a plan must fit a workspace of given size; without, as many as there are.
+constexpr int32_t kMaxKeyRuns = 16;
+/// Replaces the keys of `blocks` by the line of those that the mask of hooks shows to their rows, with at most `max_runs` runs
+/// each; work.sums follows. Refuses more runs than a plan can list.
+Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule, int32_t max_runs,
+                   std::vector<abi::AttentionRowBlock>& blocks, KeyRuns& key_runs, RowWork& work);
 /// The same sums of row blocks that come from elsewhere.
 Status sum_blocks(const abi::AttentionScheduleShape& schedule, const std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
 

@@ -80,6 +80,7 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
       counts.items = counts.linked * replicas.heads;
     }
   }
+  if (skips_tiles(shape.spec)) counts.masked_blocks = blocks, counts.runs = blocks * kMaxKeyRuns;
   counts.items += kItemsPerList * replicas.lists;
   return most;
 }
@@ -113,6 +114,9 @@ Status reserve_plan(const PlanShape& shape, const PlanBounds& bounds, const Work
   LATHE_TRY(most);
   if (plan.image.size() < layout.plan) plan.image.resize(layout.plan);
   plan.row_blocks.reserve(static_cast<size_t>(most->blocks));
+  plan.key_runs.first_blocks.reserve(skips_tiles(shape.spec) ? static_cast<size_t>(bounds.max_batch) : 0);
+  plan.key_runs.run_indptr.reserve(skips_tiles(shape.spec) ? static_cast<size_t>(most->blocks) + 1 : 0);
+  plan.key_runs.runs.reserve(static_cast<size_t>(most->counts.runs));
   if (most->counts.linked == 0) return {};
   plan.search.reserve(static_cast<size_t>(bounds.max_batch));
   plan.sharing.reserve(static_cast<size_t>(bounds.max_batch));

@@ -5,6 +5,7 @@
 //   q_pos = i + kv_len - qo_len, kv_pos = j                              (bottom-right aligned)
 //   visible = [causal: kv_pos <= q_pos] && [window: q_pos - kv_pos < W]   (the window bounds the past only)
 //   score = sm_scale * <q_i, k_j>;  with soft_cap: score = cap * tanh(score / cap)
+//   hooks: score = logits(score), visible = visible && mask(...), and so on (docs/expressions.md)
 //   o_i = sum_j softmax_j(score) v_j;  lse_i = log sum_j exp(score);  no visible key: o = 0, lse = -inf
 // Shapes: q [tokens, num_qo_heads, head_dim_qk], o [tokens, num_qo_heads, head_dim_vo], lse f32 [tokens, num_qo_heads].
 #pragma once
@@ -16,6 +17,7 @@
 
 #include "lathe/base/bytes.h"
 #include "lathe/base/status.h"
+#include "lathe/spec/attention_hooks.h"
 
 namespace lathe {
 
@@ -76,6 +78,7 @@ struct AttentionSpec {
   Determinism determinism = Determinism::run_to_run;
   SplitSpec split_kv;
   TileSpec tile;
+  AttentionHooks hooks;
   std::string arch = "host";  // "host", "sm_80", "sm_90a", ...
 
   bool operator==(const AttentionSpec&) const = default;

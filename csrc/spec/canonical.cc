@@ -24,6 +24,9 @@ class Writer {
   template <class T, class Rule>
   void operator()(const Field& field, const T& value, const Rule&) {
     if (field.tag == 0) return;
+    if constexpr (std::is_same_v<T, AttentionHooks>) {
+      if (value.empty()) return;  // as before there were hooks
+    }
     put(&field.tag, sizeof(field.tag));
     size_t at = out_.size();
     uint32_t length = 0;
@@ -61,6 +64,8 @@ class Writer {
       put_value(c.kv);
     }
   }
+
+  void put_value(const AttentionHooks& value) { put(value.key_bytes().data(), value.key_bytes().size()); }
 
   Bytes& out_;
 };

@@ -62,6 +62,7 @@ void visit_fields(Spec& s, Visitor&& v) {
   v(Field{"split_kv", 18, "How the keys of a request are split over blocks; auto means off under batch_invariant."}, s.split_kv,
     SplitRule{kSplitTokens});
   v(Field{"tile", 19, "Tile configuration: chosen for the arch, or given, tallest class first."}, s.tile, TileRule{4});
+  v(Field{"hooks", 21, "Expressions that make a variant: mask, logits, sink and others."}, s.hooks, HooksRule{});
   v(Field{"arch", 20, "Where the kernel runs: the host executor, or a GPU's compute capability."}, s.arch, ArchName{});
 }
 

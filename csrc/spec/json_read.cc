@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "lathe/spec/expr/json.h"
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec/fields.h"
 #include "lathe/spec/json_scan.h"
 #include "lathe/spec/text.h"
@@ -97,6 +99,17 @@ class NodeReader {
     read_member(node, path, "warps", "a whole number", value.warps);
     read_member(node, path, "stages", "a whole number", value.stages);
     read_classes(node, path + ".classes", rule, value.classes);
+  }
+
+  void read(const Json& node, const std::string& path, const HooksRule& rule, AttentionHooks& value) {
+    if (!node.is_string() && !node.is_object()) return refuse(node, path, allowed(rule));
+    Result<expr::Hooks> hooks =
+        node.is_string() ? expr::parse(node.get_ref<const std::string&>()) : expr::hooks_from_json(node.dump());
+    if (hooks.ok()) {
+      value = *std::move(hooks);
+    } else {
+      problems_.add(path, hooks.status().message());
+    }
   }
 
   void refuse(const Json& node, const std::string& path, const std::string& allowed) {

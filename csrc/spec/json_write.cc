@@ -37,6 +37,10 @@ Json json_of(const TileSpec& value) {
   return Json{{"warps", value.warps}, {"stages", value.stages}, {"classes", std::move(classes)}};
 }
 
+Json json_of(const AttentionHooks& value) {
+  return value.text();
+}
+
 struct JsonWriter {
   Json& out;
 

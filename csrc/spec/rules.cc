@@ -1,5 +1,7 @@
 #include "lathe/spec/rules.h"
 
+#include <algorithm>
+
 #include "lathe/spec/text.h"
 
 namespace lathe::fields {
@@ -30,6 +32,10 @@ std::string allowed(const TileRule& rule) {
          std::to_string(rule.max_classes) + " classes";
 }
 
+std::string allowed(const HooksRule&) {
+  return "text of docs/expressions.md, or its JSON form; empty: none";
+}
+
 std::string text_of(int32_t value) {
   return std::to_string(value);
 }
@@ -52,6 +58,14 @@ std::string text_of(const TileSpec& value) {
   for (const TileClass& c : value.classes) text += " " + std::to_string(c.q) + "x" + std::to_string(c.kv);
   if (value.classes.empty()) text += " none";
   return text;
+}
+
+std::string text_of(const AttentionHooks& value) {
+  if (value.empty()) return "none";
+  if (!value.problems().empty()) return "{refused}";
+  std::string text = value.text();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return "{" + text.substr(0, text.size() - 1) + "}";
 }
 
 std::string refusal(const std::string& value, const std::string& allowed) {

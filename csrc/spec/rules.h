@@ -4,7 +4,7 @@
 //
 // A visitor is called as visitor(const Field&, value, rule) with one of these pairs:
 //   an enum with OneOf of it, int32_t with IntRange, bool with Flag, std::string with Label or ArchName, SplitSpec with SplitRule,
-//   TileSpec with TileRule.
+//   TileSpec with TileRule, AttentionHooks with HooksRule.
 #pragma once
 
 #include <array>
@@ -106,6 +106,9 @@ struct TileRule {
   int32_t max_classes;
 };
 
+/// What is wrong with hooks is theirs to say (csrc/spec/attention_hooks.h).
+struct HooksRule {};
+
 /// What a rule allows, for messages and for the field table, e.g. "multiples of 16 in 16..256".
 template <class E>
 std::string allowed(const OneOf<E>& rule) {
@@ -122,6 +125,7 @@ std::string allowed(const Label&);
 std::string allowed(const ArchName&);
 std::string allowed(const SplitRule&);
 std::string allowed(const TileRule&);
+std::string allowed(const HooksRule&);
 
 /// A value for people, e.g. "bf16", "128", "fixed 2048". Total: values that no rule allows have a text too.
 template <class E>
@@ -134,6 +138,7 @@ std::string text_of(bool value);
 std::string text_of(const std::string& value);
 std::string text_of(const SplitSpec& value);
 std::string text_of(const TileSpec& value);
+std::string text_of(const AttentionHooks& value);
 
 /// "24 is not allowed; allowed: multiples of 16 in 16..256"
 std::string refusal(const std::string& value, const std::string& allowed);

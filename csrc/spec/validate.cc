@@ -49,6 +49,9 @@ class Checker {
     bool fits = value.automatic ? value == TileSpec{} : !value.classes.empty() && std::ssize(value.classes) <= rule.max_classes;
     if (!fits) refuse(field, value, rule);
   }
+  void check(const Field& field, const AttentionHooks& value, const HooksRule&) {
+    for (const std::string& problem : value.problems()) problems_.add(field.path, problem);
+  }
   template <class T, class Rule>
   void refuse(const Field& field, const T& value, const Rule& rule) {
     problems_.add(field.path, refusal(text_of(value), allowed(rule)));
@@ -96,6 +99,26 @@ void check_joint(const AttentionSpec& spec, const Unread& unread, Problems& prob
                                      "; allowed: equal head dims, or separate");
 }
 
+/// Fields that say what a hook says too.
+void check_hooks(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
+  if (spec.hooks.empty() || !all_read(unread, {"hooks"})) return;
+  const expr::Hooks& hooks = spec.hooks.given();
+  const auto given = [&](expr::Hook hook) { return hooks.root(hook) != expr::kNone; };
+  if (spec.mask != Mask::none && (given(expr::Hook::mask) || given(expr::Hook::q_pos) || given(expr::Hook::kv_pos)))
+    problems.add("mask", text_of(spec.mask) + " is given beside the hook " +
+                             (given(expr::Hook::mask)    ? "mask"
+                              : given(expr::Hook::q_pos) ? "q_pos"
+                                                         : "kv_pos") +
+                             "; allowed: none, with the whole mask in hooks");
+  if (spec.soft_cap && given(expr::Hook::logits))
+    problems.add("soft_cap", "is given beside the hook logits; allowed: false, with the cap in the hook");
+  if (hooks.normalizer == expr::Normalizer::softmax) return;
+  if (spec.lse != LseOut::none)
+    problems.add("lse", text_of(spec.lse) + " is given, but without a softmax there is no log-sum-exp; allowed: none");
+  if (spec.soft_cap || !given(expr::Hook::logits))
+    problems.add("hooks", "normalizer none makes weights of the logits; allowed: with the hook logits");
+}
+
 }  // namespace
 
 void fields::add_problems(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
@@ -103,6 +126,7 @@ void fields::add_problems(const AttentionSpec& spec, const Unread& unread, Probl
   check_kv_formats(spec, unread, problems);
   check_ragged(spec.layout, unread, problems);
   check_joint(spec, unread, problems);
+  check_hooks(spec, unread, problems);
 }
 
 void fields::add_problems(const MergeSpec& spec, const Unread& unread, Problems& problems) {

@@ -59,6 +59,16 @@ struct AttentionSharedRow {
   int link;  // which of its tile's links it belongs to
 };
 
+// Where a mask of hooks leaves out keys, the keys of a row block are counted without them: keys kv_begin and kv_end of its items
+// are places in the line of the tiles that any of its rows may see, whole tiles of the class's keys (the request's last tile may be
+// short). The line is made of runs of neighbouring tiles.
+struct AttentionKeyRun {
+  int begin;     // its place in the line
+  int kv_begin;  // its first key; a multiple of the class's keys
+  int full;      // not 0: every row sees every key of the run
+  int unused;
+};
+
 // Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
 //
 // The heads fall into replicas, equal parts that are scheduled alike: there is one set of lists for all of them. Block c runs list
@@ -80,7 +90,27 @@ struct AttentionPlanHeader {
   int linked_offset;         // AttentionLinkedTile[num_linked]
   int links_offset;          // AttentionLink[]
   int shared_rows_offset;    // AttentionSharedRow[]
+  int first_blocks_offset;   // int[num_requests]: index of a request's first row block; these three only where a mask of hooks is
+  int run_indptr_offset;     // int[row blocks + 1]: runs of row block i are [run_indptr[i], run_indptr[i + 1])
+  int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan
+};
+
+constexpr int kMaxHookParams = 32;
+constexpr int kMaxHookTensors = 16;
+constexpr int kMaxHookAxes = 4;
+
+// A tensor that hooks read. An index is within [0, extent) of its axis.
+struct AttentionHookTensor {
+  const void* data;
+  long long stride[kMaxHookAxes];  // bytes
+  int extent[kMaxHookAxes];
+};
+
+// What hooks take at run time, by slot (docs/expressions.md).
+struct AttentionHookArgs {
+  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
+  AttentionHookTensor tensors[kMaxHookTensors];
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
@@ -104,6 +134,7 @@ struct alignas(64) AttentionParams {
   float soft_cap;              // > 0; read only when the spec has soft_cap
   int window;                  // >= 1; read only when the mask has a window
   int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  AttentionHookArgs hooks;     // read only where the spec has hooks
 };
 
 }  // namespace lathe::abi

@@ -268,6 +268,13 @@ LATHE_SHARED int tile_class_of(const AttentionScheduleShape& shape, int rows) {
   return best;
 }
 
+// Sets what a tile of `block` costs, by its keys.
+LATHE_SHARED void set_tile_cost(const AttentionScheduleShape& shape, AttentionRowBlock& block) {
+  block.tile_cost = shape.item + (block.kv_end - block.kv_begin) * shape.key_cost[block.tile_class];
+  const int parts = fixed_parts(block, shape.fixed_keys);
+  if (parts > 1) block.tile_cost += (parts - 1) * shape.item + parts * shape.partial;
+}
+
 // The row block of `request` that begins at packed row `row_begin`.
 LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, int request, int qo_len, int kv_len, int tile_class,
                                          int row_begin) {
@@ -289,13 +296,12 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, in
                           row_begin,
                           static_cast<int>(begin),
                           static_cast<int>(end),
-                          shape.item + (end - begin) * shape.key_cost[tile_class],
+                          0,
                           static_cast<short>(last_row + 1 - row_begin),
                           static_cast<signed char>(tile_class),
                           0,
                           -1};
-  const int parts = fixed_parts(block, shape.fixed_keys);
-  if (parts > 1) block.tile_cost += (parts - 1) * shape.item + parts * shape.partial;
+  set_tile_cost(shape, block);
   return block;
 }
 

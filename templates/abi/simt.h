@@ -22,7 +22,7 @@ struct SimtApi {
   unsigned (*block_index)();
   unsigned (*grid_size)();
 
-  // bytes: 4, 8 or 16.
+  // bytes: 4, 8 or 16; global_load also 1 and 2.
   void (*shared_load)(unsigned offset, unsigned bytes, void* out);
   void (*shared_store)(unsigned offset, unsigned bytes, const void* value);
   void (*global_load)(const void* address, unsigned bytes, void* out);

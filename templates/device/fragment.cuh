@@ -49,6 +49,21 @@ LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
   }
 }
 
+// Calls f(x, columns(column), row values...) for every element this lane holds, columns(column) once for each column.
+template <int N, class C, class F, class... R>
+LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<R>&... rows) {
+  const int first = static_cast<int>(lane_index() % 4) * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const auto column = columns(8 * j + first + c);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) f(a.v[j][2 * i + c], column, rows.v[i]...);
+    }
+  }
+}
+
 // Calls f(x, y, row, column) for every pair of neighbouring elements (columns column and column + 1).
 template <int N, class F>
 LATHE_DEVICE void for_each_pair(Accumulator<N>& a, F&& f) {

@@ -29,6 +29,7 @@ std::vector<int64_t> short_rows(const AttentionSpec& spec, const BatchShape& sha
   oracle::AttentionInput in;
   in.spec = spec;
   in.spec.layout = {.kind = LayoutKind::ragged};
+  in.spec.hooks = {};  // their values are drawn later
   in.num_kv_heads = shape.num_kv_heads;
   in.qo_indptr = qo, in.kv_indptr = kv;
   in.q = {values.q.data(), {qo_heads * qk, qk, 1}};

@@ -101,6 +101,7 @@ std::vector<AttentionSpec> draw_specs(int shard, uint64_t seed) {
   for (size_t i = 0; i < kSpecsPerShard; ++i) {
     const int g = shard * kSpecsPerShard;
     AttentionSpec spec = random_spec(rng);
+    spec.hooks = {};  // variants have a suite of their own
     spec.arch = "host";
     spec.q_dtype = spec.kfmt = spec.vfmt = types[i];
     spec.o_dtype = out_types[i];

@@ -28,8 +28,12 @@ std::vector<T> values_of(const Bytes& bytes) {
 // Device buffers of one batch.
 struct Buffers {
   GuardedBuffer q, k, v, o, lse, kv_indices, workspace;
+  std::vector<GuardedBuffer> hook_tensors;
   std::vector<std::pair<const char*, GuardedBuffer*>> all() {
-    return {{"q", &q}, {"k", &k}, {"v", &v}, {"o", &o}, {"lse", &lse}, {"kv_indices", &kv_indices}, {"workspace", &workspace}};
+    std::vector<std::pair<const char*, GuardedBuffer*>> list{
+        {"q", &q}, {"k", &k}, {"v", &v}, {"o", &o}, {"lse", &lse}, {"kv_indices", &kv_indices}, {"workspace", &workspace}};
+    for (GuardedBuffer& tensor : hook_tensors) list.push_back({"a hook's tensor", &tensor});
+    return list;
   }
 };
 
@@ -47,6 +51,8 @@ Result<Buffers> make_buffers(const std::shared_ptr<Device>& device, const BatchI
   LATHE_TRY(make(out.o, bytes_of(image.o)));
   LATHE_TRY(make(out.lse, bytes_of(image.lse)));
   LATHE_TRY(make(out.kv_indices, bytes_of(image.kv_indices)));
+  out.hook_tensors.resize(image.hook_tensors.size());
+  for (size_t i = 0; i < image.hook_tensors.size(); ++i) LATHE_TRY(make(out.hook_tensors[i], image.hook_tensors[i]));
   const std::vector<uint8_t> poison(workspace_bytes, 0xff);  // as floats: NaN
   LATHE_TRY(make(out.workspace, bytes_of(poison)));
   return out;
@@ -101,6 +107,10 @@ Status run_or_fail(const std::shared_ptr<Device>& device, const Attention& atten
     args.kv_indices = reinterpret_cast<const int32_t*>(buffers->kv_indices.data());
   }
 
+  std::vector<HookTensor> hook_tensors = image.hook_args();
+  for (size_t i = 0; i < hook_tensors.size(); ++i) hook_tensors[i].tensor.data = buffers->hook_tensors[i].data();
+  args.hook_tensors = hook_tensors;
+
   Result<Raw> first = launch(device, attention, image, args, *plan, *buffers);
   LATHE_TRY(first);
   out.counters = device->counters();
@@ -126,6 +136,11 @@ Status run_or_fail(const std::shared_ptr<Device>& device, const Attention& atten
     Result<Bytes> now = buffer->read();
     LATHE_TRY(now);
     if (!std::ranges::equal(*now, content)) out.problems.push_back("an input was written");
+  }
+  for (size_t i = 0; i < image.hook_tensors.size(); ++i) {
+    Result<Bytes> now = buffers->hook_tensors[i].read();
+    LATHE_TRY(now);
+    if (*now != image.hook_tensors[i]) out.problems.push_back("a hook's tensor was written");
   }
   Result<Bytes> workspace = buffers->workspace.read();
   LATHE_TRY(workspace);

@@ -99,6 +99,7 @@ BatchImage::BatchImage(const AttentionSpec& spec, const Batch& batch, const Plac
     place_paged(batch, placement.seed);
     if (!placement_.prefixes.empty()) take_out_prefixes();
   }
+  if (!spec.hooks.empty()) place_hooks();
 }
 
 // The image of `t` whose first rows are `dense`.
@@ -181,6 +182,29 @@ void BatchImage::place_paged(const Batch& batch, uint64_t seed) {
   }
 }
 
+void BatchImage::place_hooks() {
+  const auto most = [](const std::vector<int32_t>& lens) {
+    return lens.empty() ? int64_t{0} : int64_t{*std::max_element(lens.begin(), lens.end())};
+  };
+  const int64_t pages = tk_.shape[0], page_size = spec_.layout.kind == LayoutKind::paged ? spec_.layout.page_size : 1;
+  std::mt19937_64 rng(placement_.seed);
+  hooks_ = draw_hooks(spec_,
+                      {static_cast<int64_t>(shape_.batch()), shape_.num_kv_heads, shape_.qo_tokens(), most(shape_.qo_lens),
+                       most(shape_.kv_lens), pages * page_size, pages},
+                      rng);
+  hook_tensors = hooks_.memory;
+  const expr::Hooks& given = spec_.hooks.given();
+  for (uint32_t tensor : mask_tensors(given)) {
+    if (rng() % 4 == 0) continue;  // not known to the planner
+    host_hook_tensors_.push_back(hooks_.tensors[tensor]);
+    host_hook_tensors_.back().tensor.data = hook_tensors[tensor].data();
+  }
+}
+
+std::vector<HookTensor> BatchImage::hook_args() const {
+  return hooks_.tensors;
+}
+
 void BatchImage::take_out_prefixes() {
   const int32_t size = spec_.layout.page_size;
   whole_indptr_ = kv_indptr_, whole_last_page_len_ = last_page_len_, whole_indices_ = kv_indices;
@@ -220,6 +244,7 @@ void share_values(const AttentionSpec& spec, std::span<const SharedPages> shared
 AttentionBatch BatchImage::batch() const {
   AttentionBatch out;
   out.qo_indptr = qo_indptr_;
+  if (spec_.hooks.has(expr::Hook::mask)) out.hook_params = hooks_.params, out.hook_tensors = host_hook_tensors_;
   out.window = spec_.windowed() ? shape_.window : 0;
   if (spec_.layout.kind == LayoutKind::ragged) {
     out.kv_indptr = kv_indptr_;
@@ -245,6 +270,7 @@ AttentionArgs BatchImage::args() const {
   out.q = tq_, out.k = tk_, out.v = tv_, out.o = to_, out.lse = tlse_;
   out.num_kv_indices = static_cast<int64_t>(kv_indices.size());
   out.sm_scale = shape_.sm_scale;
+  out.hook_params = hooks_.params;
   out.soft_cap = spec_.soft_cap ? shape_.soft_cap : 0;
   return out;
 }
@@ -264,6 +290,7 @@ oracle::AttentionInput BatchImage::oracle_input() const {
   in.sm_scale = static_cast<double>(shape_.sm_scale);
   in.soft_cap = static_cast<double>(shape_.soft_cap);
   in.window = shape_.window;
+  in.hooks = hooks_.values;
   return in;
 }
 

@@ -11,6 +11,7 @@
 #include "lathe/api/attention.h"
 #include "lathe/oracle/attention.h"
 #include "lathe/proof/batch_values.h"
+#include "lathe/proof/hook_values.h"
 #include "lathe/runtime/device.h"
 
 namespace lathe::testing {
@@ -70,9 +71,11 @@ class BatchImage {
   std::vector<uint16_t> q, k, v, o;
   std::vector<uint16_t> lse;  // two patterns for each fp32
   std::vector<int32_t> kv_indices;
+  std::vector<Bytes> hook_tensors;  // by place in spec.hooks.given()
 
   AttentionBatch batch() const;                 // spans of this object
-  AttentionArgs args() const;                   // shapes and strides; pointers are null
+  AttentionArgs args() const;                   // shapes and strides; pointers are null, and hook_tensors is left empty
+  std::vector<HookTensor> hook_args() const;    // hook_tensors' shapes and strides; pointers are null
   oracle::AttentionInput oracle_input() const;  // views of this object
 
   /// Takes o out of its strides; adds to `problems` when anything else in `image` was written.
@@ -82,6 +85,7 @@ class BatchImage {
   void place_ragged(const Batch& batch);
   void place_paged(const Batch& batch, uint64_t seed);
   void take_out_prefixes();
+  void place_hooks();
   std::vector<uint16_t> scatter(const std::vector<uint16_t>& dense, const Tensor& t, uint16_t filler) const;
 
   AttentionSpec spec_;
@@ -92,6 +96,8 @@ class BatchImage {
   int32_t block_table_stride_ = 0;
   int64_t num_pages_ = 0;
   Tensor tq_, tk_, tv_, to_, tlse_;
+  DrawnHooks hooks_;
+  std::vector<HookTensor> host_hook_tensors_;  // what the mask reads, in hook_tensors
 };
 
 }  // namespace lathe::testing

@@ -1,11 +1,16 @@
 #include "lathe/oracle/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "lathe/oracle/float16.h"
 
 namespace lathe::oracle {
+
+using expr::Hook;
+using expr::Input;
+
 namespace {
 
 // The element at [i0, i1, ...] of a tensor.
@@ -48,6 +53,63 @@ int64_t kv_len(const AttentionInput& in, size_t b) {
   return entries == 0 ? 0 : (entries - 1) * layout.page_size + in.last_page_len[b];
 }
 
+namespace {
+
+// Row of the pool that key `j` of request `b` lies in.
+int64_t slot_of(const AttentionInput& in, size_t b, int64_t j) {
+  const LayoutSpec& layout = in.spec.layout;
+  if (layout.kind == LayoutKind::ragged) return in.kv_indptr[b] + j;
+  const int64_t first = layout.index == PageIndex::csr ? in.kv_indptr[b] : static_cast<int64_t>(b) * in.block_table_stride;
+  return int64_t{in.kv_indices[static_cast<size_t>(first + j / layout.page_size)]} * layout.page_size + j % layout.page_size;
+}
+
+// Applies a vector hook to `x`, rounded as the kernel keeps it. The rotary partner of element d is the one half a vector away.
+void transform(HookEvaluator& hooks, Hook hook, DType dtype, std::span<double> x) {
+  if (!hooks.has(hook)) return;
+  const std::vector<double> from(x.begin(), x.end());
+  const size_t half = x.size() / 2;
+  for (size_t d = 0; d < x.size(); ++d) {
+    hooks.set(Input::d, static_cast<int64_t>(d));
+    hooks.set_float(Input::x, from[d]);
+    hooks.set_float(Input::rot_x, d < half ? -from[d + half] : from[d - half]);
+    x[d] = decode(dtype, encode(dtype, hooks.number(hook)));
+  }
+}
+
+// The score of one key for the row that the hooks are set to; -infinity where it is hidden.
+double score_of(const AttentionInput& in, HookEvaluator& hooks, double dot, double scale, int64_t q_pos, int64_t j) {
+  constexpr double kHidden = -std::numeric_limits<double>::infinity();
+  const AttentionSpec& spec = in.spec;
+  if (spec.causal() && j > q_pos) return kHidden;
+  if (spec.windowed() && q_pos - j >= in.window) return kHidden;
+  if (hooks.has(Hook::mask) && !hooks.holds(Hook::mask)) return kHidden;
+  double s = dot * scale;
+  if (spec.soft_cap) s = in.soft_cap * std::tanh(s / in.soft_cap);
+  if (!hooks.has(Hook::logits)) return s;
+  hooks.set_float(Input::dot, dot);
+  hooks.set_float(Input::score, s);
+  return hooks.number(Hook::logits);
+}
+
+// Weights of the keys, by their scores, in place; returns the log-sum-exp, -infinity where no key is seen.
+double normalise(const HookEvaluator& hooks, std::vector<double>& score) {
+  if (!hooks.normalizes()) {
+    for (double& s : score) s = s == -std::numeric_limits<double>::infinity() ? 0 : s;
+    return 0;
+  }
+  double top = -std::numeric_limits<double>::infinity(), sum = 0;
+  for (double s : score) top = std::fmax(top, s);
+  if (std::isinf(top)) {
+    std::fill(score.begin(), score.end(), 0.0);
+    return top;
+  }
+  for (double s : score) sum += std::exp(s - top);
+  for (double& s : score) s = std::exp(s - top) / sum;
+  return top + std::log(sum);
+}
+
+}  // namespace
+
 AttentionOutput attention(const AttentionInput& in) {
   const AttentionSpec& spec = in.spec;
   const int64_t group = spec.group_size, num_heads = in.num_kv_heads * group;
@@ -58,45 +120,59 @@ AttentionOutput attention(const AttentionInput& in) {
   out.o.assign(static_cast<size_t>(tokens * num_heads * dim_vo), 0.0);
   out.lse.assign(static_cast<size_t>(tokens * num_heads), -std::numeric_limits<double>::infinity());
   out.spread.assign(static_cast<size_t>(tokens * num_heads), 0.0);
+  HookEvaluator hooks(spec.hooks, in.hooks);
+  hooks.set(Input::group, group);
 
   for (size_t b = 0; b + 1 < in.qo_indptr.size(); ++b) {
     const int64_t num_keys = kv_len(in, b), num_queries = in.qo_indptr[b + 1] - in.qo_indptr[b];
+    hooks.set(Input::b, static_cast<int64_t>(b)), hooks.set(Input::qo_len, num_queries), hooks.set(Input::kv_len, num_keys);
     for (int64_t h = 0; h < in.num_kv_heads && num_queries > 0; ++h) {
+      hooks.set(Input::hk, h);
+      const auto see_key = [&](int64_t j) { hooks.set(Input::kv, j), hooks.set(Input::slot, slot_of(in, b, j)); };
       // The head's keys and values, decoded once.
       std::vector<double> k(static_cast<size_t>(num_keys * dim_qk)), v(static_cast<size_t>(num_keys * dim_vo));
       for (int64_t j = 0; j < num_keys; ++j) {
         for (int64_t d = 0; d < dim_qk; ++d) k[static_cast<size_t>(j * dim_qk + d)] = kv_element(in, Part::key, b, j, h, d);
         for (int64_t d = 0; d < dim_vo; ++d) v[static_cast<size_t>(j * dim_vo + d)] = kv_element(in, Part::value, b, j, h, d);
+        see_key(j);
+        transform(hooks, Hook::key, spec.q_dtype,
+                  std::span(k).subspan(static_cast<size_t>(j * dim_qk), static_cast<size_t>(dim_qk)));
+        transform(hooks, Hook::value, spec.q_dtype,
+                  std::span(v).subspan(static_cast<size_t>(j * dim_vo), static_cast<size_t>(dim_vo)));
       }
       std::vector<double> q(static_cast<size_t>(dim_qk)), score(static_cast<size_t>(num_keys));
       for (int64_t i = 0; i < num_queries; ++i) {
         for (int64_t g = 0; g < group; ++g) {
-          const int64_t token = in.qo_indptr[b] + i, head = h * group + g;
+          const int64_t token = in.qo_indptr[b] + i, head = h * group + g, q_pos = i + num_keys - num_queries;
+          hooks.set(Input::h, head), hooks.set(Input::q, i), hooks.set(Input::tok, token);
           for (int64_t d = 0; d < dim_qk; ++d) q[static_cast<size_t>(d)] = element(in.q, spec.q_dtype, token, head, d);
-          double top = -std::numeric_limits<double>::infinity();
+          transform(hooks, Hook::query, spec.q_dtype, q);
           for (int64_t j = 0; j < num_keys; ++j) {
-            const int64_t q_pos = i + num_keys - num_queries;
-            double s = -std::numeric_limits<double>::infinity();
-            if (!(spec.causal() && j > q_pos) && !(spec.windowed() && q_pos - j >= in.window)) {
-              s = 0;
-              for (int64_t d = 0; d < dim_qk; ++d) s += q[static_cast<size_t>(d)] * k[static_cast<size_t>(j * dim_qk + d)];
-              s *= scale;
-              if (spec.soft_cap) s = in.soft_cap * std::tanh(s / in.soft_cap);
-            }
-            score[static_cast<size_t>(j)] = s;
-            top = std::fmax(top, s);
+            see_key(j);
+            double dot = 0;
+            for (int64_t d = 0; d < dim_qk; ++d) dot += q[static_cast<size_t>(d)] * k[static_cast<size_t>(j * dim_qk + d)];
+            score[static_cast<size_t>(j)] = score_of(in, hooks, dot, scale, q_pos, j);
           }
-          if (std::isinf(top)) continue;  // no visible key
-          double sum = 0;
-          for (double s : score) sum += std::exp(s - top);
+          double lse = normalise(hooks, score);
+          double kept = 1;  // what a sink leaves of the weights
+          if (hooks.has(Hook::sink)) {
+            const double sink = hooks.number(Hook::sink), top = std::fmax(lse, sink);
+            const double with = std::isinf(top) ? top : top + std::log(std::exp(lse - top) + std::exp(sink - top));
+            kept = std::isinf(lse) ? 0 : std::exp(lse - with);
+            lse = with;
+          }
           const auto row = static_cast<size_t>(token * num_heads + head);
-          const double lse = top + std::log(sum);
           out.lse[row] = spec.lse == LseOut::log2 ? lse / std::log(2.0) : lse;
           double* o = &out.o[row * static_cast<size_t>(dim_vo)];
           double spread = 0;
           for (int64_t j = 0; j < num_keys; ++j) {
-            const double weight = std::exp(score[static_cast<size_t>(j)] - top) / sum;
+            double weight = kept * score[static_cast<size_t>(j)];
             if (weight == 0) continue;
+            if (hooks.has(Hook::weight)) {
+              see_key(j);
+              hooks.set_float(Input::w, weight);
+              weight = hooks.number(Hook::weight);
+            }
             double length = 0;
             for (int64_t d = 0; d < dim_vo; ++d) {
               const double x = v[static_cast<size_t>(j * dim_vo + d)];
@@ -106,6 +182,10 @@ AttentionOutput attention(const AttentionInput& in) {
             spread += weight * weight * length;
           }
           out.spread[row] = std::sqrt(spread);
+          for (int64_t d = 0; d < dim_vo && hooks.has(Hook::output); ++d) {
+            hooks.set(Input::d, d), hooks.set_float(Input::o, o[d]), hooks.set_float(Input::lse, lse);
+            o[d] = hooks.number(Hook::output);
+          }
         }
       }
     }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "lathe/oracle/hooks.h"
 #include "lathe/spec/attention_spec.h"
 
 namespace lathe::oracle {
@@ -37,6 +38,7 @@ struct AttentionInput {
   double sm_scale = 0;  // 0: 1 / sqrt(head_dim_qk)
   double soft_cap = 0;
   int64_t window = 0;
+  HookValues hooks;
 };
 
 struct AttentionOutput {

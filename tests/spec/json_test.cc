@@ -54,7 +54,7 @@ TEST(Json, CanonicalText) {
             R"({"op":"attention","label":"","q_dtype":"bf16","o_dtype":"bf16","kfmt":"bf16","vfmt":"bf16","group_size":1,)"
             R"("head_dim_qk":128,"head_dim_vo":128,"gqa_pack":"auto","layout":{"kind":"paged","page_size":16,"order":"NHD",)"
             R"("storage":"separate","index":"csr"},"mask":"none","soft_cap":false,"lse":"none","determinism":"run_to_run",)"
-            R"("split_kv":{"fixed":2048},"tile":"auto","arch":"host"})");
+            R"("split_kv":{"fixed":2048},"tile":"auto","hooks":"","arch":"host"})");
   EXPECT_EQ(to_json(MergeSpec{}), R"({"op":"merge","label":"","dtype":"bf16","head_dim":128,"lse":"ln","arch":"host"})");
 }
 

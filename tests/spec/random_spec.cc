@@ -6,6 +6,7 @@
 
 #include "lathe/arch/traits.h"
 #include "lathe/plan/attention_tile.h"
+#include "lathe/spec/expr/parse.h"
 
 namespace lathe::testing {
 namespace {
@@ -97,6 +98,15 @@ TileSpec given_tile(Draw& draw, AttentionSpec spec) {
   return tile.classes.empty() ? TileSpec{} : tile;
 }
 
+/// Hooks that go with the rest of `spec`.
+AttentionHooks hooks(Draw& draw, const AttentionSpec& spec) {
+  if (draw.chance(60)) return {};
+  if (spec.mask == Mask::none && draw.chance(50))
+    return *expr::parse("param S, W: i32; mask = kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W)");
+  if (!spec.soft_cap && draw.chance(50)) return *expr::parse("tensor a: f32[HQ]; logits = score + a[h] * f32(kv_pos - q_pos)");
+  return *expr::parse("tensor s: f32[HQ]; sink = s[h]");
+}
+
 }  // namespace
 
 AttentionSpec random_spec(std::mt19937_64& rng) {
@@ -118,6 +128,7 @@ AttentionSpec random_spec(std::mt19937_64& rng) {
   spec.determinism = draw.enumerator(Determinism::batch_invariant);
   spec.split_kv = split(draw);
   if (draw.chance(30)) spec.tile = given_tile(draw, spec);
+  spec.hooks = hooks(draw, spec);
   spec.arch = arch(draw);
   return spec;
 }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec/fields.h"
 
 namespace lathe::testing {
@@ -47,6 +48,16 @@ inline std::vector<TileSpec> other_values(const TileSpec& value, const fields::T
   with([](TileSpec& t) { t.classes.push_back({16, 16}); });
   with([](TileSpec& t) { t.classes.back().kv += 16; });
   with([](TileSpec& t) { t.classes.front().q += 16; });
+  return out;
+}
+
+inline std::vector<AttentionHooks> other_values(const AttentionHooks& value, const fields::HooksRule&) {
+  std::vector<AttentionHooks> out;
+  for (const char* text : {"", "mask = kv_pos <= q_pos", "param cap: f32; logits = cap * tanh(score / cap)",
+                           "normalizer = none; logits = score * 2"}) {
+    AttentionHooks other = *expr::parse(text);
+    if (other != value) out.push_back(std::move(other));
+  }
   return out;
 }
 

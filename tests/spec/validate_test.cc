@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec/fields.h"
 
 namespace lathe {
@@ -41,6 +42,13 @@ void expect_refused(const std::vector<BadField<Spec>>& cases) {
   });
 }
 
+struct HookKinds {
+  bool epilogue = false, lse_transform = false;
+};
+AttentionHooks hooks_of(HookKinds kinds) {
+  return *expr::parse(kinds.epilogue ? "epilogue = acc * 2" : kinds.lse_transform ? "lse_transform = lse * 2" : "");
+}
+
 TEST(Validate, DefaultsAreValid) {
   EXPECT_TRUE(validate(AttentionSpec{}).ok());
   EXPECT_TRUE(validate(MergeSpec{}).ok());
@@ -57,6 +65,7 @@ TEST(Validate, EveryAttentionFieldOutOfRange) {
   auto tile = [](TileSpec v) { return [v](A& s) { s.tile = v; }; };
   auto label = [](std::string v) { return [v](A& s) { s.label = v; }; };
   auto arch = [](std::string v) { return [v](A& s) { s.arch = v; }; };
+  auto hooks = [](HookKinds kinds) { return [kinds](A& s) { s.hooks = hooks_of(kinds); }; };
   const char* dims = "multiples of 16 in 16..256";
   const char* splits = "multiples of 16 in 16..16777216";
   expect_refused<A>({
@@ -98,6 +107,8 @@ TEST(Validate, EveryAttentionFieldOutOfRange) {
       {"tile", tile({true, 0, 0, {{16, 64}}}), "classes 16x64", "auto"},
       {"tile", tile({false, 4, 2, {}}), "classes none", "1..4 classes"},
       {"tile", tile({false, 4, 2, {{64, 16}, {48, 16}, {32, 16}, {16, 16}, {16, 16}}}), "48x16", "1..4 classes"},
+      {"hooks", hooks({.epilogue = true}), "epilogue", "matrix products"},
+      {"hooks", hooks({.lse_transform = true}), "lse_transform", "not served"},
       {"arch", arch(""), "\"\"", "host, or sm_NN"},
       {"arch", arch("sm_75"), "\"sm_75\"", "NN at least 80"},
       {"arch", arch("sm_90b"), "\"sm_90b\"", "sm_NNf"},
@@ -151,6 +162,31 @@ TEST(Validate, AllProblemsAtOnce) {
   for (const char* line : {"6 problems", "\n  kfmt: ", "\n  group_size: 0 is not allowed; allowed: 1..128", "\n  head_dim_qk: 24 ",
                            "\n  layout.page_size: -1 ", "\n  split_kv: fixed 5 ", "\n  arch: \"sm_10\" "})
     EXPECT_THAT(status.message(), HasSubstr(line));
+}
+
+struct HookConflict {
+  const char* hooks;
+  std::function<void(AttentionSpec&)> change;
+  const char* message;
+};
+
+TEST(Validate, HooksBesideFieldsThatSayTheSame) {
+  const HookConflict conflicts[] = {
+      {"mask = kv_pos <= q_pos", [](auto& s) { s.mask = Mask::causal; }, "mask: causal is given beside the hook mask"},
+      {"param R: i32 in [0, 64]; kv_pos := kv * 2 + R", [](auto& s) { s.mask = Mask::window; },
+       "mask: window is given beside the hook kv_pos"},
+      {"logits = score * 2", [](auto& s) { s.soft_cap = true; }, "soft_cap: is given beside the hook logits"},
+      {"normalizer = none; logits = score", [](auto& s) { s.lse = LseOut::ln; }, "lse: ln is given, but without a softmax"},
+      {"normalizer = none", [](auto&) {}, "hooks: normalizer none makes weights of the logits"},
+      {"weight = w * w", [](auto&) {}, "hooks: weight must be w times what does not depend on w"},
+      {"logits = score + qsum", [](auto&) {}, "hooks: qsum is not served"},
+  };
+  for (const HookConflict& conflict : conflicts) {
+    AttentionSpec spec;
+    spec.hooks = *expr::parse(conflict.hooks);
+    conflict.change(spec);
+    EXPECT_THAT(validate(spec).to_string(), HasSubstr(conflict.message)) << conflict.hooks;
+  }
 }
 
 TEST(Validate, BatchInvariantMayLeaveTheSplitToLathe) {

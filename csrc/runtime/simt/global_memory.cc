@@ -101,7 +101,7 @@ void GlobalMemory::check(Lane& lane, GlobalBuffer& buffer, uintptr_t address, ui
   const size_t first = buffer.word_index(address);
   const uint32_t self = global_index(*lane.warp);
   const bool starts_empty = buffer.use != BufferArg::Use::workspace;
-  for (size_t i = first; i < first + bytes / 4; ++i) {
+  for (size_t i = first; i < first + (bytes + 3) / 4; ++i) {
     GlobalWord& word = buffer.word(i);
     if (reads(access) && starts_empty && word.write.stamp.clock() == 0) fault(lane, unwritten(lane, buffer, i, access, site));
     if (!is_behind(lane, word.write, access)) fault(lane, race(lane, buffer, i, access, site, word.write, "wrote"));

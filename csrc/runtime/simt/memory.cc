@@ -54,6 +54,12 @@ inline void require_shared(Lane& lane, const char* does, uint32_t offset, uint32
 // Constant sizes become plain moves.
 inline void move(void* to, const void* from, uint32_t bytes) {
   switch (bytes) {
+    case 1:
+      std::memcpy(to, from, 1);
+      break;
+    case 2:
+      std::memcpy(to, from, 2);
+      break;
     case 4:
       std::memcpy(to, from, 4);
       break;

@@ -168,10 +168,25 @@ Hooks with_positions(const Hooks& hooks) {
   }
   place_of(kv_pos) = given[1] != kNone ? given[1] : input_node(out.graph, kv);
 
-  auto roots = hooks.roots;
-  roots[static_cast<size_t>(Hook::q_pos)] = roots[static_cast<size_t>(Hook::kv_pos)] = kNone;
-  const std::vector<Id> copies = copy(hooks.graph, roots, out.graph, inputs);
-  std::copy(copies.begin(), copies.end(), out.roots.begin());
+  const auto copy_hook = [&](Hook hook) {
+    const std::array root = {hooks.root(hook)};
+    out.root(hook) = copy(hooks.graph, root, out.graph, inputs)[0];
+  };
+  const auto not_negative = [&](Input position) {
+    const std::array args = {place_of(position), out.graph.add(i32_node(0))};
+    return out.graph.add(op_node(Op::max, Type::i32, args));
+  };
+  for (Hook hook : {Hook::logits, Hook::mask, Hook::sink, Hook::weight, Hook::output, Hook::lse_transform, Hook::epilogue})
+    copy_hook(hook);
+  if (hooks.root(Hook::query) != kNone) {
+    place_of(pos) = not_negative(q_pos);
+    copy_hook(Hook::query);
+  }
+  if (hooks.root(Hook::key) != kNone || hooks.root(Hook::value) != kNone) {
+    place_of(pos) = not_negative(kv_pos);
+    copy_hook(Hook::key);
+    copy_hook(Hook::value);
+  }
   return out;
 }
 

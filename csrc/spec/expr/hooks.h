@@ -141,8 +141,8 @@ bool operator==(const Hooks& a, const Hooks& b);
 /// given, maps inputs to nodes of `out` that replace them (kNone: kept).
 std::vector<Id> copy(const Graph& in, std::span<const Id> roots, Graph& out, std::span<const Id> inputs = {});
 
-/// `hooks` with q_pos and kv_pos replaced by their maps, in every other hook: by the hooks of these names, or by what they stand
-/// for without (see Input). The result has no such hooks.
+/// `hooks` with q_pos, kv_pos and pos replaced by what they stand for, in every other hook: by the hooks of these names, or by what
+/// they are without (see Input). The result has no such hooks, and its hooks may use inputs that HookInfo does not list.
 Hooks with_positions(const Hooks& hooks);
 
 }  // namespace lathe::expr

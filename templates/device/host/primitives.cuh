@@ -79,8 +79,18 @@ LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) {
   simt.shared_store(offset, sizeof(x), &x);
 }
 
-// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size
-// -----------------------------------------------
+// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size; loads of 1 and 2 bytes too
+// --------------------
+LATHE_DEVICE u32 global_load_u8(const void* address) {
+  u8 x;
+  simt.global_load(address, sizeof(x), &x);
+  return x;
+}
+LATHE_DEVICE u32 global_load_u16(const void* address) {
+  u16 x;
+  simt.global_load(address, sizeof(x), &x);
+  return x;
+}
 LATHE_DEVICE u32 global_load_u32(const void* address) {
   u32 x;
   simt.global_load(address, sizeof(x), &x);

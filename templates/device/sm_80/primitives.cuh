@@ -71,8 +71,18 @@ LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) {
                : "memory");
 }
 
-// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size
-// -----------------------------------------------
+// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size; loads of 1 and 2 bytes too
+// --------------------
+LATHE_DEVICE u32 global_load_u8(const void* address) {
+  u32 x;
+  asm volatile("ld.global.u8 %0, [%1];" : "=r"(x) : "l"(address) : "memory");
+  return x;
+}
+LATHE_DEVICE u32 global_load_u16(const void* address) {
+  u16 x;
+  asm volatile("ld.global.u16 %0, [%1];" : "=h"(x) : "l"(address) : "memory");
+  return x;
+}
 LATHE_DEVICE u32 global_load_u32(const void* address) {
   u32 x;
   asm volatile("ld.global.u32 %0, [%1];" : "=r"(x) : "l"(address) : "memory");

@@ -53,11 +53,14 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
         for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c] * weight;
       }
     }
-    const bool empty = sum == 0.0f;  // no visible key
-    const float inverse = empty ? 0.0f : dev::rcp(sum);
-    const float lse = empty ? -dev::kInfinity : dev::fma(top, scale, dev::lg2(sum));
+    float lse = 0.0f;
+    if constexpr (hooks::kNormalizes) {
+      const bool empty = sum == 0.0f;  // no visible key
+      const float inverse = empty ? 0.0f : dev::rcp(sum);
+      lse = empty ? -dev::kInfinity : dev::fma(top, scale, dev::lg2(sum));
 #pragma unroll
-    for (int c = 0; c < 8; ++c) x[c] *= inverse;
+      for (int c = 0; c < 8; ++c) x[c] *= inverse;
+    }
     if (problem.item.partial_row < 0) {
       write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, x, lse);
     } else {

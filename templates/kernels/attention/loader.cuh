@@ -29,13 +29,16 @@ LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk
 template <class GROUP, int KEYS>
 class KvLoader {
  public:
-  // The group's rows of tile t are the keys first_key + t * tile_keys + [0, KEYS).
-  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, int first_key, int tile_keys)
-      : params_(params), problem_(problem), thread_(group.thread()), first_key_(first_key), tile_keys_(tile_keys) {}
+  // Tile t begins at place first + t * tile_keys of the item's keys; the group's rows of it are [group_keys, group_keys + KEYS).
+  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, const KeyLine& line, int group_keys,
+                        int tile_keys)
+      : params_(params), problem_(problem), thread_(group.thread()), line_(line), group_keys_(group_keys), tile_keys_(tile_keys) {}
 
   // Fetches the page ids of tile `t` for the copies that follow.
   LATHE_DEVICE void prefetch(int t) {
-    next_key_ = first_key_ + t * tile_keys_;
+    const int place = problem_.item.kv_begin + t * tile_keys_;
+    next_key_ = line_.key(params_, place) + group_keys_;
+    left_ = problem_.item.kv_end - place - group_keys_;
     if constexpr (config::kPaged) {
       const dev::GlobalList<int> pages{params_.kv_indices};
 #pragma unroll
@@ -72,7 +75,7 @@ class KvLoader {
     return thread_ / kThreadsPerRow + step * kRowsPerStep;
   }
   LATHE_DEVICE bool exists(int step) const {
-    return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end;
+    return row_of(step) < KEYS && row_of(step) < left_;
   }
 
   template <int ROWS, int COLS>
@@ -100,9 +103,11 @@ class KvLoader {
   const abi::AttentionParams& params_;
   const Problem& problem_;
   int thread_;
-  int first_key_;
+  KeyLine line_;
+  int group_keys_;
   int tile_keys_;
-  int next_key_ = 0;  // first key of the prefetched tile
+  int next_key_ = 0;  // the group's first key of the prefetched tile ...
+  int left_ = 0;      // ... and how many keys of the item there are from it on
   int page_[config::kPaged ? kSteps : 1];
 };
 

@@ -18,8 +18,29 @@ struct Control {
   LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
+// Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
+LATHE_DEVICE void add_sink(const abi::AttentionParams& params, const hooks::ElementInputs& at, float (&o)[8], float& lse) {
+  const float sink = hooks::sink(params.hooks, at) * dev::kLog2E;
+  const float top = dev::max(lse, sink);
+  if (top == -dev::kInfinity) return;  // neither a key nor a sink
+  const float own = dev::ex2(lse - top), sum = own + dev::ex2(sink - top), factor = own * dev::rcp(sum);
+  lse = top + dev::lg2(sum);
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] *= factor;
+}
+
 // Writes 8 columns of one final row, and its lse with the first of them.
-LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, const float (&o)[8], float lse) {
+LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, float (&o)[8], float lse) {
+  hooks::ElementInputs in{};
+  in.row.h = at.head, in.row.tok = at.token;
+  if constexpr (hooks::kSink) add_sink(params, in, o, lse);
+  if constexpr (hooks::kOutput) {
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      in.d = chunk * 8 + c;
+      o[c] = hooks::output(params.hooks, in, o[c], lse * dev::kLn2);
+    }
+  }
   dev::global_store8<config::OutElement>(
       dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
   if constexpr (config::kWriteLse) {
@@ -129,9 +150,14 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
       batch_row = problem.batch_row(plan, row);
     }
     float o[8];
-    const float lse = merge::merge_states(
-        [&](auto&& f) { merged.for_each_state(plan, head, f); }, [&](i64 state) { return partial_lse.load(state); },
-        [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
+    const auto states = [&](auto&& f) { merged.for_each_state(plan, head, f); };
+    const auto values = [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); };
+    float lse = 0.0f;
+    if constexpr (hooks::kNormalizes) {
+      lse = merge::merge_states(states, [&](i64 state) { return partial_lse.load(state); }, values, o);
+    } else {
+      merge::add_states(states, values, o);
+    }
     write_output(params, QueryRow(batch_row, problem.item.head), chunk, o, lse);
   });
 }

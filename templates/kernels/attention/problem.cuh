@@ -59,6 +59,10 @@ struct Plan {
     const Pair link = pair(&Header::links_offset, i);
     return {link.first, link.second};
   }
+  // Runs of the keys that a row block's tiles may see, where a mask of hooks leaves others out.
+  LATHE_DEVICE int first_block(int request) const { return at<int>(&Header::first_blocks_offset, request); }
+  LATHE_DEVICE int first_run(int block) const { return at<int>(&Header::run_indptr_offset, block); }
+  LATHE_DEVICE abi::AttentionKeyRun run(int i) const { return at<abi::AttentionKeyRun>(&Header::runs_offset, i); }
   LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
     const Pair row = pair(&Header::shared_rows_offset, i);
     return {row.first, row.second};
@@ -116,21 +120,89 @@ struct Problem {
     if (item.level == 0) return request.qo_begin * kHeadsPerRow + item.row_begin + row;
     return plan.shared_row(request.qo_begin + row).row;
   }
+  // What hooks see of a row of the tile, of those that exist, and of a key of the request.
+  LATHE_DEVICE hooks::TileInputs hook_tile() const {
+    return {item.request, request.qo_len, request.kv_len, config::kGroupSize, item.level};
+  }
+  LATHE_DEVICE hooks::RowInputs hook_row(int row) const {
+    const QueryRow at(item.row_begin + row, item.head);
+    return {at.head, at.head / config::kGroupSize, at.token, request.qo_begin + at.token};
+  }
+  LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
+    if constexpr (config::kPaged) {
+      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + key / config::kPageSize);
+      return {key, page * config::kPageSize + key % config::kPageSize};
+    } else {
+      return {key, request.kv_begin + key};
+    }
+  }
+
   LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }
 
-  // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item. Both rise with the row.
+  // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item, of those that a mask of hooks shows it. Both rise
+  // with the row.
   LATHE_DEVICE int q_position(int row) const { return (item.row_begin + row) / kHeadsPerRow + request.kv_len - request.qo_len; }
   LATHE_DEVICE int first_key(int row, int window) const {
+    if constexpr (hooks::kMask) return 0;
     if constexpr (!config::kWindow) return item.kv_begin;
     // In 64 bits: a window as wide as the integers is how callers say "no window".
     const i64 first = static_cast<i64>(q_position(row)) - window + 1;
     return first > item.kv_begin ? static_cast<int>(first) : item.kv_begin;
   }
   LATHE_DEVICE int end_key(int row) const {
+    if constexpr (hooks::kMask) return request.kv_len;
     if constexpr (!config::kCausal) return item.kv_end;
     const int end = q_position(row) + 1;
     return end < item.kv_end ? end : item.kv_end;
   }
+};
+
+// Keys of an item's tiles. With a mask of hooks an item's kv_begin and kv_end are places in the line of keys that its rows may see
+// (abi::AttentionKeyRun), else keys. Looked up from front to back.
+class KeyLine {
+ public:
+  LATHE_DEVICE KeyLine(const abi::AttentionParams& params, const Problem& problem, int tile_rows) {
+    if constexpr (hooks::kMask) {
+      const Plan plan(params);
+      const int block = plan.first_block(problem.item.request) + problem.item.row_begin / tile_rows;
+      last_ = plan.first_run(block + 1) - 1;
+      // The last run that begins at or before the item.
+      int low = plan.first_run(block), high = last_;
+      while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (plan.run(middle).begin <= problem.item.kv_begin) {
+          low = middle;
+        } else {
+          high = middle - 1;
+        }
+      }
+      enter(plan, low);
+    }
+  }
+
+  // First key of the tile at `place`, which is not before the last one asked for.
+  LATHE_DEVICE int key(const abi::AttentionParams& params, int place) {
+    if constexpr (hooks::kMask) {
+      while (place >= end_) enter(Plan(params), index_ + 1);
+    }
+    return place + shift_;
+  }
+  // Whether every row sees every key of that tile, as far as the mask of hooks goes.
+  LATHE_DEVICE bool full() const { return full_; }
+
+ private:
+  LATHE_DEVICE void enter(const Plan& plan, int index) {
+    index_ = index;
+    end_ = 0x7fffffff;
+    if (index > last_) return;  // an item without a key
+    const abi::AttentionKeyRun run = plan.run(index);
+    shift_ = run.kv_begin - run.begin;
+    full_ = run.full != 0;
+    if (index < last_) end_ = plan.run(index + 1).begin;
+  }
+
+  int index_ = 0, last_ = 0, end_ = 0, shift_ = 0;
+  bool full_ = !hooks::kMask;
 };
 
 }  // namespace attention

@@ -36,7 +36,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   const auto k_tile = [](int t) { return KTile{kKBase + static_cast<u32>(t % kStages) * KTile::kBytes}; };
   const auto v_tile = [](int t) { return VTile{kVBase + static_cast<u32>(t % kStages) * VTile::kBytes}; };
 
-  KvLoader<Group, kKeys> loader(params, problem, group, item.kv_begin + group_keys, C::kKeys);
+  KeyLine line(params, problem, C::kRows);
+  KvLoader<Group, kKeys> loader(params, problem, group, line, group_keys, C::kKeys);
   const dev::Pipeline<Group, kInFlight> pipeline{group};
   // The line of loads is (K0 V0) K1 V1 ...; before the first and past the last tile it holds empty ones, so that every wait counts
   // alike.
@@ -74,10 +75,14 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::gemm_wait<0>();
       pipeline.release();
 
-      shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
-      dev::Row<float> shrink;
-      softmax.update(scores, shrink, scale);
-      dev::scale_rows(o, shrink);
+      const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
+      shape_scores(scores, params, problem, row_begin, first_key, line.full());
+      if constexpr (hooks::kNormalizes) {
+        dev::Row<float> shrink;
+        softmax.update(scores, shrink, scale);
+        dev::scale_rows(o, shrink);
+      }
+      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with

@@ -8,9 +8,9 @@
 
 namespace attention {
 
-// Factor that turns raw scores into base-2 exponents. With a soft-cap the scores already carry sm_scale.
+// Factor that turns raw scores into base-2 exponents. With a soft-cap or a hook the scores already carry sm_scale.
 LATHE_DEVICE float exponent_scale(const abi::AttentionParams& params) {
-  return config::kSoftCap ? dev::kLog2E : params.sm_scale * dev::kLog2E;
+  return config::kSoftCap || hooks::kLogits ? dev::kLog2E : params.sm_scale * dev::kLog2E;
 }
 
 // cap * tanh(x / cap), by tanh(y) = 1 - 2 / (1 + e^(2 y)).
@@ -19,11 +19,77 @@ LATHE_DEVICE float soft_cap(float x, float inverse_cap, float cap) {
   return dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap);
 }
 
+// What hooks know of the warp's 16 rows, the first of which is row `row_begin` of the tile, and of keys from `first_key` on. Rows
+// that do not exist are seen as the last one that does, and keys as the request's last: what they come to is never used.
+struct HookView {
+  const abi::AttentionParams& params;
+  const Problem& problem;
+  const int first_key;
+  const hooks::Tile tile;
+  dev::Row<hooks::Row> rows;
+
+  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, int row_begin, int key)
+      : params(par), problem(prob), first_key(key), tile(hooks::tile(par.hooks, prob.hook_tile())) {
+    const int last = problem.num_rows(1 << 30) - 1;
+    dev::for_each_row(
+        [&](int row, hooks::Row& r) {
+          r = hooks::row(params.hooks, tile, problem.hook_row(row_begin + row < last ? row_begin + row : last));
+        },
+        rows);
+  }
+  LATHE_DEVICE hooks::Column column(int column) const {
+    const int key = first_key + column, last = problem.request.kv_len - 1;
+    return hooks::column(params.hooks, tile, problem.hook_column(params, key < last ? key : last));
+  }
+};
+
+// What a key that a row must not see has for a score.
+constexpr float kMasked = hooks::kNormalizes ? -dev::kInfinity : 0.0f;
+
+// The hooks logits and mask, the latter only where `judges`.
+template <int N>
+LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
+                                    int row_begin, int first_key, bool judges) {
+  if (!hooks::kLogits && !judges) return;
+  HookView view(params, problem, row_begin, first_key);
+  if constexpr (hooks::kLogits) {
+    dev::for_each_by_column(
+        scores, [&](int column) { return view.column(column); },
+        [&](float& s, const hooks::Column& column, const hooks::Row& row) {
+          s = hooks::logit(params.hooks, view.tile, row, column, s, s * params.sm_scale);
+        },
+        view.rows);
+  }
+  if constexpr (hooks::kMask) {
+    if (!judges) return;
+    dev::for_each_by_column(
+        scores, [&](int column) { return view.column(column); },
+        [&](float& s, const hooks::Column& column, const hooks::Row& row) {
+          s = hooks::visible(params.hooks, view.tile, row, column) ? s : kMasked;
+        },
+        view.rows);
+  }
+}
+
+// The hook weight, on weights of the keys from `first_key` on.
+template <int N>
+LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
+                                    int row_begin, int first_key) {
+  HookView view(params, problem, row_begin, first_key);
+  dev::for_each_by_column(
+      weights, [&](int column) { return view.column(column); },
+      [&](float& w, const hooks::Column& column, const hooks::Row& row) {
+        w = hooks::weight(params.hooks, view.tile, row, column, w);
+      },
+      view.rows);
+}
+
 // Scores of the keys [first_key, first_key + N) for the warp's 16 rows, the first of which is row `row_begin` of the tile: applies
-// the soft-cap, and gives keys that a row must not see the score -inf.
+// the soft-cap or the hooks, and gives keys that a row must not see the score -inf. Where `full`, the mask of hooks hides none.
 template <int N>
 LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                               int row_begin, int first_key) {
+                               int row_begin, int first_key, bool full) {
+  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);
   if constexpr (config::kSoftCap) {
     const float inverse_cap = params.sm_scale / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
@@ -39,7 +105,7 @@ LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::Attention
       },
       first, end);
   dev::for_each(
-      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : -dev::kInfinity; }, first, end);
+      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : kMasked; }, first, end);
 }
 
 // Maximum and sum of a warp's rows so far.
@@ -48,7 +114,8 @@ struct Softmax {
   dev::Row<float> sum;  // of this lane's columns only, until finish()
 
   LATHE_DEVICE Softmax() {
-    dev::for_each_row([](int, float& m, float& l) { m = -dev::kInfinity, l = 0.0f; }, max, sum);
+    // Without a normalizer the sums stay relative to 2^0.
+    dev::for_each_row([](int, float& m, float& l) { m = hooks::kNormalizes ? -dev::kInfinity : 0.0f, l = 0.0f; }, max, sum);
   }
 
   // Turns scores into weights relative to the new maximum and gives the factor by which earlier results shrink.

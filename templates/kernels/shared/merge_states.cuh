@@ -32,4 +32,17 @@ LATHE_DEVICE float merge_states(STATES&& states, LSE&& lse_of, VALUES&& values_o
   return top + dev::lg2(sum);
 }
 
+// The same of states that are not normalised: their sum.
+template <class STATES, class VALUES>
+LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8]) {
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] = 0.0f;
+  states([&](dev::i64 i) {
+    float x[8];
+    values_of(i, x);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) o[c] += x[c];
+  });
+}
+
 }  // namespace merge

@@ -241,7 +241,7 @@ Hooks random_hooks(Rng& rng, Hook hook, int size) {
   return hooks;
 }
 
-RandomEnvironment::RandomEnvironment(const Hooks& hooks, Rng& rng) : hooks_(hooks) {
+RandomEnvironment::RandomEnvironment(const Hooks& hooks, Rng& rng, Hook hook) : hooks_(hooks) {
   for (size_t i = 0; i < kInputs; ++i) {
     const InputInfo& input = info(static_cast<Input>(i));
     inputs_[i] = input.type == Type::f32 ? Value::of(real_number(rng))
@@ -264,6 +264,8 @@ RandomEnvironment::RandomEnvironment(const Hooks& hooks, Rng& rng) : hooks_(hook
       hooks.root(Hook::kv_pos) == kNone ? at(Input::kv_pos) : interpret(hooks, hooks.root(Hook::kv_pos), *this).i;
   at(Input::q_pos) = q_pos;
   at(Input::kv_pos) = kv_pos;
+  if (hook == Hook::query) at(Input::pos) = std::max(q_pos, 0);
+  if (hook == Hook::key || hook == Hook::value) at(Input::pos) = std::max(kv_pos, 0);
 }
 
 int32_t RandomEnvironment::extent(uint32_t tensor, size_t axis) const {

@@ -22,7 +22,8 @@ Hooks random_hooks(Rng& rng, Hook hook, int size);
 /// others consistent with each other, tensors of hashed elements.
 class RandomEnvironment : public Environment {
  public:
-  RandomEnvironment(const Hooks& hooks, Rng& rng);
+  /// `pos` is that of `hook`: of the row for query, of the key for key and value; of other hooks it is any position.
+  RandomEnvironment(const Hooks& hooks, Rng& rng, Hook hook = Hook::mask);
 
   Value input(Input input) const override { return inputs_[static_cast<size_t>(input)]; }
   Value param(uint32_t index) const override { return params_[index]; }

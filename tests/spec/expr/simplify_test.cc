@@ -20,7 +20,7 @@ using testing::same_value;
 void expect_equal_values(const Hooks& original, const Hooks& rewritten, Hook hook, Rng& rng, int environments) {
   const Id a = original.root(hook), b = rewritten.root(hook);
   for (int i = 0; i < environments; ++i) {
-    const RandomEnvironment environment(original, rng);
+    const RandomEnvironment environment(original, rng, hook);
     const RenamedEnvironment renamed(rewritten, original, environment);
     const Value x = interpret(original, a, environment), y = interpret(rewritten, b, renamed);
     ASSERT_TRUE(same_value(info(hook).type, x, y)) << to_text(original, a, 4096) << "\nbecame\n"

@@ -1,0 +1,287 @@
+#include "hook_values.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+
+#include "lathe/base/bytes.h"
+
+namespace lathe {
+namespace {
+
+using expr::Elem;
+using expr::Type;
+
+std::string number(double x) {
+  std::string text = std::to_string(x);
+  if (text.find('.') != std::string::npos) text.erase(text.find_last_not_of('0') + 1);
+  if (!text.empty() && text.back() == '.') text.pop_back();
+  return text;
+}
+
+/// What a param may be.
+std::array<double, 2> range_of(const expr::Param& param) {
+  if (param.range) return *param.range;
+  switch (param.type) {
+    case Type::boolean:
+      return {0, 1};
+    case Type::i32:
+      return {-static_cast<double>(expr::kDefaultRange), static_cast<double>(expr::kDefaultRange)};
+    case Type::u32:
+      return {0, static_cast<double>(std::numeric_limits<uint32_t>::max())};
+    case Type::f32:
+      break;
+  }
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return {-kMost, kMost};
+}
+
+expr::Value value_of(const expr::Param& param, double x) {
+  if (param.type == Type::f32) return expr::Value::of(static_cast<double>(static_cast<float>(x)));
+  if (param.type == Type::u32) return expr::Value::of(static_cast<int32_t>(static_cast<uint32_t>(x)));
+  return expr::Value::of(static_cast<int32_t>(x));
+}
+
+uint32_t bits_of(const expr::Param& param, const expr::Value& value) {
+  return param.type == Type::f32 ? std::bit_cast<uint32_t>(static_cast<float>(value.f)) : static_cast<uint32_t>(value.i);
+}
+
+size_t bytes_of(Elem elem) {
+  switch (elem) {
+    case Elem::f32:
+    case Elem::i32:
+    case Elem::u32:
+      return 4;
+    case Elem::f16:
+    case Elem::bf16:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+/// Adds a problem for each name in `given` that `declared` lacks or that comes twice.
+template <class Given, class Declared>
+void check_names(const char* argument, std::span<const Given> given, const std::vector<Declared>& declared, Problems& problems) {
+  for (size_t i = 0; i < given.size(); ++i) {
+    const std::string& name = given[i].name;
+    std::string known;
+    bool found = false;
+    for (const Declared& d : declared) {
+      found = found || d.name == name;
+      known += (known.empty() ? "" : ", ") + d.name;
+    }
+    if (!found)
+      problems.add(argument, "has " + name + ", which the hooks do not declare; allowed: " + (known.empty() ? "none" : known));
+    for (size_t j = 0; j < i; ++j) {
+      if (given[j].name == name) problems.add(argument, "has " + name + " twice");
+    }
+  }
+}
+
+template <class Given>
+const Given* named(std::span<const Given> given, const std::string& name) {
+  const auto found = std::ranges::find_if(given, [&](const Given& g) { return g.name == name; });
+  return found == given.end() ? nullptr : &*found;
+}
+
+/// What an axis must hold; nothing where any extent will do.
+std::optional<int64_t> needed(const expr::TensorAxis& axis, const HookExtents& extents, const std::vector<expr::Value>& params) {
+  using expr::Axis;
+  switch (axis.axis) {
+    case Axis::batch:
+      return extents.batch;
+    case Axis::qo_heads:
+      return extents.qo_heads;
+    case Axis::kv_heads:
+      return extents.kv_heads;
+    case Axis::tokens:
+      return extents.tokens;
+    case Axis::qo_len:
+      return extents.qo_len;
+    case Axis::kv_pos:
+      return extents.kv_len;
+    case Axis::slots:
+      return extents.slots;
+    case Axis::pages:
+      return extents.pages;
+    case Axis::head_dim:
+      return extents.head_dim;
+    case Axis::number:
+      return axis.value;
+    case Axis::param:
+      return std::max(params[axis.value].i, 1);
+    case Axis::free:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+std::string axis_name(const expr::TensorAxis& axis, const std::vector<expr::Param>& params) {
+  if (const char* name = expr::name_of(axis.axis)) return name;
+  return axis.axis == expr::Axis::number ? std::to_string(axis.value) : params[axis.value].name;
+}
+
+/// Adds what is wrong with `t`; true when nothing is.
+bool check_hook_tensor(const expr::Tensor& declared, const Tensor& t, const std::vector<expr::Param>& params,
+                       const std::vector<expr::Value>& values, const HookExtents& extents, Problems& problems) {
+  const std::string name = "hook_tensors." + declared.name;
+  const size_t before = problems.size();
+  const size_t bytes = bytes_of(declared.elem);
+  if (t.rank != static_cast<int>(declared.axes.size())) {
+    problems.add(name, "has " + std::to_string(t.rank) + " dimensions, declared are " + std::to_string(declared.axes.size()));
+    return false;
+  }
+  int64_t last = 0;
+  for (size_t i = 0; i < declared.axes.size(); ++i) {
+    const std::string dim = name + ".shape[" + std::to_string(i) + "]";
+    const auto least = needed(declared.axes[i], extents, values).value_or(1);
+    if (t.shape[i] < std::max<int64_t>(least, 1) || t.shape[i] > std::numeric_limits<int32_t>::max())
+      problems.add(dim, "is " + std::to_string(t.shape[i]) + ", must be at least " + std::to_string(std::max<int64_t>(least, 1)) +
+                            " (axis " + axis_name(declared.axes[i], params) + ") and below 2^31");
+    if (t.stride[i] < 0) problems.add(name, "has the negative stride " + std::to_string(t.stride[i]));
+    const auto end = checked_mul(t.shape[i] - 1, t.stride[i]);
+    if (!end || *end > (int64_t{1} << 62) - last) {
+      problems.add(name, "reaches past 2^62 elements");
+      return false;
+    }
+    last += *end;
+  }
+  if (t.data == nullptr) problems.add(name, "is null");
+  if (reinterpret_cast<uintptr_t>(t.data) % bytes != 0)
+    problems.add(name, "must be aligned to its elements of " + std::to_string(bytes) + " bytes");
+  return problems.size() == before;
+}
+
+size_t extent_of(const Tensor& t, size_t element_bytes) {
+  int64_t last = 0;
+  for (int i = 0; i < t.rank; ++i) last += (t.shape[i] - 1) * t.stride[i];
+  return static_cast<size_t>(last + 1) * element_bytes;
+}
+
+}  // namespace
+
+std::vector<expr::Value> read_hook_params(const AttentionHooks& hooks, const char* argument, std::span<const HookParam> given,
+                                          bool optional, Problems& problems) {
+  check_names(argument, given, hooks.given().params, problems);
+  const std::vector<expr::Param>& params = hooks.canonical().params;
+  std::vector<expr::Value> out(params.size());
+  for (size_t i = 0; i < params.size(); ++i) {
+    const HookParam* param = named(given, params[i].name);
+    const std::string name = std::string(argument) + "." + params[i].name;
+    if (param == nullptr) {
+      if (!optional) problems.add(name, "is missing");
+      continue;
+    }
+    const auto [lo, hi] = range_of(params[i]);
+    const bool is_whole = params[i].type == Type::f32 || std::floor(param->value) == param->value;
+    if (!is_whole || !(param->value >= lo && param->value <= hi)) {
+      problems.add(name, "is " + number(param->value) + ", must be " + (params[i].type == Type::f32 ? "" : "a whole number ") +
+                             "in " + number(lo) + ".." + number(hi));
+      continue;
+    }
+    out[i] = value_of(params[i], param->value);
+  }
+  return out;
+}
+
+void read_hook_args(const AttentionHooks& hooks, std::span<const HookParam> params, std::span<const HookTensor> tensors,
+                    const HookExtents& extents, abi::AttentionHookArgs& out, std::array<BufferArg, abi::kMaxHookTensors>& buffers,
+                    size_t& num_buffers, Problems& problems) {
+  static constexpr std::array<const char*, abi::kMaxHookTensors> kNames{
+      "hook tensor 0",  "hook tensor 1",  "hook tensor 2",  "hook tensor 3", "hook tensor 4",  "hook tensor 5",
+      "hook tensor 6",  "hook tensor 7",  "hook tensor 8",  "hook tensor 9", "hook tensor 10", "hook tensor 11",
+      "hook tensor 12", "hook tensor 13", "hook tensor 14", "hook tensor 15"};
+  const expr::Hooks& canonical = hooks.canonical();
+  const std::vector<expr::Value> values = read_hook_params(hooks, "hook_params", params, false, problems);
+  for (size_t i = 0; i < values.size(); ++i) out.params[i] = bits_of(canonical.params[i], values[i]);
+  check_names("hook_tensors", tensors, hooks.given().tensors, problems);
+  num_buffers = 0;
+  for (size_t i = 0; i < canonical.tensors.size(); ++i) {
+    const expr::Tensor& declared = canonical.tensors[i];
+    const HookTensor* tensor = named(tensors, declared.name);
+    if (tensor == nullptr) {
+      problems.add("hook_tensors." + declared.name, "is missing");
+      continue;
+    }
+    const Tensor& t = tensor->tensor;
+    if (!check_hook_tensor(declared, t, canonical.params, values, extents, problems)) continue;
+    abi::AttentionHookTensor& slot = out.tensors[i];
+    const size_t bytes = bytes_of(declared.elem);
+    slot.data = t.data;
+    for (size_t axis = 0; axis < declared.axes.size(); ++axis) {
+      slot.stride[axis] = t.stride[axis] * static_cast<int64_t>(bytes);
+      const expr::TensorAxis& of = declared.axes[axis];
+      const bool is_exact = of.axis == expr::Axis::number || of.axis == expr::Axis::param;
+      slot.extent[axis] = static_cast<int>(is_exact ? *needed(of, extents, values) : t.shape[axis]);
+    }
+    buffers[num_buffers++] = {kNames[i], t.data, extent_of(t, bytes), BufferArg::Use::input};
+  }
+}
+
+namespace {
+
+/// The element at `offset` (in elements) of an integer tensor, unsigned for u32.
+int64_t integer_at(const Tensor& t, Elem elem, int64_t offset) {
+  const auto* base = static_cast<const std::byte*>(t.data) + offset * static_cast<int64_t>(bytes_of(elem));
+  if (bytes_of(elem) == 4) {
+    int32_t x;
+    std::memcpy(&x, base, sizeof x);
+    return elem == Elem::u32 ? static_cast<int64_t>(static_cast<uint32_t>(x)) : x;
+  }
+  const auto x = static_cast<uint8_t>(*base);
+  if (elem == Elem::boolean) return x != 0 ? 1 : 0;
+  return elem == Elem::i8 ? static_cast<int8_t>(x) : x;
+}
+
+bool is_integer(Elem elem) {
+  return expr::read_type(elem) != Type::f32;
+}
+
+/// Least and greatest element in a box.
+expr::Interval extremes(const Tensor& t, Elem elem, bool sorted, std::span<const expr::Interval> box, size_t axis, int64_t offset) {
+  const auto inside = [&](int64_t i) { return std::clamp<int64_t>(i, 0, t.shape[axis] - 1); };
+  const int64_t lo = inside(box[axis].lo), hi = inside(box[axis].hi);
+  const bool is_last = axis + 1 == box.size();
+  const int64_t step = is_last && sorted && hi > lo ? hi - lo : 1;  // the ends of a sorted axis are its extremes
+  expr::Interval out{std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
+  for (int64_t i = lo; i <= hi; i += step) {
+    const int64_t at = offset + i * t.stride[axis];
+    const expr::Interval part =
+        is_last ? expr::Interval{integer_at(t, elem, at), integer_at(t, elem, at)} : extremes(t, elem, sorted, box, axis + 1, at);
+    out = {std::min(out.lo, part.lo), std::max(out.hi, part.hi)};
+  }
+  return out;
+}
+
+}  // namespace
+
+expr::Summary summarise(const AttentionHooks& hooks, std::span<const HookTensor> tensors, Problems& problems) {
+  check_names("hook_tensors", tensors, hooks.given().tensors, problems);
+  const std::vector<expr::Tensor>& declared = hooks.canonical().tensors;
+  std::vector<std::optional<Tensor>> slots(declared.size());
+  for (size_t i = 0; i < declared.size(); ++i) {
+    const HookTensor* tensor = named(tensors, declared[i].name);
+    if (tensor == nullptr || !is_integer(declared[i].elem)) continue;
+    const Tensor& t = tensor->tensor;
+    bool good = t.data != nullptr && t.rank == static_cast<int>(declared[i].axes.size());
+    for (int axis = 0; good && axis < t.rank; ++axis) good = t.shape[axis] >= 1 && t.stride[axis] >= 0;
+    if (good) {
+      slots[i] = t;
+    } else {
+      problems.add("hook_tensors." + declared[i].name,
+                   "must have " + std::to_string(declared[i].axes.size()) +
+                       " dimensions of at least 1, strides not negative, and memory of the host");
+    }
+  }
+  return
+      [slots = std::move(slots), &declared](uint32_t tensor, std::span<const expr::Interval> box) -> std::optional<expr::Interval> {
+        if (!slots[tensor]) return std::nullopt;
+        return extremes(*slots[tensor], declared[tensor].elem, declared[tensor].sorted, box, 0, 0);
+      };
+}
+
+}  // namespace lathe

@@ -1,0 +1,44 @@
+// A mask of hooks, as the planner sees it: which key tiles each row block may see.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lathe/abi/attention.h"
+#include "lathe/abi/attention_schedule.h"
+#include "lathe/base/status.h"
+#include "lathe/spec/attention_spec.h"
+#include "lathe/spec/expr/tiles.h"
+
+namespace lathe {
+
+/// What is known of a mask's params and tensors while a batch is planned. A view.
+struct MaskValues {
+  std::span<const expr::Value> params;     // by slot of spec.hooks.canonical(); those that the mask does not use may be anything
+  const expr::Summary* tensors = nullptr;  // by slot; null: nothing is known of any
+  int32_t num_qo_heads = 1;
+};
+
+/// Key runs of a batch's row blocks: the lists of the plan (abi::AttentionPlanHeader).
+struct KeyRuns {
+  std::vector<int> first_blocks;  // [requests]
+  std::vector<int> run_indptr;    // [row blocks + 1]
+  std::vector<abi::AttentionKeyRun> runs;
+};
+
+/// A request as a mask of hooks sees it.
+struct MaskedRequest {
+  int32_t index = 0, qo_begin = 0, qo_len = 0, kv_len = 0;
+};
+
+/// Whether the plan of `spec` skips tiles: it has a mask of hooks.
+bool skips_tiles(const AttentionSpec& spec);
+
+/// The runs of one row block of `rows_per_token` packed rows a token, appended to `runs`; tiles are of `tile_keys` keys. Every tile
+/// that any of its rows sees is in a run; a run is `full` only where every row sees every key. At most `max_runs` (at least 1) are
+/// made, by joining the nearest. Returns how many keys they hold.
+int32_t add_runs(const AttentionHooks& hooks, const MaskValues& values, const MaskedRequest& request, int32_t first_token,
+                 int32_t last_token, int32_t tile_keys, int32_t max_runs, std::vector<abi::AttentionKeyRun>& runs);
+
+}  // namespace lathe

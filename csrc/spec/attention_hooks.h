@@ -1,0 +1,59 @@
+// The hooks of an attention spec, as a value that is cheap to copy and to compare.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lathe/base/bytes.h"
+#include "lathe/spec/expr/hooks.h"
+#include "lathe/spec/expr/kv_ranges.h"
+#include "lathe/spec/expr/tiles.h"
+
+namespace lathe {
+
+/// Params and tensors that one attention kernel takes (abi::AttentionHookArgs).
+inline constexpr size_t kMaxHookParams = 32;
+inline constexpr size_t kMaxHookTensors = 16;
+
+/// Immutable; copies share what they hold. Everything that follows from the hooks alone is worked out once, when they are given.
+class AttentionHooks {
+ public:
+  AttentionHooks() = default;
+  AttentionHooks(expr::Hooks hooks);  // NOLINT(google-explicit-constructor)
+
+  /// No hook is given and the normalizer is softmax.
+  bool empty() const { return data_ == nullptr; }
+  const expr::Hooks& given() const;
+  /// What is wrong with them, each with its place; empty when they may be used.
+  const std::vector<std::string>& problems() const;
+  /// The normal form, which kernels are printed from: slot i is its params[i] or tensors[i]. Empty hooks when there are problems.
+  const expr::Hooks& canonical() const;
+  /// What enters a kernel's key; empty without hooks.
+  BytesView key_bytes() const;
+  /// The text form, ended by a line end; empty without hooks, or with problems.
+  const std::string& text() const;
+
+  /// What the mask of the canonical form leaves out, and how that is best found. Only of hooks without problems.
+  const expr::MaskTiles& mask_tiles() const;
+  expr::SkipClass skip_class() const;
+
+  /// Whether the canonical form has `hook`; q_pos and kv_pos never, they are part of the others.
+  bool has(expr::Hook hook) const { return canonical().root(hook) != expr::kNone; }
+  bool normalizes() const { return given().normalizer == expr::Normalizer::softmax; }
+  /// Whether scores are judged or changed one by one: mask, logits or weight.
+  bool shape_scores() const;
+
+  bool operator==(const AttentionHooks& other) const { return data_ == other.data_ || given() == other.given(); }
+
+ private:
+  struct Data;
+  std::shared_ptr<const Data> data_;
+};
+
+/// Slots of `hooks`' params that its mask depends on, ascending: the skipping of tiles rests on their values.
+std::vector<uint32_t> mask_params(const expr::Hooks& hooks);
+/// The same of tensors.
+std::vector<uint32_t> mask_tensors(const expr::Hooks& hooks);
+
+}  // namespace lathe

@@ -1,0 +1,20 @@
+// All hooks of a variant as one piece of device source, the same for every kernel that calls hooks.
+#pragma once
+
+#include <string>
+
+#include "lathe/spec/expr/hooks.h"
+
+namespace lathe::expr {
+
+/// The inside of `namespace hooks` of a kernel (templates/kernels/attention/hook_inputs.cuh has what it builds on). Whatever hooks
+/// are given, it declares
+///   constexpr bool kNormalizes, kMask, kLogits, kWeight, kSink, kOutput, kQuery, kKey, kValue
+///   Tile, Row, Column    what the hooks of scores need that changes with the tile, its rows or its columns alone, beside the
+///   inputs tile(args, TileInputs) -> Tile, row(args, Tile, RowInputs) -> Row, column(args, Tile, ColumnInputs) -> Column
+///   visible(args, Tile, Row, Column) -> bool, logit(..., dot, score) -> float, weight(..., w) -> float
+///   query, key, value(args, ElementInputs, x, rot_x), sink(args, ElementInputs), output(args, ElementInputs, o, lse) -> float
+/// where a hook that is not given changes nothing. `hooks` is what canonicalise() returns; names of callers never occur.
+std::string device_hooks(const Hooks& hooks);
+
+}  // namespace lathe::expr
