@@ -112,6 +112,12 @@ void check_hooks(const AttentionSpec& spec, const Unread& unread, Problems& prob
                              "; allowed: none, with the whole mask in hooks");
   if (spec.soft_cap && given(expr::Hook::logits))
     problems.add("soft_cap", "is given beside the hook logits; allowed: false, with the cap in the hook");
+  const auto turns = [&](const char* path, int32_t dim, bool used) {
+    if (used && static_cast<int64_t>(hooks.rotary.dims) > dim && all_read(unread, {path}))
+      problems.add("hooks", "rotary of " + std::to_string(hooks.rotary.dims) + " dimensions, but " + path + " is " + text_of(dim));
+  };
+  turns("head_dim_qk", spec.head_dim_qk, given(expr::Hook::query) || given(expr::Hook::key));
+  turns("head_dim_vo", spec.head_dim_vo, given(expr::Hook::value));
   if (hooks.normalizer == expr::Normalizer::softmax) return;
   if (spec.lse != LseOut::none)
     problems.add("lse", text_of(spec.lse) + " is given, but without a softmax there is no log-sum-exp; allowed: none");

@@ -239,12 +239,12 @@ Accuracy measure(const AttentionSpec& spec, const oracle::AttentionOutput& expec
 }
 
 std::string judge(const AttentionSpec& spec, const BatchShape& shape, const BatchImage& image, const Outcome& outcome,
-                  const std::string& repeat) {
+                  const std::string& repeat, const Bounds* given) {
   std::string text;
   for (const std::string& problem : outcome.problems) text += problem + "\n";
   const oracle::AttentionOutput expected = oracle::attention(image.oracle_input());
   if (outcome.o.size() == expected.o.size()) {
-    const Bounds bounds = bounds_of(spec);
+    const Bounds bounds = given != nullptr ? *given : bounds_of(spec);
     const Accuracy a = measure(spec, expected, outcome.o, outcome.lse, shape);
     if (!(a.tensor <= bounds.tensor)) text += "error of the tensor " + number(a.tensor) + " > " + number(bounds.tensor) + "\n";
     if (!(a.worst_row <= bounds.row)) text += "error of a row " + number(a.worst_row) + " > " + number(bounds.row) + "\n";
@@ -258,7 +258,7 @@ std::string judge(const AttentionSpec& spec, const BatchShape& shape, const Batc
 }
 
 std::string prove(const std::shared_ptr<Device>& device, const Attention& attention, const BatchShape& shape, uint64_t seed,
-                  const std::string& repeat, Outcome* outcome) {
+                  const std::string& repeat, Outcome* outcome, const Bounds* bounds) {
   std::mt19937_64 rng(seed);
   const AttentionSpec& spec = attention.spec();
   const double gain = std::array{0.5, 1.0, 3.0, 12.0}[rng() % 4];
@@ -266,7 +266,7 @@ std::string prove(const std::shared_ptr<Device>& device, const Attention& attent
                          {.seed = rng(), .padded = rng() % 2 == 0, .check_ids = rng() % 2 == 0});
   const Outcome ran = run(device, attention, image, shape.num_kv_heads);
   if (outcome != nullptr) *outcome = ran;
-  return judge(spec, shape, image, ran, repeat);
+  return judge(spec, shape, image, ran, repeat, bounds);
 }
 
 std::string to_string(const BatchShape& shape) {

@@ -51,12 +51,13 @@ Accuracy measure(const AttentionSpec& spec, const oracle::AttentionOutput& expec
                  const std::vector<float>& lse, const BatchShape& shape);
 
 /// Empty when `outcome` is what the oracle says, else everything that is wrong, with the spec, the shape and `repeat`.
+/// `bounds`, when given, are in place of bounds_of(spec).
 std::string judge(const AttentionSpec& spec, const BatchShape& shape, const BatchImage& image, const Outcome& outcome,
-                  const std::string& repeat);
+                  const std::string& repeat, const Bounds* bounds = nullptr);
 
 /// All of the above for one batch whose numbers come from `seed`; returns judge()'s text. `outcome`, when given, receives the run.
 std::string prove(const std::shared_ptr<Device>& device, const Attention& attention, const BatchShape& shape, uint64_t seed,
-                  const std::string& repeat, Outcome* outcome = nullptr);
+                  const std::string& repeat, Outcome* outcome = nullptr, const Bounds* bounds = nullptr);
 
 /// "2 kv heads, qo 1 1 128, kv 300 17 512, window 7"
 std::string to_string(const BatchShape& shape);

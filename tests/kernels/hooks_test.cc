@@ -15,9 +15,30 @@ namespace {
 using expr::testing::Example;
 using expr::testing::kExamples;
 
+/// Vectors turned by factors that fp32 and double hold alike, so that they are rounded alike.
+constexpr std::array kExact{
+    Example{"turned, neox", "query = x * 0.5 + rot(x) * 2; key = x - rot(x) * 0.25"},
+    Example{"turned, interleaved", "rotary = interleaved; query = x * 0.5 - rot(x); key = rot(x); mask = kv_pos <= q_pos"},
+    Example{"turned, part of the vector", "rotary = neox(32); query = rot(x) * 2 + (d < 8 ? x : x * 0.5); value = x + rot(x)"},
+};
+const Example& example_at(size_t i) {
+  return i < kExamples.size() ? kExamples[i] : kExact[i - kExamples.size()];
+}
+
 /// Those that need what this version does not serve.
 bool is_served(const AttentionSpec& spec) {
   return validate(spec).ok();
+}
+
+/// MagicPIG's weight is 1 - (1 - a)^L - L a (1 - a)^(L - 1), about 0.01 as a difference of numbers near 1: fp32 keeps three digits
+/// of its logarithm, whoever computes it. Angles of RoPE are products of fp32, off by 2^-24 of hundreds: now and then an element of
+/// q or k is then rounded the other way. Everything else is held to the bounds of plain attention, kExact's turns of vectors among
+/// them.
+Bounds bounds_for(const AttentionSpec& spec, const Example& example) {
+  Bounds bounds = bounds_of(spec);
+  const std::string name = example.name;
+  if (name == "MagicPIG" || name.starts_with("RoPE")) bounds = {2 * bounds.tensor, 4 * bounds.row, 2e-2};
+  return bounds;
 }
 
 /// A small spec around the hooks of `example`; everything else is drawn.
@@ -43,7 +64,7 @@ class Variants : public ::testing::TestWithParam<size_t> {};
 
 // Prefill, decodes and a split, in one batch; another one of other lengths.
 TEST_P(Variants, EqualTheOracle) {
-  const Example& example = kExamples[GetParam()];
+  const Example& example = example_at(GetParam());
   std::mt19937_64 rng(mix(seed(), GetParam()));
   const AttentionSpec spec = spec_of(example, rng);
   if (!is_served(spec)) {
@@ -60,13 +81,15 @@ TEST_P(Variants, EqualTheOracle) {
     const int32_t chunk = length(90);
     shape.qo_lens = {1, chunk, 1, 0, length(5)};
     shape.kv_lens = {300 + length(200), chunk + length(200), length(60), 40, 5 + length(120)};
-    EXPECT_EQ(prove(device, *attention, shape, rng(), repeat_command()), "") << example.name << "\n" << spec.hooks.text();
+    const Bounds bounds = bounds_for(spec, example);
+    EXPECT_EQ(prove(device, *attention, shape, rng(), repeat_command(), nullptr, &bounds), "") << example.name << "\n"
+                                                                                               << spec.hooks.text();
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Variants, ::testing::Range<size_t>(0, kExamples.size()), [](const auto& param) {
+INSTANTIATE_TEST_SUITE_P(All, Variants, ::testing::Range<size_t>(0, kExamples.size() + kExact.size()), [](const auto& param) {
   std::string name;
-  for (char c : std::string(kExamples[param.param].name)) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  for (char c : std::string(example_at(param.param).name)) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
   return name;
 });
 

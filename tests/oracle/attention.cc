@@ -63,15 +63,26 @@ int64_t slot_of(const AttentionInput& in, size_t b, int64_t j) {
   return int64_t{in.kv_indices[static_cast<size_t>(first + j / layout.page_size)]} * layout.page_size + j % layout.page_size;
 }
 
-// Applies a vector hook to `x`, rounded as the kernel keeps it. The rotary partner of element d is the one half a vector away.
+// rot(x): the rotary partner of each element with its sign, 0 where it has none.
+std::vector<double> rotated(const expr::Rotary& rotary, const std::vector<double>& x) {
+  const size_t dims = rotary.dims == 0 ? x.size() : rotary.dims;
+  std::vector<double> out(x.size(), 0.0);
+  for (size_t pair = 0; pair < dims / 2; ++pair) {
+    const size_t first = rotary.interleaved ? 2 * pair : pair, second = rotary.interleaved ? first + 1 : first + dims / 2;
+    out[first] = -x[second], out[second] = x[first];
+  }
+  return out;
+}
+
+// Applies a vector hook to `x`, rounded as the kernel keeps it.
 void transform(HookEvaluator& hooks, Hook hook, DType dtype, std::span<double> x) {
   if (!hooks.has(hook)) return;
   const std::vector<double> from(x.begin(), x.end());
-  const size_t half = x.size() / 2;
+  const std::vector<double> rot = rotated(hooks.rotary(), from);
   for (size_t d = 0; d < x.size(); ++d) {
     hooks.set(Input::d, static_cast<int64_t>(d));
     hooks.set_float(Input::x, from[d]);
-    hooks.set_float(Input::rot_x, d < half ? -from[d + half] : from[d - half]);
+    hooks.set_float(Input::rot_x, rot[d]);
     x[d] = decode(dtype, encode(dtype, hooks.number(hook)));
   }
 }

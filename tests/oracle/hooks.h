@@ -31,6 +31,7 @@ class HookEvaluator : private expr::Environment {
   HookEvaluator(const AttentionHooks& hooks, const HookValues& values);
 
   bool has(expr::Hook hook) const { return interpreters_[static_cast<size_t>(hook)].has_value(); }
+  const expr::Rotary& rotary() const { return hooks_.rotary; }
   bool normalizes() const { return hooks_.normalizer == expr::Normalizer::softmax; }
   void set(expr::Input input, int64_t value) { at(input).i = static_cast<int32_t>(value); }
   void set_float(expr::Input input, double value) { at(input).f = value; }

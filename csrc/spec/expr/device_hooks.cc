@@ -174,7 +174,8 @@ std::string device_hooks(const Hooks& hooks) {
   return flag("kNormalizes", hooks.normalizer == Normalizer::softmax) + flag("kMask", given(Hook::mask)) +
          flag("kLogits", given(Hook::logits)) + flag("kWeight", given(Hook::weight)) + flag("kSink", given(Hook::sink)) +
          flag("kOutput", given(Hook::output)) + flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) +
-         flag("kValue", given(Hook::value)) + ScoreFunctions(hooks).text() +
+         flag("kValue", given(Hook::value)) + flag("kRotaryInterleaved", hooks.rotary.interleaved) +
+         "constexpr int kRotaryDims = " + std::to_string(hooks.rotary.dims) + ";\n" + ScoreFunctions(hooks).text() +
          element_function(hooks, Hook::query, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::key, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::value, ", float x, [[maybe_unused]] float rot_x", "x") +

@@ -145,7 +145,7 @@ std::vector<Id> copy(const Graph& in, std::span<const Id> roots, Graph& out, std
 }
 
 bool operator==(const Hooks& a, const Hooks& b) {
-  if (a.normalizer != b.normalizer || a.params != b.params || a.tensors != b.tensors) return false;
+  if (a.normalizer != b.normalizer || a.rotary != b.rotary || a.params != b.params || a.tensors != b.tensors) return false;
   Graph shared;  // equal expressions become the same nodes
   return copy(a.graph, a.roots, shared) == copy(b.graph, b.roots, shared);
 }
@@ -155,6 +155,7 @@ Hooks with_positions(const Hooks& hooks) {
   out.params = hooks.params;
   out.tensors = hooks.tensors;
   out.normalizer = hooks.normalizer;
+  out.rotary = hooks.rotary;
   std::vector<Id> inputs(kInputs, kNone);
   const std::array maps = {hooks.root(Hook::q_pos), hooks.root(Hook::kv_pos)};
   const std::vector<Id> given = copy(hooks.graph, maps, out.graph);

@@ -112,6 +112,14 @@ struct Tensor {
   bool operator==(const Tensor&) const = default;
 };
 
+/// What rot(x) is: -x[partner] for the first, x[partner] for the second of each pair, 0 outside the first `dims` elements. Pairs
+/// are (d, d + dims / 2), or neighbours where interleaved.
+struct Rotary {
+  bool interleaved = false;
+  uint32_t dims = 0;  // a multiple of 16; 0: the whole vector
+  bool operator==(const Rotary&) const = default;
+};
+
 /// softmax, or none: the logits are the weights.
 enum class Normalizer : uint8_t { softmax, none };
 
@@ -127,6 +135,7 @@ struct Hooks {
   std::vector<Tensor> tensors;
   std::array<Id, kHooks> roots;  // kNone: the hook is not given
   Normalizer normalizer = Normalizer::softmax;
+  Rotary rotary;
 
   Hooks() { roots.fill(kNone); }
   Id root(Hook hook) const { return roots[static_cast<size_t>(hook)]; }

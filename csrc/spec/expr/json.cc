@@ -57,13 +57,14 @@ class Reader {
  public:
   Result<Hooks> read(const Json& root) {
     for (const auto& [key, node] : root.items()) {
-      const bool is_known = key == "params" || key == "tensors" || key == "normalizer" || hook_named(key);
-      if (!is_known) refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, or a hook");
+      const bool is_known = key == "params" || key == "tensors" || key == "normalizer" || key == "rotary" || hook_named(key);
+      if (!is_known) refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, rotary, or a hook");
     }
     // What is used comes before what uses it, whatever the order of the keys.
     if (root.contains("params")) each(root["params"], "params", &Reader::param);
     if (root.contains("tensors")) each(root["tensors"], "tensors", &Reader::tensor);
     if (root.contains("normalizer")) normalizer(root["normalizer"]);
+    if (root.contains("rotary")) rotary(root["rotary"]);
     for (size_t i = 0; i < kHooks; ++i) {
       const char* name = info(static_cast<Hook>(i)).text;
       if (!root.contains(name)) continue;
@@ -174,7 +175,15 @@ class Reader {
     }
   }
 
+  void rotary(const Json& node) {
+    const bool is_plain = node.is_string() && node.get_ref<const std::string&>().find_first_of(";=") == std::string::npos;
+    if (!is_plain) return refuse("rotary", text_of(node), "neox, interleaved, either with (dimensions)");
+    rotary_ = "rotary = " + node.get_ref<const std::string&>();
+    parser_.add_statements("rotary", rotary_);
+  }
+
   Parser parser_;
+  std::string rotary_;  // the parser's text
 };
 
 }  // namespace
@@ -184,6 +193,7 @@ std::string to_json(const Hooks& hooks) {
   for (const Param& param : hooks.params) out["params"][param.name] = json_of(param);
   for (const Tensor& tensor : hooks.tensors) out["tensors"][tensor.name] = json_of(tensor, hooks.params);
   if (hooks.normalizer == Normalizer::none) out["normalizer"] = "none";
+  if (hooks.rotary != Rotary{}) out["rotary"] = to_text(hooks.rotary);
   for (size_t i = 0; i < kHooks; ++i) {
     const Hook hook = static_cast<Hook>(i);
     if (hooks.roots[i] != kNone) out[info(hook).text] = hook_text(hooks, hook);

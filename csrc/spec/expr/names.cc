@@ -8,8 +8,9 @@
 namespace lathe::expr {
 namespace {
 
-constexpr std::array<std::string_view, 14> kKeywords{"param", "const", "tensor", "let",     "in",   "summary", "sorted",
-                                                     "true",  "false", "inf",    "softmax", "none", "rot",     "normalizer"};
+constexpr std::array<std::string_view, 17> kKeywords{"param",  "const",      "tensor", "let",  "in",         "summary",
+                                                     "sorted", "true",       "false",  "inf",  "softmax",    "none",
+                                                     "rot",    "normalizer", "rotary", "neox", "interleaved"};
 
 template <class E>
 std::optional<E> by_name(std::string_view text, E last) {

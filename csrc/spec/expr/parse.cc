@@ -92,7 +92,7 @@ void Parser::add_tensor(const std::string& source, Tensor tensor) {
 }
 
 bool Parser::starts_statement() const {
-  static constexpr std::array<std::string_view, 5> kStarts{"param", "const", "tensor", "let", "normalizer"};
+  static constexpr std::array<std::string_view, 6> kStarts{"param", "const", "tensor", "let", "normalizer", "rotary"};
   if (std::find(kStarts.begin(), kStarts.end(), peek().text) != kStarts.end()) return true;
   if (!hook_named(peek().text)) return false;
   const std::string_view next = tokens_[next_ + 1].text;
@@ -115,6 +115,7 @@ void Parser::statement() {
   if (accept("tensor")) return tensor_declaration();
   if (accept("const")) return const_declaration();
   if (accept("normalizer")) return normalizer_setting();
+  if (accept("rotary")) return rotary_setting();
   if (is("let")) {
     where_ = -1;
     return let_binding();
@@ -125,7 +126,7 @@ void Parser::statement() {
   }
   std::string names;
   for (size_t i = 0; i < kHooks; ++i) names += std::string(", ") + info(static_cast<Hook>(i)).text;
-  expected("a declaration (param, const, tensor, let), normalizer, or a hook (" + names.substr(2) + ")");
+  expected("a declaration (param, const, tensor, let), normalizer, rotary, or a hook (" + names.substr(2) + ")");
 }
 
 bool Parser::may_declare(const Token& name, bool is_let) {
@@ -278,6 +279,25 @@ void Parser::normalizer_setting() {
     hooks_.normalizer = Normalizer::none;
   } else {
     expected("softmax or none");
+  }
+}
+
+void Parser::rotary_setting() {
+  if (!expect("=")) return;
+  hooks_.rotary = {};
+  if (accept("interleaved")) {
+    hooks_.rotary.interleaved = true;
+  } else if (!accept("neox")) {
+    return expected("neox or interleaved");
+  }
+  if (!accept("(")) return;
+  const Token at = peek();
+  Node dims;
+  if (!constant_number(dims) || !expect(")")) return;
+  if (dims.type == Type::i32 && as_i32(dims) >= 16 && as_i32(dims) % 16 == 0 && as_i32(dims) <= 1024) {
+    hooks_.rotary.dims = static_cast<uint32_t>(as_i32(dims));
+  } else {
+    report(at, "rotary dimensions; allowed: a multiple of 16 in 16..1024");
   }
 }
 

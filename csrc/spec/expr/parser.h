@@ -64,6 +64,7 @@ class Parser {
   void tensor_declaration();
   void const_declaration();
   void normalizer_setting();
+  void rotary_setting();
   void hook_statement(Hook hook);
   void let_binding();
   void hook_body(Hook hook);

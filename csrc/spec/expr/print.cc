@@ -206,11 +206,17 @@ std::string to_text(const Tensor& tensor, std::span<const Param> params) {
          (tensor.sorted ? " sorted" : "");
 }
 
+std::string to_text(const Rotary& rotary) {
+  return std::string(rotary.interleaved ? "interleaved" : "neox") +
+         (rotary.dims == 0 ? "" : "(" + std::to_string(rotary.dims) + ")");
+}
+
 std::string to_text(const Hooks& hooks) {
   std::string out;
   for (const Param& param : hooks.params) out += to_text(param) + ";\n";
   for (const Tensor& tensor : hooks.tensors) out += to_text(tensor, hooks.params) + ";\n";
   if (hooks.normalizer == Normalizer::none) out += "normalizer = none;\n";
+  if (hooks.rotary != Rotary{}) out += "rotary = " + to_text(hooks.rotary) + ";\n";
   for (size_t i = 0; i < kHooks; ++i) {
     const Hook hook = static_cast<Hook>(i);
     if (hooks.roots[i] == kNone) continue;

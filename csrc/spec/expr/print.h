@@ -17,6 +17,7 @@ std::string to_text(const Hooks& hooks, Id node, size_t limit = 256);
 
 /// A declaration as to_text() writes it, without the ';'.
 std::string to_text(const Param& param);
+std::string to_text(const Rotary& rotary);
 std::string to_text(const Tensor& tensor, std::span<const Param> params);
 
 /// The expression of `hook` as to_text() writes it: what follows its '='.

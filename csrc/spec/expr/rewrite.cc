@@ -47,6 +47,7 @@ Rewriter::Rewriter(const Hooks& declared, Colours colours) : colours_(std::move(
   out_.params = declared.params;
   out_.tensors = declared.tensors;
   out_.normalizer = declared.normalizer;
+  out_.rotary = declared.rotary;
 }
 
 uint64_t Rewriter::key_of(const Node& node) const {

@@ -159,6 +159,10 @@ class Renumbering {
     for (size_t i = 0; i < kHooks; ++i) {
       if (hooks.roots[i] != kNone) out_.roots[i] = node(hooks.roots[i]);
     }
+    for (Id id = 0; id < out_.graph.size(); ++id) {
+      const Node& leaf = out_.graph[id];
+      if (leaf.op == Op::input && leaf.value == static_cast<uint32_t>(Input::rot_x)) out_.rotary = hooks.rotary;
+    }
   }
   Hooks take() { return std::move(out_); }
 
@@ -229,7 +233,7 @@ class ByteWriter {
 };
 
 constexpr std::string_view kDomain = "hooks";
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersion = 2;
 
 void write_declarations(const Hooks& hooks, ByteWriter& out) {
   out.number(static_cast<uint32_t>(hooks.params.size()));
@@ -269,6 +273,8 @@ Bytes canonical_bytes(const Hooks& hooks) {
   out.number(uint8_t{0});
   out.number(kVersion);
   out.number(static_cast<uint8_t>(canonical.normalizer));
+  out.number(static_cast<uint8_t>(canonical.rotary.interleaved));
+  out.number(canonical.rotary.dims);
   write_declarations(canonical, out);
   out.number(static_cast<uint32_t>(canonical.graph.size()));
   for (Id id = 0; id < canonical.graph.size(); ++id) {

@@ -10,6 +10,7 @@
 #include "kernels/attention/loader.cuh"
 #include "kernels/attention/problem.cuh"
 #include "kernels/attention/softmax.cuh"
+#include "kernels/attention/vector_hooks.cuh"
 
 namespace attention {
 
@@ -63,11 +64,23 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     const bool filling = t < 0;
     if (!filling) pipeline.wait();     // K t; and V t - 1 is done with
     if (t == 0) dev::block_barrier();  // the queries, loaded by the whole block before K 0
+    if constexpr (hooks::kQuery) {
+      if (t == 0) {
+        transform_queries(q_tile, params, problem);
+        dev::block_barrier();
+      }
+    }
     load_values(t + kStages - 1);
     loader.prefetch(t + kStages);
 
     dev::Operand<Element, kKeys> weights;
     if (!filling) {
+      const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
+      if constexpr (hooks::kKey) {
+        transform_keys(group, k_tile(t), group_keys, kKeys, params, problem, first_key,
+                       [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
+        group.sync();
+      }
       dev::Accumulator<kKeys> scores;
       dev::clear(scores);
       dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
@@ -75,7 +88,6 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::gemm_wait<0>();
       pipeline.release();
 
-      const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
       shape_scores(scores, params, problem, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
@@ -86,6 +98,11 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
+      if constexpr (hooks::kValue) {
+        transform_keys(group, v_tile(t), group_keys, kKeys, params, problem, first_key,
+                       [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::value(params.hooks, in, x, rot_x); });
+        group.sync();
+      }
     }
     load_keys(t + kStages);
     if (filling) continue;

@@ -30,7 +30,7 @@ TEST(ParseErrors, NameColumnAndWhatWasExpected) {
       {"mask kv <= q", "column 6: found 'kv', expected '='"},
       {"mask := kv <= q", "column 6: found ':=', expected '='"},
       {"\nmask = kv <=", "line 2, column 13: found the end"},
-      {"masks = true", "column 1: found 'masks', expected a declaration (param, const, tensor, let), normalizer, or a hook"},
+      {"masks = true", "column 1: found 'masks', expected a declaration (param, const, tensor, let), normalizer, rotary, or a hook"},
       {"layout = paged", "column 1: found 'layout', expected a declaration"},
       {"mask = kv < 3 < q", "column 15: found '<', expected the end of the comparison (comparisons do not chain"},
       {"mask = kv_poss <= q_pos", "column 8: unknown name 'kv_poss' (did you mean kv_pos?)"},

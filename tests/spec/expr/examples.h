@@ -45,6 +45,13 @@ inline constexpr std::array kExamples{
     Example{"learned 2-D bias", "tensor bs:f32[HQ,N], rel:i32[QLEN,KVPOS]; logits = score + bs[h, rel[q,kv]]"},
     Example{"dilated window", "param W,DIL:i32; let n=abs(q_pos-kv_pos); mask = n <= W && n % DIL == 0"},
     Example{"NATTEN 2-D", "param W,a,c,e,f,kx,ky:i32; mask = abs(clamp(q//W,a,c)-kv//W)<=kx && abs(clamp(q%W,e,f)-kv%W)<=ky"},
+    Example{"RoPE",
+            "tensor f: f32[N]; let angle = f32(pos) * f[d % 32];\n"
+            "query = x * cos(angle) + rot(x) * sin(angle); key = x * cos(angle) + rot(x) * sin(angle)"},
+    Example{"RoPE, interleaved half",
+            "rotary = interleaved(32); tensor f: f32[N]; let angle = d < 32 ? f32(pos) * f[d // 2] : 0;\n"
+            "query = x * cos(angle) + rot(x) * sin(angle); key = x * cos(angle) + rot(x) * sin(angle); mask = kv_pos <= q_pos"},
+    Example{"scaled values", "tensor vs: bf16[HKV, D]; value = x * vs[hk, d]; mask = kv_pos <= q_pos"},
     Example{"SSMax", "tensor s:f32[HQ]; logits = score * s[h] * log(f32(kv_len))"},
 };
 
