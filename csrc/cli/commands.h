@@ -12,6 +12,7 @@ namespace lathe::cli {
 void add_compile(CLI::App& app, int& exit_code);  // compile, source
 void add_explain(CLI::App& app, int& exit_code);
 void add_run(CLI::App& app, int& exit_code);
+void add_mask(CLI::App& app, int& exit_code);
 void add_plan(CLI::App& app, int& exit_code);
 void add_demo(CLI::App& app, int& exit_code);
 void add_warm(CLI::App& app, int& exit_code);

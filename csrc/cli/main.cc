@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   lathe::cli::add_demo(app, exit_code);
   lathe::cli::add_run(app, exit_code);
   lathe::cli::add_explain(app, exit_code);
+  lathe::cli::add_mask(app, exit_code);
   lathe::cli::add_plan(app, exit_code);
   lathe::cli::add_compile(app, exit_code);
   lathe::cli::add_warm(app, exit_code);

@@ -108,6 +108,9 @@ int32_t add_runs(const AttentionHooks& hooks, const MaskValues& values, const Ma
 
 Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule, int32_t max_runs,
                    std::vector<abi::AttentionRowBlock>& blocks, KeyRuns& key_runs, RowWork& work) {
+  if (batch.mask.params.size() != shape.spec.hooks.canonical().params.size())
+    return invalid_argument("mask.params", std::to_string(batch.mask.params.size()) + " values; the mask's hooks have " +
+                                               std::to_string(shape.spec.hooks.canonical().params.size()) + " params");
   key_runs.first_blocks.assign(batch.kv_lens.size(), 0);
   key_runs.run_indptr.assign(1, 0);
   key_runs.runs.clear();

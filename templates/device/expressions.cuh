@@ -1,5 +1,5 @@
-// What printed hooks call (csrc/spec/expr/device_source.cc lists it): integer arithmetic without undefined cases, functions of fp32,
-// elements of tensors. The meaning of each is that of csrc/spec/expr/graph.h.
+// What printed hooks call (csrc/spec/expr/device_source.cc lists it): integer arithmetic without undefined cases, functions of
+// fp32, elements of tensors. The meaning of each is that of csrc/spec/expr/graph.h.
 #pragma once
 
 #include "abi/attention.h"
@@ -95,7 +95,7 @@ LATHE_DEVICE float div(float a, float b) {
 LATHE_DEVICE float sigmoid(float a) {
   return 1.0f / (1.0f + exp(-a));
 }
-LATHE_DEVICE float powi(float a, int n) {
+LATHE_DEVICE_CALL float powi(float a, int n) {
   float power = 1.0f, square = a;
   for (u32 rest = static_cast<u32>(n < 0 ? -n : n); rest != 0; rest >>= 1) {
     if ((rest & 1) != 0) power *= square;
@@ -128,7 +128,8 @@ struct e5m2 {};
 struct i8 {};
 struct boolean {};
 
-// f32 of 8-bit floats (OCP 8-bit Floating Point Specification 1.0): e4m3 has no infinity and one NaN, e5m2 is the upper half of f16.
+// f32 of 8-bit floats (OCP 8-bit Floating Point Specification 1.0): e4m3 has no infinity and one NaN, e5m2 is the upper half of
+// f16.
 LATHE_DEVICE float from_e4m3(u32 bits) {
   const u32 sign = (bits & 0x80u) << 24, magnitude = bits & 0x7fu;
   if (magnitude == 0x7fu) return float_from_bits(0x7fffffffu);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "envelope_server.h"
+#include "lathe/spec/expr/parse.h"
 #include "lathe/testing/seed.h"
 
 namespace lathe::testing {
@@ -62,7 +63,10 @@ std::vector<EnvelopeCase> envelope_cases() {
   ragged.layout = {.kind = LayoutKind::ragged};
   ragged.mask = Mask::none;
   ragged.q_dtype = ragged.kfmt = ragged.vfmt = ragged.o_dtype = DType::f16;
-  return {{"Automatic", small_spec()}, {"FixedTableWindow", fixed, 700}, {"Ragged", ragged}};
+  AttentionSpec masked = small_spec();
+  masked.mask = Mask::none;
+  masked.hooks = *expr::parse("mask = kv_pos <= q_pos && (kv_pos < 50 || q_pos - kv_pos < 300); logits = score * 0.75");
+  return {{"Masked", masked}, {"Automatic", small_spec()}, {"FixedTableWindow", fixed, 700}, {"Ragged", ragged}};
 }
 
 AttentionBounds bounds_of_case(const EnvelopeCase& c) {

@@ -195,7 +195,7 @@ void BatchImage::place_hooks() {
   hook_tensors = hooks_.memory;
   const expr::Hooks& given = spec_.hooks.given();
   for (uint32_t tensor : mask_tensors(given)) {
-    if (rng() % 4 == 0) continue;  // not known to the planner
+    if (!placement_.know_all && rng() % 4 == 0) continue;  // not known to the planner
     host_hook_tensors_.push_back(hooks_.tensors[tensor]);
     host_hook_tensors_.back().tensor.data = hook_tensors[tensor].data();
   }

@@ -46,6 +46,7 @@ struct Placement {
   uint64_t seed = 0;      // of the permutation of pages
   bool padded = false;    // strides longer than they need be
   bool check_ids = true;  // hand the page ids to plan() as well
+  bool know_all = false;  // hand every tensor that a mask reads to plan(), not just some
 
   // Paged layouts.
   std::vector<SharedPages> shared;

@@ -17,6 +17,7 @@
 #include "lathe/proof/batch_values.h"
 #include "lathe/proof/harness.h"
 #include "lathe/runtime/device.h"
+#include "lathe/spec/expr/parse.h"
 
 namespace lathe::testing {
 namespace {
@@ -106,6 +107,40 @@ Result<std::string> shared(Engine& engine, uint64_t seed) {
   const BatchImage image(spec, batch, {.seed = seed, .shared = pages, .prefixes = {{0, 4, 0, 512}, {0, 2, 0, 64}}});
   const Outcome outcome = run(device, *attention, image, shape.num_kv_heads);
   return judge(spec, shape, image, outcome, "lathe-mutants --seed " + std::to_string(seed));
+}
+
+// Hooks of every kind that shape scores and results, with tiles that are empty, full and neither, split and whole.
+Result<std::string> hooked(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.group_size = 2;
+  spec.layout.page_size = 5;
+  spec.lse = LseOut::ln;
+  spec.hooks = *expr::parse(
+      "param S: i32 in [1, 16]; param W: i32 in [100, 200];\n"
+      "tensor a, s: f32[HQ], fq: f32[TOK, HQ], fk, wt: f32[SLOT, HQ], g: bf16[TOK, HQ, D];\n"
+      "mask = kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W);\n"
+      "logits = score + a[h] * 0.01 * f32(kv_pos - q_pos) + fq[tok, h] - fk[slot, h]; sink = 3 + s[h];\n"
+      "weight = w * (1 + abs(wt[slot, h])); output = o * (1 + abs(g[tok, h, d]))");
+  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 150, 3}, .kv_lens = {700, 470, 90}});
+}
+
+// Vectors turned by factors that are exact, in part of their dimensions.
+Result<std::string> turned(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.lse = LseOut::ln;
+  spec.hooks = *expr::parse("rotary = neox(32); query = x * 0.5 + rot(x) * 2; key = x - rot(x) * 0.25; value = x + rot(x)");
+  return attend(engine, seed, spec, {.num_kv_heads = 1, .qo_lens = {1, 40}, .kv_lens = {300, 130}});
+}
+
+// No normalizer: parts are added.
+Result<std::string> unnormalised(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.split_kv = {.mode = SplitMode::fixed, .tokens = 128};
+  spec.hooks = *expr::parse("param bias: f32; normalizer = none; logits = sigmoid(score + bias); mask = kv_pos <= q_pos");
+  return attend(engine, seed, spec, {.num_kv_heads = 1, .qo_lens = {1, 70}, .kv_lens = {400, 300}});
 }
 
 // Address space without memory behind it, for pools that no test machine could hold.
@@ -271,8 +306,17 @@ Result<std::string> device_plan(Engine& engine, uint64_t seed) {
 
 const std::vector<Trial>& trials() {
   static const std::vector<Trial> kTrials = {
-      {"mixed", mixed},   {"ragged", ragged},       {"windowed", windowed}, {"split", split},
-      {"shared", shared}, {"far_pages", far_pages}, {"merge", merge},       {"device_plan", device_plan},
+      {"mixed", mixed},
+      {"ragged", ragged},
+      {"windowed", windowed},
+      {"split", split},
+      {"shared", shared},
+      {"far_pages", far_pages},
+      {"merge", merge},
+      {"device_plan", device_plan},
+      {"hooked", hooked},
+      {"turned", turned},
+      {"unnormalised", unnormalised},
   };
   return kTrials;
 }

@@ -30,8 +30,8 @@ template <class GROUP, int KEYS>
 class KvLoader {
  public:
   // Tile t begins at place first + t * tile_keys of the item's keys; the group's rows of it are [group_keys, group_keys + KEYS).
-  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, const KeyLine& line, int group_keys,
-                        int tile_keys)
+  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, const KeyLine& line,
+                        int group_keys, int tile_keys)
       : params_(params), problem_(problem), thread_(group.thread()), line_(line), group_keys_(group_keys), tile_keys_(tile_keys) {}
 
   // Fetches the page ids of tile `t` for the copies that follow.

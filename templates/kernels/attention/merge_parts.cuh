@@ -154,7 +154,8 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
     const auto values = [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); };
     float lse = 0.0f;
     if constexpr (hooks::kNormalizes) {
-      lse = merge::merge_states(states, [&](i64 state) { return partial_lse.load(state); }, values, o);
+      lse = merge::merge_states(
+          states, [&](i64 state) { return partial_lse.load(state); }, values, o);
     } else {
       merge::add_states(states, values, o);
     }

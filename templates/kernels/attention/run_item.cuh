@@ -77,8 +77,9 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     if (!filling) {
       const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
       if constexpr (hooks::kKey) {
-        transform_keys(group, k_tile(t), group_keys, kKeys, params, problem, first_key,
-                       [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
+        transform_keys(
+            group, k_tile(t), group_keys, kKeys, params, problem, first_key,
+            [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
         group.sync();
       }
       dev::Accumulator<kKeys> scores;
@@ -99,8 +100,9 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
 
       pipeline.wait();  // V t; and K t is done with
       if constexpr (hooks::kValue) {
-        transform_keys(group, v_tile(t), group_keys, kKeys, params, problem, first_key,
-                       [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::value(params.hooks, in, x, rot_x); });
+        transform_keys(
+            group, v_tile(t), group_keys, kKeys, params, problem, first_key,
+            [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::value(params.hooks, in, x, rot_x); });
         group.sync();
       }
     }

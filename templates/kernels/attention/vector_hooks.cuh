@@ -71,11 +71,12 @@ LATHE_DEVICE void transform_keys(GROUP group, TILE tile, int row_begin, int rows
   in.tile = problem.hook_tile();
   in.row.hk = problem.kv_head();
   const int left = problem.request.kv_len - first_key;
-  transform_rows(tile, row_begin, rows < left ? rows : left, group.thread(), GROUP::kThreads, [&](int row, int d, float x, float rot_x) {
-    in.column = problem.hook_column(params, first_key + row - row_begin);
-    in.d = d;
-    return hook(in, x, rot_x);
-  });
+  transform_rows(tile, row_begin, rows < left ? rows : left, group.thread(), GROUP::kThreads,
+                 [&](int row, int d, float x, float rot_x) {
+                   in.column = problem.hook_column(params, first_key + row - row_begin);
+                   in.d = d;
+                   return hook(in, x, rot_x);
+                 });
 }
 
 }  // namespace attention

@@ -1,0 +1,44 @@
+// The tiles of a mask as a map: what analysis says of each, what dense evaluation says, and a picture.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lathe/spec/attention_hooks.h"
+#include "lathe/spec/expr/tiles.h"
+
+namespace lathe::cli {
+
+/// One request and one head, for which a mask is looked at.
+struct MaskProblem {
+  AttentionHooks hooks;  // with a mask, without problems
+  int64_t q_len = 0, kv_len = 0;
+  int64_t tile_rows = 0, tile_keys = 0;
+  std::vector<expr::Value> params;  // by slot of hooks.canonical()
+  /// By slot: row-major elements and extents of each axis; empty: not known.
+  struct Elements {
+    std::vector<int64_t> shape;
+    std::vector<int64_t> values;
+  };
+  std::vector<Elements> tensors;
+};
+
+/// Tiles row by row.
+struct MaskMap {
+  int64_t rows = 0, columns = 0;  // in tiles
+  std::vector<expr::Truth> tiles;
+  double ms = 0;  // that it took to find
+
+  int64_t count(expr::Truth truth) const;
+};
+
+MaskMap analyse(const MaskProblem& problem);
+MaskMap evaluate(const MaskProblem& problem);
+
+/// One sign for each tile, or for each square of tiles where there are more than `columns`: '.' empty, '#' full, '+' partial.
+std::string draw_text(const MaskMap& map, int columns = 64);
+/// The same as an SVG document, one rectangle for each run of equal tiles.
+std::string draw_svg(const MaskMap& map);
+
+}  // namespace lathe::cli

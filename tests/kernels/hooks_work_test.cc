@@ -1,0 +1,123 @@
+// Work follows the mask: the key tiles that a launch loads and multiplies are exactly those in which dense evaluation of the mask
+// finds a key that is seen.
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+#include "lathe/oracle/hooks.h"
+#include "lathe/proof/harness.h"
+#include "lathe/spec/expr/parse.h"
+#include "lathe/testing/seed.h"
+
+namespace lathe::testing {
+namespace {
+
+using expr::Input;
+
+struct MaskCase {
+  const char* name;
+  const char* hooks;
+};
+void PrintTo(const MaskCase& c, std::ostream* out) {
+  *out << c.name;
+}
+
+constexpr std::array kMasks{
+    MaskCase{"Causal", "mask = kv_pos <= q_pos"},
+    MaskCase{"Window", "param W: i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W"},
+    MaskCase{"BothSides", "param W: i32; mask = abs(q_pos - kv_pos) <= W"},
+    MaskCase{"Sinks", "param S, W: i32 in [1, 70]; mask = kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W)"},
+    MaskCase{"Chunks", "const C = 96; mask = kv_pos <= q_pos && kv_pos // C == q_pos // C"},
+    MaskCase{"Documents", "tensor st: i32[TOK] sorted; mask = st[tok] <= kv_pos && kv_pos <= q_pos"},
+    MaskCase{"Items", "tensor it: i32[TOK] sorted, pf: i32[B]; mask = kv_pos <= q_pos && (kv_pos < pf[b] || it[tok] <= kv_pos)"},
+    MaskCase{"Spans", "tensor lo, hi: i32[TOK] summary; mask = kv_pos <= q_pos - 100 || (lo[tok] <= kv_pos && kv_pos < hi[tok])"},
+    MaskCase{"Dilated", "param W: i32; mask = abs(q_pos - kv_pos) <= W && abs(q_pos - kv_pos) % 200 < 3"},
+    MaskCase{"Rows", "tensor on: u8[TOK] summary; mask = on[tok] > 1 && kv_pos <= q_pos"},
+    MaskCase{"Nothing", "mask = kv_pos > q_pos + 100000"},
+};
+
+// What dense evaluation says a launch must take.
+struct Work {
+  uint64_t tiles = 0, key_rows = 0, matrix_instructions = 0;
+};
+
+class MaskWork : public ::testing::TestWithParam<MaskCase> {
+ protected:
+  // Whether any head's row among tokens [first, last] of request b sees any key of [begin, end).
+  static bool sees(oracle::HookEvaluator& hooks, const oracle::AttentionInput& in, int64_t b, int64_t first, int64_t last,
+                   int64_t begin, int64_t end) {
+    hooks.set(Input::b, b);
+    hooks.set(Input::qo_len, in.qo_indptr[static_cast<size_t>(b) + 1] - in.qo_indptr[static_cast<size_t>(b)]);
+    hooks.set(Input::kv_len, oracle::kv_len(in, static_cast<size_t>(b)));
+    for (int64_t q = first; q <= last; ++q) {
+      hooks.set(Input::q, q), hooks.set(Input::tok, in.qo_indptr[static_cast<size_t>(b)] + q);
+      for (int64_t kv = begin; kv < end; ++kv) {
+        hooks.set(Input::kv, kv);
+        if (hooks.holds(expr::Hook::mask)) return true;
+      }
+    }
+    return false;
+  }
+
+  static Work dense_work(const oracle::AttentionInput& in, const AttentionTile& tile, const AttentionPlan& plan) {
+    Work work;
+    oracle::HookEvaluator hooks(in.spec.hooks, in.hooks);
+    const int64_t per_token = tile.packed ? in.spec.group_size : 1;
+    const auto heads = static_cast<uint64_t>(in.num_kv_heads * (tile.packed ? 1 : in.spec.group_size));
+    for (const abi::AttentionRowBlock& block : plan.row_blocks) {
+      const TileClass& c = tile.classes[static_cast<size_t>(block.tile_class)];
+      const int64_t num_keys = oracle::kv_len(in, static_cast<size_t>(block.request));
+      for (int64_t begin = 0; begin < num_keys; begin += c.kv) {
+        const int64_t end = std::min<int64_t>(begin + c.kv, num_keys);
+        if (!sees(hooks, in, block.request, block.row_begin / per_token, (block.row_begin + block.rows - 1) / per_token, begin,
+                  end))
+          continue;
+        work.tiles += heads;
+        work.key_rows += heads * static_cast<uint64_t>(end - begin);
+        const auto fragments = static_cast<uint64_t>(c.q / 16 * (c.kv / 8));
+        work.matrix_instructions += heads * fragments * static_cast<uint64_t>(in.spec.head_dim_qk / 16 + in.spec.head_dim_vo / 16);
+      }
+    }
+    return work;
+  }
+};
+
+TEST_P(MaskWork, IsThatOfTheTilesThatAreSeen) {
+  std::mt19937_64 rng(seed());
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.group_size = 2;
+  spec.hooks = *expr::parse(GetParam().hooks);
+  auto device = host_device({.seed = seed(), .check = true});
+  Result<Attention> attention = Attention::prepare(engine(), device, spec);
+  ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+  uint64_t skipped = 0;
+  for (int i = 0; i < 3; ++i) {
+    const auto length = [&](int32_t most) { return 1 + static_cast<int32_t>(rng() % static_cast<uint32_t>(most)); };
+    const BatchShape shape{
+        .num_kv_heads = 2, .qo_lens = {1, 130, 3}, .kv_lens = {500 + length(300), 130 + length(400), length(300)}};
+    const BatchImage image(spec, {shape, draw_values(spec, shape, 1, rng)}, {.seed = rng(), .know_all = true});
+    const Outcome outcome = run(device, *attention, image, shape.num_kv_heads);
+    EXPECT_EQ(judge(spec, shape, image, outcome, repeat_command()), "");
+    const oracle::AttentionInput in = image.oracle_input();
+    const Work work = dense_work(in, attention->tile(), outcome.plan.plan);
+    EXPECT_EQ(outcome.counters.matrix_instructions, work.matrix_instructions) << spec.hooks.text();
+    const auto& tensors = outcome.counters.tensors;
+    const auto k = std::ranges::find_if(tensors, [](const auto& t) { return t.name == "k"; });
+    ASSERT_NE(k, tensors.end());
+    EXPECT_EQ(k->bytes_read, work.key_rows * static_cast<uint64_t>(spec.head_dim_qk) * 2);
+    uint64_t tiles = 0;
+    for (const abi::AttentionRowBlock& block : outcome.plan.plan.row_blocks) {
+      const int64_t keys = oracle::kv_len(in, static_cast<size_t>(block.request)),
+                    kv = attention->tile().classes[static_cast<size_t>(block.tile_class)].kv;
+      tiles += static_cast<uint64_t>(ceil_div(keys, kv)) * 2;
+    }
+    skipped += tiles - work.tiles;
+  }
+  std::printf("%s: %llu tiles skipped\n", GetParam().name, static_cast<unsigned long long>(skipped));
+  EXPECT_GT(skipped, 0u) << "nothing to skip: the test says nothing";
+}
+INSTANTIATE_TEST_SUITE_P(, MaskWork, ::testing::ValuesIn(kMasks), [](const auto& c) { return std::string(c.param.name); });
+
+}  // namespace
+}  // namespace lathe::testing
