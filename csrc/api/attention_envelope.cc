@@ -31,6 +31,15 @@ Status check_bounds(const AttentionSpec& spec, const AttentionBounds& bounds, co
   if (spec.split_kv.mode == SplitMode::fixed && !lengths.kv_lens.empty()) {
     at_most("max_kv_len", " kv tokens in one request", *std::ranges::max_element(lengths.kv_lens), bounds.max_kv_len);
   }
+  if (!spec.hooks.empty() && !lengths.kv_lens.empty()) {
+    // Tensors of a launch were checked against these.
+    int64_t longest = 0;
+    for (size_t i = 0; i < lengths.kv_lens.size(); ++i)
+      longest = std::max<int64_t>(longest, batch.qo_indptr[i + 1] - batch.qo_indptr[i]);
+    if (bounds.max_qo_len > 0) at_most("max_qo_len", " query tokens in one request", longest, bounds.max_qo_len);
+    const int64_t most = *std::ranges::max_element(lengths.kv_lens);
+    if (bounds.max_kv_len > 0) at_most("max_kv_len", " kv tokens in one request", most, bounds.max_kv_len);
+  }
   if (!batch.prefixes.empty() && !bounds.share_prefixes) {
     problems.add("share_prefixes", "the batch has prefixes; the envelope was made without room for them");
   }

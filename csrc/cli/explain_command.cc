@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "batch_arg.h"
@@ -9,6 +10,8 @@
 #include "case_report.h"
 #include "commands.h"
 #include "input.h"
+#include "lathe/spec/expr/device_source.h"
+#include "lathe/spec/expr/print.h"
 #include "lathe/spec/field_docs.h"
 #include "spec_arg.h"
 #include "table.h"
@@ -64,6 +67,32 @@ std::string tile_text(const AttentionSpec& spec, const AttentionTile& tile) {
   return table(rows) + paragraph("Why: " + tile.reason);
 }
 
+// The hooks as the kernel has them, and what each costs.
+std::string hooks_text(const AttentionHooks& hooks) {
+  const expr::Hooks& canonical = hooks.canonical();
+  std::vector<std::vector<std::string>> rows;
+  for (const expr::Param& param : canonical.params) rows.push_back({"param", expr::to_text(param)});
+  for (const expr::Tensor& tensor : canonical.tensors) rows.push_back({"tensor", expr::to_text(tensor, canonical.params)});
+  for (size_t i = 0; i < expr::kHooks; ++i) {
+    const auto hook = static_cast<expr::Hook>(i);
+    if (!hooks.has(hook)) continue;
+    std::array<int, 4> operations{};  // by what they change with
+    for (const expr::Statement& s : expr::device_source(canonical, hook).statements) ++operations[static_cast<size_t>(s.variation)];
+    rows.push_back({expr::info(hook).text, expr::hook_text(canonical, hook)});
+    rows.push_back({"", fmt::format("operations: {} an element, {} a column, {} a row, {} a tile", operations[3], operations[2],
+                                    operations[1], operations[0])});
+  }
+  if (!hooks.normalizes()) rows.push_back({"normalizer", "none: the logits are the weights"});
+  if (hooks.has(expr::Hook::mask)) {
+    static constexpr std::array kHow{"ranges of keys, found for each block of rows",
+                                     "each tile is looked at when a batch is planned",
+                                     "nothing is known ahead: every tile is evaluated"};
+    rows.push_back({"skip", std::string(expr::name_of(hooks.skip_class())) + ": " + kHow[static_cast<size_t>(hooks.skip_class())] +
+                                " (lathe mask draws it)"});
+  }
+  return table(rows);
+}
+
 std::string kernel_text(const Engine& engine, const KernelRequest& request) {
   std::vector<std::vector<std::string>> rows{
       {"family", request.family + ", entry " + request.entry},
@@ -111,6 +140,9 @@ int explain(const ExplainOptions& options) {
     if (!read.ok()) return fail(read.status());
     shape = *std::move(read);
   }
+  if (shape && skips_tiles(*spec))
+    return fail(
+        invalid_argument("--batch", "cannot go with a mask of hooks here: what it skips depends on its params and tensors"));
   Result<KernelRequest> request = request_of(*any);
   if (!request.ok()) return fail(request.status());
 
@@ -120,6 +152,7 @@ int explain(const ExplainOptions& options) {
   if (spec != nullptr) {
     Result<AttentionTile> tile = tile_of(*spec);
     if (!tile.ok()) return fail(tile.status());
+    if (!spec->hooks.empty()) text += "\nHooks, as the kernel has them\n" + hooks_text(spec->hooks);
     text += "\nTile classes, " + spec->arch + "\n" + tile_text(*spec, *tile);
     text += std::string("\nSplits of the keys\n") + paragraph(reason_of_split(*spec));
     if (shape) {

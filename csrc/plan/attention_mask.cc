@@ -17,6 +17,33 @@ struct TileRun {
   bool full = false;
 };
 
+/// Whether nothing in the tile is seen, where its truth as a whole was not decided: halves of it are asked, of whichever of rows
+/// and keys are more, until one is found to be full or a single element is left. `budget` is how often the mask is asked at most.
+bool is_empty(const expr::MaskTiles& mask, const expr::Scope& scope, const expr::Tile& tile, int& budget) {
+  const bool by_rows = tile.q.hi - tile.q.lo >= tile.kv.hi - tile.kv.lo;
+  const Interval whole = by_rows ? tile.q : tile.kv;
+  if (whole.lo == whole.hi) return false;
+  const int64_t middle = whole.lo + (whole.hi - whole.lo) / 2;
+  // The later rows and the earlier keys first: under causal masks they see most.
+  for (const Interval half : {Interval{middle + 1, whole.hi}, Interval{whole.lo, middle}}) {
+    if (--budget < 0) return false;
+    expr::Tile part = tile;
+    (by_rows ? part.q : part.kv) = half;
+    const Truth truth = mask(scope, part);
+    if (truth == Truth::full) return false;
+    if (truth == Truth::partial && !is_empty(mask, scope, part, budget)) return false;
+  }
+  return true;
+}
+
+Truth truth_of(const expr::MaskTiles& mask, const expr::Scope& scope, const expr::Tile& tile) {
+  const Truth truth = mask(scope, tile);
+  if (truth != Truth::partial) return truth;
+  // Enough for paths down to single elements, and for a look at each row: a tile costs a bounded time.
+  int budget = 64 + 4 * static_cast<int>(tile.q.hi - tile.q.lo + 1);
+  return is_empty(mask, scope, tile, budget) ? Truth::empty : Truth::partial;
+}
+
 void append(std::vector<TileRun>& list, int32_t tile, bool full) {
   if (!list.empty() && list.back().end == tile && list.back().full == full) {
     ++list.back().end;
@@ -32,7 +59,7 @@ std::vector<TileRun> by_tile(const AttentionHooks& hooks, const expr::Scope& sco
   for (int32_t t = 0; t < num_tiles; ++t) {
     // Keys beyond the request's are hidden by the kernel itself, so that its last tile can be full too.
     const int64_t begin = int64_t{t} * tile_keys, end = std::min<int64_t>(begin + tile_keys, scope.kv_len);
-    const Truth truth = hooks.mask_tiles()(scope, {q, {begin, end - 1}, h});
+    const Truth truth = truth_of(hooks.mask_tiles(), scope, {q, {begin, end - 1}, h});
     if (truth != Truth::empty) append(list, t, truth == Truth::full);
   }
   return list;
@@ -47,8 +74,8 @@ std::vector<TileRun> by_range(const AttentionHooks& hooks, const expr::Scope& sc
     const auto end = static_cast<int32_t>(seen.hi / tile_keys) + 1;
     for (int32_t t = std::max(next, static_cast<int32_t>(seen.lo / tile_keys)); t < end; ++t) {
       const int64_t begin = int64_t{t} * tile_keys, last = std::min<int64_t>(begin + tile_keys, scope.kv_len) - 1;
-      const auto full = std::ranges::any_of(keys.full.list(), [&](const Interval& f) { return f.lo <= begin && last <= f.hi; });
-      append(list, t, full);
+      const bool full = std::ranges::any_of(keys.full.list(), [&](const Interval& f) { return f.lo <= begin && last <= f.hi; });
+      if (full || truth_of(hooks.mask_tiles(), scope, {q, {begin, last}, h}) != Truth::empty) append(list, t, full);
     }
     next = std::max(next, end);
   }

@@ -59,7 +59,7 @@ struct SimtApi {
   unsigned (*block_index)();
   unsigned (*grid_size)();
 
-  // bytes: 4, 8 or 16.
+  // bytes: 4, 8 or 16; global_load also 1 and 2.
   void (*shared_load)(unsigned offset, unsigned bytes, void* out);
   void (*shared_store)(unsigned offset, unsigned bytes, const void* value);
   void (*global_load)(const void* address, unsigned bytes, void* out);
@@ -210,8 +210,18 @@ LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) {
   simt.shared_store(offset, sizeof(x), &x);
 }
 
-// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size
-// -----------------------------------------------
+// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size; loads of 1 and 2 bytes too
+// --------------------
+LATHE_DEVICE u32 global_load_u8(const void* address) {
+  u8 x;
+  simt.global_load(address, sizeof(x), &x);
+  return x;
+}
+LATHE_DEVICE u32 global_load_u16(const void* address) {
+  u16 x;
+  simt.global_load(address, sizeof(x), &x);
+  return x;
+}
 LATHE_DEVICE u32 global_load_u32(const void* address) {
   u32 x;
   simt.global_load(address, sizeof(x), &x);
@@ -472,6 +482,21 @@ LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2, rows.v[i / 2]...);
+  }
+}
+
+// Calls f(x, columns(column), row values...) for every element this lane holds, columns(column) once for each column.
+template <int N, class C, class F, class... R>
+LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<R>&... rows) {
+  const int first = static_cast<int>(lane_index() % 4) * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const auto column = columns(8 * j + first + c);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) f(a.v[j][2 * i + c], column, rows.v[i]...);
+    }
   }
 }
 
@@ -903,6 +928,19 @@ LATHE_DEVICE float merge_states(STATES&& states, LSE&& lse_of, VALUES&& values_o
 #pragma unroll
   for (int c = 0; c < 8; ++c) o[c] *= inverse;
   return top + dev::lg2(sum);
+}
+
+// The same of states that are not normalised: their sum.
+template <class STATES, class VALUES>
+LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8]) {
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] = 0.0f;
+  states([&](dev::i64 i) {
+    float x[8];
+    values_of(i, x);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) o[c] += x[c];
+  });
 }
 
 }  // namespace merge

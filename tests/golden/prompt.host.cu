@@ -60,6 +60,16 @@ struct AttentionSharedRow {
   int link;  // which of its tile's links it belongs to
 };
 
+// Where a mask of hooks leaves out keys, the keys of a row block are counted without them: keys kv_begin and kv_end of its items
+// are places in the line of the tiles that any of its rows may see, whole tiles of the class's keys (the request's last tile may be
+// short). The line is made of runs of neighbouring tiles.
+struct AttentionKeyRun {
+  int begin;     // its place in the line
+  int kv_begin;  // its first key; a multiple of the class's keys
+  int full;      // not 0: every row sees every key of the run
+  int unused;
+};
+
 // Start of the plan in device memory; the lists follow at these byte offsets from the header's address (16-byte aligned).
 //
 // The heads fall into replicas, equal parts that are scheduled alike: there is one set of lists for all of them. Block c runs list
@@ -81,7 +91,27 @@ struct AttentionPlanHeader {
   int linked_offset;         // AttentionLinkedTile[num_linked]
   int links_offset;          // AttentionLink[]
   int shared_rows_offset;    // AttentionSharedRow[]
+  int first_blocks_offset;   // int[num_requests]: index of a request's first row block; these three only where a mask of hooks is
+  int run_indptr_offset;     // int[row blocks + 1]: runs of row block i are [run_indptr[i], run_indptr[i + 1])
+  int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan
+};
+
+constexpr int kMaxHookParams = 32;
+constexpr int kMaxHookTensors = 16;
+constexpr int kMaxHookAxes = 4;
+
+// A tensor that hooks read. An index is within [0, extent) of its axis.
+struct AttentionHookTensor {
+  const void* data;
+  long long stride[kMaxHookAxes];  // bytes
+  int extent[kMaxHookAxes];
+};
+
+// What hooks take at run time, by slot (docs/expressions.md).
+struct AttentionHookArgs {
+  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
+  AttentionHookTensor tensors[kMaxHookTensors];
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
@@ -105,6 +135,7 @@ struct alignas(64) AttentionParams {
   float soft_cap;              // > 0; read only when the spec has soft_cap
   int window;                  // >= 1; read only when the mask has a window
   int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  AttentionHookArgs hooks;     // read only where the spec has hooks
 };
 
 }  // namespace lathe::abi
@@ -151,7 +182,7 @@ struct SimtApi {
   unsigned (*block_index)();
   unsigned (*grid_size)();
 
-  // bytes: 4, 8 or 16.
+  // bytes: 4, 8 or 16; global_load also 1 and 2.
   void (*shared_load)(unsigned offset, unsigned bytes, void* out);
   void (*shared_store)(unsigned offset, unsigned bytes, const void* value);
   void (*global_load)(const void* address, unsigned bytes, void* out);
@@ -302,8 +333,18 @@ LATHE_DEVICE void shared_store_vec16(u32 offset, Vec16 x) {
   simt.shared_store(offset, sizeof(x), &x);
 }
 
-// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size
-// -----------------------------------------------
+// ---- Global memory: plain (weak) accesses of 4, 8 or 16 bytes, aligned to their size; loads of 1 and 2 bytes too
+// --------------------
+LATHE_DEVICE u32 global_load_u8(const void* address) {
+  u8 x;
+  simt.global_load(address, sizeof(x), &x);
+  return x;
+}
+LATHE_DEVICE u32 global_load_u16(const void* address) {
+  u16 x;
+  simt.global_load(address, sizeof(x), &x);
+  return x;
+}
 LATHE_DEVICE u32 global_load_u32(const void* address) {
   u32 x;
   simt.global_load(address, sizeof(x), &x);
@@ -564,6 +605,21 @@ LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2, rows.v[i / 2]...);
+  }
+}
+
+// Calls f(x, columns(column), row values...) for every element this lane holds, columns(column) once for each column.
+template <int N, class C, class F, class... R>
+LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<R>&... rows) {
+  const int first = static_cast<int>(lane_index() % 4) * 2;
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const auto column = columns(8 * j + first + c);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) f(a.v[j][2 * i + c], column, rows.v[i]...);
+    }
   }
 }
 
@@ -947,7 +1003,94 @@ struct Pipeline {
 };
 
 }  // namespace dev
-#line 4 "templates/kernels/attention/kernel.cu"
+#line 1 "templates/kernels/attention/hook_inputs.cuh"
+// What hooks see: integers of the tile, of a row and of a key (docs/expressions.md). The hooks themselves are printed for each spec
+// (csrc/spec/expr/device_hooks.h).
+
+
+
+
+namespace hooks {
+
+using Args = abi::AttentionHookArgs;
+
+struct TileInputs {
+  int b, qo_len, kv_len, group, level;
+};
+struct RowInputs {
+  int h, hk, q, tok;
+};
+struct ColumnInputs {
+  int kv, slot;
+};
+// Of hooks that are evaluated in one step; what they do not use may be anything.
+struct ElementInputs {
+  TileInputs tile;
+  RowInputs row;
+  ColumnInputs column;
+  int d;
+};
+
+}  // namespace hooks
+#line 1 "templates/kernels/attention/hooks.cuh"
+namespace hooks {
+
+constexpr bool kNormalizes = true;
+constexpr bool kMask = false;
+constexpr bool kLogits = false;
+constexpr bool kWeight = false;
+constexpr bool kSink = false;
+constexpr bool kOutput = false;
+constexpr bool kQuery = false;
+constexpr bool kKey = false;
+constexpr bool kValue = false;
+constexpr bool kRotaryInterleaved = false;
+constexpr int kRotaryDims = 0;
+struct Tile {
+  TileInputs in;
+};
+LATHE_DEVICE Tile tile([[maybe_unused]] const Args& args, const TileInputs& in) {
+  return {in};
+}
+struct Row {
+  RowInputs in;
+};
+LATHE_DEVICE Row row([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, const RowInputs& in) {
+  return {in};
+}
+struct Column {
+  ColumnInputs in;
+};
+LATHE_DEVICE Column column([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, const ColumnInputs& in) {
+  return {in};
+}
+LATHE_DEVICE bool visible([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, [[maybe_unused]] const Row& row, [[maybe_unused]] const Column& column) {
+  return true;
+}
+LATHE_DEVICE float logit([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, [[maybe_unused]] const Row& row, [[maybe_unused]] const Column& column, [[maybe_unused]] float dot, float score) {
+  return score;
+}
+LATHE_DEVICE float weight([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, [[maybe_unused]] const Row& row, [[maybe_unused]] const Column& column, float w) {
+  return w;
+}
+LATHE_DEVICE float query([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float x, [[maybe_unused]] float rot_x) {
+  return x;
+}
+LATHE_DEVICE float key([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float x, [[maybe_unused]] float rot_x) {
+  return x;
+}
+LATHE_DEVICE float value([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float x, [[maybe_unused]] float rot_x) {
+  return x;
+}
+LATHE_DEVICE float sink([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in) {
+  return -dev::kInfinity;
+}
+LATHE_DEVICE float output([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float o, [[maybe_unused]] float lse) {
+  return o;
+}
+
+}  // namespace hooks
+#line 6 "templates/kernels/attention/kernel.cu"
 
 namespace config {
 
@@ -976,7 +1119,7 @@ struct TileClass<0> {
   static constexpr int kRows = 128;
   static constexpr int kKeys = 64;
 };
-#line 27 "templates/kernels/attention/kernel.cu"
+#line 29 "templates/kernels/attention/kernel.cu"
 template <>
 struct TileClass<1> {
   static constexpr int kRows = 16;
@@ -986,7 +1129,7 @@ struct TileClass<1> {
 LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 
   if (tile_class == 0) return 128;
-#line 35 "templates/kernels/attention/kernel.cu"
+#line 37 "templates/kernels/attention/kernel.cu"
   if (tile_class == 1) return 16;
 
   return 0;
@@ -1046,23 +1189,10 @@ struct Plan {
     if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
-  // Parts of an item, for those who need no more: the whole of it is more code, and a longer compile.
-  struct ItemKind {
-    short num_heads;
-    signed char tile_class, level;
-  };
-  LATHE_DEVICE ItemKind item_kind(int i) const {
-    constexpr int kOffset = sizeof(abi::AttentionWorkItem) - sizeof(ItemKind);
-    static_assert(kOffset == 7 * sizeof(int), "an item is seven ints and its kind");
-    return dev::GlobalList<ItemKind>{dev::at(item_address(i), kOffset)}.load(0);
-  }
-  LATHE_DEVICE bool item_is_partial(int i) const {
-    return dev::load_member<abi::AttentionWorkItem>(item_address(i), &abi::AttentionWorkItem::partial_row) >= 0;
-  }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const Pair group = pair(&Header::groups_offset, i);
-    return {group.first + replica * header(&Header::replica_partial_rows), group.second};
+    const int first_row = at<int>(&Header::groups_offset, 2 * i);
+    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
   }
   LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
 
@@ -1072,25 +1202,17 @@ struct Plan {
   // The merge group of linked tile `i` for `head` of the replica.
   LATHE_DEVICE int linked_group(int i, int head) const { return i * header(&Header::replica_heads) + head; }
   LATHE_DEVICE abi::AttentionLink link(int i) const {
-    const Pair link = pair(&Header::links_offset, i);
-    return {link.first, link.second};
+    return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
   }
+  // Runs of the keys that a row block's tiles may see, where a mask of hooks leaves others out.
+  LATHE_DEVICE int first_block(int request) const { return at<int>(&Header::first_blocks_offset, request); }
+  LATHE_DEVICE int first_run(int block) const { return at<int>(&Header::run_indptr_offset, block); }
+  LATHE_DEVICE abi::AttentionKeyRun run(int i) const { return at<abi::AttentionKeyRun>(&Header::runs_offset, i); }
   LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
-    const Pair row = pair(&Header::shared_rows_offset, i);
-    return {row.first, row.second};
+    return {at<int>(&Header::shared_rows_offset, 2 * i), at<int>(&Header::shared_rows_offset, 2 * i + 1)};
   }
 
  private:
-  LATHE_DEVICE const void* item_address(int i) const {
-    return dev::at(base, header(&Header::items_offset) + static_cast<i64>(i) * static_cast<i64>(sizeof(abi::AttentionWorkItem)));
-  }
-  struct Pair {
-    int first, second;
-  };
-  LATHE_DEVICE Pair pair(Field offset, int i) const {
-    const dev::GlobalList<int> list{dev::at(base, header(offset) + static_cast<i64>(i) * 8)};
-    return {list.load(0), list.load(1)};
-  }
   template <class T>
   LATHE_DEVICE T at(Field offset, int i) const {
     return dev::GlobalList<T>{dev::at(base, header(offset))}.load(i);
@@ -1132,21 +1254,89 @@ struct Problem {
     if (item.level == 0) return request.qo_begin * kHeadsPerRow + item.row_begin + row;
     return plan.shared_row(request.qo_begin + row).row;
   }
+  // What hooks see of a row of the tile, of those that exist, and of a key of the request.
+  LATHE_DEVICE hooks::TileInputs hook_tile() const {
+    return {item.request, request.qo_len, request.kv_len, config::kGroupSize, item.level};
+  }
+  LATHE_DEVICE hooks::RowInputs hook_row(int row) const {
+    const QueryRow at(item.row_begin + row, item.head);
+    return {at.head, at.head / config::kGroupSize, at.token, request.qo_begin + at.token};
+  }
+  LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
+    if constexpr (config::kPaged) {
+      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + key / config::kPageSize);
+      return {key, page * config::kPageSize + key % config::kPageSize};
+    } else {
+      return {key, request.kv_begin + key};
+    }
+  }
+
   LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }
 
-  // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item. Both rise with the row.
+  // Row `row` of the tile sees exactly the keys [first_key, end_key) of the item, of those that a mask of hooks shows it. Both rise
+  // with the row.
   LATHE_DEVICE int q_position(int row) const { return (item.row_begin + row) / kHeadsPerRow + request.kv_len - request.qo_len; }
   LATHE_DEVICE int first_key(int row, int window) const {
+    if constexpr (hooks::kMask) return 0;
     if constexpr (!config::kWindow) return item.kv_begin;
     // In 64 bits: a window as wide as the integers is how callers say "no window".
     const i64 first = static_cast<i64>(q_position(row)) - window + 1;
     return first > item.kv_begin ? static_cast<int>(first) : item.kv_begin;
   }
   LATHE_DEVICE int end_key(int row) const {
+    if constexpr (hooks::kMask) return request.kv_len;
     if constexpr (!config::kCausal) return item.kv_end;
     const int end = q_position(row) + 1;
     return end < item.kv_end ? end : item.kv_end;
   }
+};
+
+// Keys of an item's tiles. With a mask of hooks an item's kv_begin and kv_end are places in the line of keys that its rows may see
+// (abi::AttentionKeyRun), else keys. Looked up from front to back.
+class KeyLine {
+ public:
+  LATHE_DEVICE KeyLine(const abi::AttentionParams& params, const Problem& problem, int tile_rows) {
+    if constexpr (hooks::kMask) {
+      const Plan plan(params);
+      const int block = plan.first_block(problem.item.request) + problem.item.row_begin / tile_rows;
+      last_ = plan.first_run(block + 1) - 1;
+      // The last run that begins at or before the item.
+      int low = plan.first_run(block), high = last_;
+      while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (plan.run(middle).begin <= problem.item.kv_begin) {
+          low = middle;
+        } else {
+          high = middle - 1;
+        }
+      }
+      enter(plan, low);
+    }
+  }
+
+  // First key of the tile at `place`, which is not before the last one asked for.
+  LATHE_DEVICE int key(const abi::AttentionParams& params, int place) {
+    if constexpr (hooks::kMask) {
+      while (place >= end_) enter(Plan(params), index_ + 1);
+    }
+    return place + shift_;
+  }
+  // Whether every row sees every key of that tile, as far as the mask of hooks goes.
+  LATHE_DEVICE bool full() const { return full_; }
+
+ private:
+  LATHE_DEVICE void enter(const Plan& plan, int index) {
+    index_ = index;
+    end_ = 0x7fffffff;
+    if (index > last_) return;  // an item without a key
+    const abi::AttentionKeyRun run = plan.run(index);
+    shift_ = run.kv_begin - run.begin;
+    full_ = run.full != 0;
+    if (index < last_) end_ = plan.run(index + 1).begin;
+  }
+
+  int index_ = 0, last_ = 0, end_ = 0, shift_ = 0;
+  bool full_ = !hooks::kMask;
 };
 
 }  // namespace attention
@@ -1185,6 +1375,19 @@ LATHE_DEVICE float merge_states(STATES&& states, LSE&& lse_of, VALUES&& values_o
   return top + dev::lg2(sum);
 }
 
+// The same of states that are not normalised: their sum.
+template <class STATES, class VALUES>
+LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8]) {
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] = 0.0f;
+  states([&](dev::i64 i) {
+    float x[8];
+    values_of(i, x);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) o[c] += x[c];
+  });
+}
+
 }  // namespace merge
 #line 7 "templates/kernels/attention/merge_parts.cuh"
 
@@ -1194,15 +1397,37 @@ namespace attention {
 struct Control {
   static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
   dev::SharedFloats max{0};                                          // [kRows], raw score units
-  dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
+  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
+  u32 arrived_last = kRows * 8;
   static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
 
-  // Whether the block arrived last at the leaf of a link; -1: at its own merge group.
-  LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
+  // Of a shared tile's leaves, by link.
+  LATHE_DEVICE u32 completes_leaf(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
+// Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
+LATHE_DEVICE void add_sink(const abi::AttentionParams& params, const hooks::ElementInputs& at, float (&o)[8], float& lse) {
+  const float sink = hooks::sink(params.hooks, at) * dev::kLog2E;
+  const float top = dev::max(lse, sink);
+  if (top == -dev::kInfinity) return;  // neither a key nor a sink
+  const float own = dev::ex2(lse - top), sum = own + dev::ex2(sink - top), factor = own * dev::rcp(sum);
+  lse = top + dev::lg2(sum);
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] *= factor;
+}
+
 // Writes 8 columns of one final row, and its lse with the first of them.
-LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, const float (&o)[8], float lse) {
+LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, float (&o)[8], float lse) {
+  hooks::ElementInputs in{};
+  in.row.h = at.head, in.row.tok = at.token;
+  if constexpr (hooks::kSink) add_sink(params, in, o, lse);
+  if constexpr (hooks::kOutput) {
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      in.d = chunk * 8 + c;
+      o[c] = hooks::output(params.hooks, in, o[c], lse * dev::kLn2);
+    }
+  }
   dev::global_store8<config::OutElement>(
       dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
   if constexpr (config::kWriteLse) {
@@ -1274,48 +1499,46 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
   if (index < plan.header(&Plan::Header::num_linked)) tile = plan.linked_tile(index);
   const int head = group - plan.linked_group(index, 0);  // of the replica, where the tile is linked
   dev::block_barrier();
-  // At its own merge group, as link -1; then, of a shared tile that is complete, at those of its leaves.
-  int end = 0;
+  if (dev::thread_index() == 0) {
+    const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
+    dev::shared_store_u32(control.arrived_last, arrives_last(params, plan, group, expected) ? 1 : 0);
+  }
+  dev::block_barrier();
+  if (dev::shared_load_u32(control.arrived_last) == 0) return;
+  if (shared) {
 #pragma unroll 1
-  for (int begin = -1;; begin = 0) {
-#pragma unroll 1
-    for (int l = begin + static_cast<int>(dev::thread_index()); l < end; l += kThreads) {
-      int at = group, links = shared ? 0 : tile.num_links;
-      if (l >= 0) {
-        const int leaf = plan.link(tile.first_link + l).tile;
-        at = plan.linked_group(leaf, head);
-        links = plan.linked_tile(leaf).num_links;
-      }
-      const bool last = arrives_last(params, plan, at, plan.group(at).num_parts + links);
-      dev::shared_store_u32(control.completes(l), last ? 1 : 0);
+    for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
+      const int leaf = plan.link(tile.first_link + l).tile;
+      const int leaf_group = plan.linked_group(leaf, head);
+      const int expected = plan.group(leaf_group).num_parts + plan.linked_tile(leaf).num_links;
+      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf_group, expected) ? 1 : 0);
     }
     dev::block_barrier();
-    if (dev::shared_load_u32(control.completes(-1)) == 0) return;
-    if (!shared || begin == 0) break;
-    end = tile.num_links;
   }
 
   const dev::GlobalFloats partial_o{params.partial_o};
   const dev::GlobalFloats partial_lse{params.partial_lse};
   for_each_chunk(num_rows, [&](int row, int chunk) {
     MergedRow merged{group, row, tile};
-    int batch_row = 0;
     if (shared) {
-      const abi::AttentionSharedRow from = plan.shared_row(problem.request.qo_begin + row);
-      if (dev::shared_load_u32(control.completes(from.link)) == 0) return;
-      const abi::AttentionLink link = plan.link(tile.first_link + from.link);
+      const int l = plan.shared_row(problem.request.qo_begin + row).link;
+      if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
+      const abi::AttentionLink link = plan.link(tile.first_link + l);
       merged.group = plan.linked_group(link.tile, head);
       merged.row = row - link.row;
       merged.tile = plan.linked_tile(link.tile);
-      batch_row = from.row;
-    } else {
-      batch_row = problem.batch_row(plan, row);
     }
     float o[8];
-    const float lse = merge::merge_states(
-        [&](auto&& f) { merged.for_each_state(plan, head, f); }, [&](i64 state) { return partial_lse.load(state); },
-        [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); }, o);
-    write_output(params, QueryRow(batch_row, problem.item.head), chunk, o, lse);
+    const auto states = [&](auto&& f) { merged.for_each_state(plan, head, f); };
+    const auto values = [&](i64 state, float(&x)[8]) { dev::load8(partial_o, state * config::kHeadDimVo + chunk * 8, x); };
+    float lse = 0.0f;
+    if constexpr (hooks::kNormalizes) {
+      lse = merge::merge_states(
+          states, [&](i64 state) { return partial_lse.load(state); }, values, o);
+    } else {
+      merge::add_states(states, values, o);
+    }
+    write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
   });
 }
 
@@ -1331,9 +1554,9 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
 
 namespace attention {
 
-// Factor that turns raw scores into base-2 exponents. With a soft-cap the scores already carry sm_scale.
+// Factor that turns raw scores into base-2 exponents. With a soft-cap or a hook the scores already carry sm_scale.
 LATHE_DEVICE float exponent_scale(const abi::AttentionParams& params) {
-  return config::kSoftCap ? dev::kLog2E : params.sm_scale * dev::kLog2E;
+  return config::kSoftCap || hooks::kLogits ? dev::kLog2E : params.sm_scale * dev::kLog2E;
 }
 
 // cap * tanh(x / cap), by tanh(y) = 1 - 2 / (1 + e^(2 y)).
@@ -1342,11 +1565,77 @@ LATHE_DEVICE float soft_cap(float x, float inverse_cap, float cap) {
   return dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap);
 }
 
+// What hooks know of the warp's 16 rows, the first of which is row `row_begin` of the tile, and of keys from `first_key` on. Rows
+// that do not exist are seen as the last one that does, and keys as the request's last: what they come to is never used.
+struct HookView {
+  const abi::AttentionParams& params;
+  const Problem& problem;
+  const int first_key;
+  const hooks::Tile tile;
+  dev::Row<hooks::Row> rows;
+
+  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, int row_begin, int key)
+      : params(par), problem(prob), first_key(key), tile(hooks::tile(par.hooks, prob.hook_tile())) {
+    const int last = problem.num_rows(1 << 30) - 1;
+    dev::for_each_row(
+        [&](int row, hooks::Row& r) {
+          r = hooks::row(params.hooks, tile, problem.hook_row(row_begin + row < last ? row_begin + row : last));
+        },
+        rows);
+  }
+  LATHE_DEVICE hooks::Column column(int column) const {
+    const int key = first_key + column, last = problem.request.kv_len - 1;
+    return hooks::column(params.hooks, tile, problem.hook_column(params, key < last ? key : last));
+  }
+};
+
+// What a key that a row must not see has for a score.
+constexpr float kMasked = hooks::kNormalizes ? -dev::kInfinity : 0.0f;
+
+// The hooks logits and mask, the latter only where `judges`.
+template <int N>
+LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
+                                    int row_begin, int first_key, bool judges) {
+  if (!hooks::kLogits && !judges) return;
+  HookView view(params, problem, row_begin, first_key);
+  if constexpr (hooks::kLogits) {
+    dev::for_each_by_column(
+        scores, [&](int column) { return view.column(column); },
+        [&](float& s, const hooks::Column& column, const hooks::Row& row) {
+          s = hooks::logit(params.hooks, view.tile, row, column, s, s * params.sm_scale);
+        },
+        view.rows);
+  }
+  if constexpr (hooks::kMask) {
+    if (!judges) return;
+    dev::for_each_by_column(
+        scores, [&](int column) { return view.column(column); },
+        [&](float& s, const hooks::Column& column, const hooks::Row& row) {
+          s = hooks::visible(params.hooks, view.tile, row, column) ? s : kMasked;
+        },
+        view.rows);
+  }
+}
+
+// The hook weight, on weights of the keys from `first_key` on.
+template <int N>
+LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
+                                    int row_begin, int first_key) {
+  HookView view(params, problem, row_begin, first_key);
+  dev::for_each_by_column(
+      weights, [&](int column) { return view.column(column); },
+      [&](float& w, const hooks::Column& column, const hooks::Row& row) {
+        w = hooks::weight(params.hooks, view.tile, row, column, w);
+      },
+      view.rows);
+}
+
 // Scores of the keys [first_key, first_key + N) for the warp's 16 rows, the first of which is row `row_begin` of the tile: applies
-// the soft-cap, and gives keys that a row must not see the score -inf.
+// the soft-cap or the hooks, and gives keys that a row must not see the score -inf. Where `full`, the mask of hooks hides none.
 template <int N>
 LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                               int row_begin, int first_key) {
+                               int row_begin, int first_key, bool full) {
+  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);
   if constexpr (config::kSoftCap) {
     const float inverse_cap = params.sm_scale / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
@@ -1362,7 +1651,7 @@ LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::Attention
       },
       first, end);
   dev::for_each(
-      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : -dev::kInfinity; }, first, end);
+      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : kMasked; }, first, end);
 }
 
 // Maximum and sum of a warp's rows so far.
@@ -1371,7 +1660,8 @@ struct Softmax {
   dev::Row<float> sum;  // of this lane's columns only, until finish()
 
   LATHE_DEVICE Softmax() {
-    dev::for_each_row([](int, float& m, float& l) { m = -dev::kInfinity, l = 0.0f; }, max, sum);
+    // Without a normalizer the sums stay relative to 2^0.
+    dev::for_each_row([](int, float& m, float& l) { m = hooks::kNormalizes ? -dev::kInfinity : 0.0f, l = 0.0f; }, max, sum);
   }
 
   // Turns scores into weights relative to the new maximum and gives the factor by which earlier results shrink.
@@ -1416,44 +1706,55 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
 
   softmax.finish();
-  dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
   dev::for_each_row(
-      [&](int row, float& m, float& l) {
-        if (!dev::leads_row()) return;
-        control.max.store(slot + row, m);
-        control.sum.store(slot + row, l);
+      [&](int row, float& m) {
+        if (dev::leads_row()) control.max.store(slot + row, m);
       },
-      softmax.max, softmax.sum);
+      softmax.max);
+  dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
+
+  const auto row_top = [&](int row) {
+    float top = control.max.load(row);
+#pragma unroll 1
+    for (int g = 1; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
+    return top;
+  };
+  dev::Row<float> factor;
+  dev::for_each_row(
+      [&](int row, float& m, float& l, float& f) {
+        const float top = row_top(row_begin + row);
+        f = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
+        if (dev::leads_row()) control.sum.store(slot + row, l * f);
+      },
+      softmax.max, softmax.sum, factor);
+  dev::scale_rows(o, factor);
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
   const Plan plan(params);
   const Problem problem = Problem::read(plan, index, head);
   for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
-    float top = -dev::kInfinity;
-#pragma unroll 1
-    for (int g = 0; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
     float sum = 0.0f;
     float x[8] = {};
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
-      const int from = g * C::kRows + row;
-      const float m = control.max.load(from);
-      const float weight = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
-      sum += control.sum.load(from) * weight;
+      sum += control.sum.load(g * C::kRows + row);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         float part[4];
-        staging.load4(from, chunk * 8 + half * 4, part);
+        staging.load4(g * C::kRows + row, chunk * 8 + half * 4, part);
 #pragma unroll
-        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c] * weight;
+        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c];
       }
     }
-    const bool empty = sum == 0.0f;  // no visible key
-    const float inverse = empty ? 0.0f : dev::rcp(sum);
-    const float lse = empty ? -dev::kInfinity : dev::fma(top, scale, dev::lg2(sum));
+    float lse = 0.0f;
+    if constexpr (hooks::kNormalizes) {
+      const bool empty = sum == 0.0f;  // no visible key
+      const float inverse = empty ? 0.0f : dev::rcp(sum);
+      lse = empty ? -dev::kInfinity : dev::fma(row_top(row), scale, dev::lg2(sum));
 #pragma unroll
-    for (int c = 0; c < 8; ++c) x[c] *= inverse;
+      for (int c = 0; c < 8; ++c) x[c] *= inverse;
+    }
     if (problem.item.partial_row < 0) {
       write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, x, lse);
     } else {
@@ -1497,13 +1798,16 @@ LATHE_DEVICE void load_queries(dev::SharedTile<Element, ROWS, config::kHeadDimQk
 template <class GROUP, int KEYS>
 class KvLoader {
  public:
-  // The group's rows of tile t are the keys first_key + t * tile_keys + [0, KEYS).
-  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, int first_key, int tile_keys)
-      : params_(params), problem_(problem), thread_(group.thread()), first_key_(first_key), tile_keys_(tile_keys) {}
+  // Tile t begins at place first + t * tile_keys of the item's keys; the group's rows of it are [group_keys, group_keys + KEYS).
+  LATHE_DEVICE KvLoader(const abi::AttentionParams& params, const Problem& problem, GROUP group, const KeyLine& line,
+                        int group_keys, int tile_keys)
+      : params_(params), problem_(problem), thread_(group.thread()), line_(line), group_keys_(group_keys), tile_keys_(tile_keys) {}
 
   // Fetches the page ids of tile `t` for the copies that follow.
   LATHE_DEVICE void prefetch(int t) {
-    next_key_ = first_key_ + t * tile_keys_;
+    const int place = problem_.item.kv_begin + t * tile_keys_;
+    next_key_ = line_.key(params_, place) + group_keys_;
+    left_ = problem_.item.kv_end - place - group_keys_;
     if constexpr (config::kPaged) {
       const dev::GlobalList<int> pages{params_.kv_indices};
 #pragma unroll
@@ -1540,7 +1844,7 @@ class KvLoader {
     return thread_ / kThreadsPerRow + step * kRowsPerStep;
   }
   LATHE_DEVICE bool exists(int step) const {
-    return row_of(step) < KEYS && next_key_ + row_of(step) < problem_.item.kv_end;
+    return row_of(step) < KEYS && row_of(step) < left_;
   }
 
   template <int ROWS, int COLS>
@@ -1568,14 +1872,99 @@ class KvLoader {
   const abi::AttentionParams& params_;
   const Problem& problem_;
   int thread_;
-  int first_key_;
+  KeyLine line_;
+  int group_keys_;
   int tile_keys_;
-  int next_key_ = 0;  // first key of the prefetched tile
+  int next_key_ = 0;  // the group's first key of the prefetched tile ...
+  int left_ = 0;      // ... and how many keys of the item there are from it on
   int page_[config::kPaged ? kSteps : 1];
 };
 
 }  // namespace attention
-#line 13 "templates/kernels/attention/run_item.cuh"
+#line 1 "templates/kernels/attention/vector_hooks.cuh"
+// Hooks of whole vectors: query, key and value change tiles in shared memory, in place, before the products read them.
+
+
+
+
+namespace attention {
+
+// Which element of a vector is the rotary partner of element d, and its sign in rot(x) (Su et al., arXiv 2104.09864): dimensions
+// [0, dims) fall into pairs (d, d + dims / 2) or (2 i, 2 i + 1); the rest has none.
+template <int COLS>
+struct RotaryPairs {
+  static constexpr int kDims = hooks::kRotaryDims == 0 ? COLS : hooks::kRotaryDims;
+  static constexpr int kDistance = hooks::kRotaryInterleaved ? 1 : kDims / 2;
+  static_assert(kDims <= COLS && kDims % 16 == 0, "pairs of whole words");
+
+  // The first of word `word`'s two columns in the line of first halves; its partners are kDistance further.
+  LATHE_DEVICE static int column(int word) {
+    if (hooks::kRotaryInterleaved) return 4 * word;
+    const int pairs = kDims / 4;  // words that hold first halves
+    return word < pairs ? 2 * word : kDims + 4 * (word - pairs);
+  }
+};
+
+// Replaces x by f(row, d, x, rot_x) for rows [row_begin, row_begin + rows) of `tile`, by `threads` threads of which this one is
+// `thread`; every other reader and writer is behind a barrier. Four elements at a time: two words, with the partners of both.
+template <class T, int ROWS, int COLS, class F>
+LATHE_DEVICE void transform_rows(dev::SharedTile<T, ROWS, COLS> tile, int row_begin, int rows, int thread, int threads, F&& f) {
+  using Pairs = RotaryPairs<COLS>;
+  const auto address = [&](int row, int column) { return tile.chunk_offset(row, column / 8) + static_cast<u32>(column % 8) * 2; };
+#pragma unroll 1
+  for (int i = thread; i < rows * (COLS / 4); i += threads) {
+    const int row = row_begin + i / (COLS / 4);
+    const int first = Pairs::column(i % (COLS / 4));
+    const bool apart = !hooks::kRotaryInterleaved && first < Pairs::kDims;  // the second word holds the first one's partners
+    const int second = apart ? first + Pairs::kDistance : first + 2;
+    const u32 a = dev::shared_load_u32(address(row, first)), b = dev::shared_load_u32(address(row, second));
+    const float x[4] = {dev::unpack<T>(a, 0), dev::unpack<T>(a, 1), dev::unpack<T>(b, 0), dev::unpack<T>(b, 1)};
+    float rot[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (apart) {
+      rot[0] = -x[2], rot[1] = -x[3], rot[2] = x[0], rot[3] = x[1];
+    } else if (first < Pairs::kDims) {
+      rot[0] = -x[1], rot[1] = x[0];
+      if (second < Pairs::kDims) rot[2] = -x[3], rot[3] = x[2];
+    }
+    float y[4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) y[c] = f(row, (c < 2 ? first : second) + c % 2, x[c], rot[c]);
+    dev::shared_store_u32(address(row, first), dev::pack2<T>(y[0], y[1]));
+    dev::shared_store_u32(address(row, second), dev::pack2<T>(y[2], y[3]));
+  }
+}
+
+// The hook query, on the tile of queries, by the whole block.
+template <class TILE>
+LATHE_DEVICE void transform_queries(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
+  hooks::ElementInputs in{};
+  in.tile = problem.hook_tile();
+  transform_rows(tile, 0, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
+                 [&](int row, int d, float x, float rot_x) {
+                   in.row = problem.hook_row(row);
+                   in.d = d;
+                   return hooks::query(params.hooks, in, x, rot_x);
+                 });
+}
+
+// The hook key or value, on `rows` rows of a tile from `row_begin` on, which hold the keys from `first_key` on; by their group.
+template <class GROUP, class TILE, class F>
+LATHE_DEVICE void transform_keys(GROUP group, TILE tile, int row_begin, int rows, const abi::AttentionParams& params,
+                                 const Problem& problem, int first_key, F&& hook) {
+  hooks::ElementInputs in{};
+  in.tile = problem.hook_tile();
+  in.row.hk = problem.kv_head();
+  const int left = problem.request.kv_len - first_key;
+  transform_rows(tile, row_begin, rows < left ? rows : left, group.thread(), GROUP::kThreads,
+                 [&](int row, int d, float x, float rot_x) {
+                   in.column = problem.hook_column(params, first_key + row - row_begin);
+                   in.d = d;
+                   return hook(in, x, rot_x);
+                 });
+}
+
+}  // namespace attention
+#line 14 "templates/kernels/attention/run_item.cuh"
 
 namespace attention {
 
@@ -1602,7 +1991,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   const auto k_tile = [](int t) { return KTile{kKBase + static_cast<u32>(t % kStages) * KTile::kBytes}; };
   const auto v_tile = [](int t) { return VTile{kVBase + static_cast<u32>(t % kStages) * VTile::kBytes}; };
 
-  KvLoader<Group, kKeys> loader(params, problem, group, item.kv_begin + group_keys, C::kKeys);
+  KeyLine line(params, problem, C::kRows);
+  KvLoader<Group, kKeys> loader(params, problem, group, line, group_keys, C::kKeys);
   const dev::Pipeline<Group, kInFlight> pipeline{group};
   // The line of loads is (K0 V0) K1 V1 ...; before the first and past the last tile it holds empty ones, so that every wait counts
   // alike.
@@ -1628,11 +2018,24 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     const bool filling = t < 0;
     if (!filling) pipeline.wait();     // K t; and V t - 1 is done with
     if (t == 0) dev::block_barrier();  // the queries, loaded by the whole block before K 0
+    if constexpr (hooks::kQuery) {
+      if (t == 0) {
+        transform_queries(q_tile, params, problem);
+        dev::block_barrier();
+      }
+    }
     load_values(t + kStages - 1);
     loader.prefetch(t + kStages);
 
     dev::Operand<Element, kKeys> weights;
     if (!filling) {
+      const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
+      if constexpr (hooks::kKey) {
+        transform_keys(
+            group, k_tile(t), group_keys, kKeys, params, problem, first_key,
+            [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
+        group.sync();
+      }
       dev::Accumulator<kKeys> scores;
       dev::clear(scores);
       dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
@@ -1640,13 +2043,22 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::gemm_wait<0>();
       pipeline.release();
 
-      shape_scores(scores, params, problem, row_begin, item.kv_begin + t * C::kKeys + group_keys);
-      dev::Row<float> shrink;
-      softmax.update(scores, shrink, scale);
-      dev::scale_rows(o, shrink);
+      shape_scores(scores, params, problem, row_begin, first_key, line.full());
+      if constexpr (hooks::kNormalizes) {
+        dev::Row<float> shrink;
+        softmax.update(scores, shrink, scale);
+        dev::scale_rows(o, shrink);
+      }
+      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
+      if constexpr (hooks::kValue) {
+        transform_keys(
+            group, v_tile(t), group_keys, kKeys, params, problem, first_key,
+            [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::value(params.hooks, in, x, rot_x); });
+        group.sync();
+      }
     }
     load_keys(t + kStages);
     if (filling) continue;
@@ -1661,19 +2073,19 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
 }
 
 }  // namespace attention
-#line 43 "templates/kernels/attention/kernel.cu"
+#line 45 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
   using attention::Plan;
   if (Plan(params).replica >= Plan(params).header(&Plan::Header::num_replicas)) return;
   for (int i = Plan(params).item_begin(); i < Plan(params).item_end(); ++i) {
-    for (int n = 0; n < Plan(params).item_kind(i).num_heads; ++n) {
-      switch (Plan(params).item_kind(i).tile_class) {
+    for (int n = 0; n < Plan(params).item(i).num_heads; ++n) {
+      switch (Plan(params).item(i).tile_class) {
 
         case 0:
           attention::run_item<config::TileClass<0>>(params, i, n);
           break;
-#line 51 "templates/kernels/attention/kernel.cu"
+#line 53 "templates/kernels/attention/kernel.cu"
         case 1:
           attention::run_item<config::TileClass<1>>(params, i, n);
           break;
@@ -1681,7 +2093,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         default:
           dev::trap();
       }
-      if (Plan(params).item_is_partial(i)) attention::merge_if_last(params, i);
+      if (Plan(params).item(i).partial_row >= 0) attention::merge_if_last(params, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

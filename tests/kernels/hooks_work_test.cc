@@ -2,6 +2,8 @@
 // finds a key that is seen.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <ostream>
 
 #include "lathe/oracle/hooks.h"

@@ -1,0 +1,86 @@
+#include "lathe/proof/variants.h"
+
+#include <array>
+
+#include "../spec/expr/examples.h"
+#include "lathe/spec/expr/parse.h"
+
+namespace lathe::testing {
+namespace {
+
+using expr::testing::Example;
+using expr::testing::kExamples;
+
+/// Vectors turned by factors that fp32 and double hold alike, so that they are rounded alike.
+constexpr std::array kExact{
+    Example{"turned, neox", "query = x * 0.5 + rot(x) * 2; key = x - rot(x) * 0.25"},
+    Example{"turned, interleaved", "rotary = interleaved; query = x * 0.5 - rot(x); key = rot(x); mask = kv_pos <= q_pos"},
+    Example{"turned, part of the vector", "rotary = neox(32); query = rot(x) * 2 + (d < 8 ? x : x * 0.5); value = x + rot(x)"},
+};
+const Example& example_at(size_t i) {
+  return i < kExamples.size() ? kExamples[i] : kExact[i - kExamples.size()];
+}
+
+/// MagicPIG's weight is 1 - (1 - a)^L - L a (1 - a)^(L - 1), about 0.01 as a difference of numbers near 1: fp32 keeps three digits
+/// of its logarithm, whoever computes it. Angles of RoPE are products of fp32, off by 2^-24 of hundreds: now and then an element of
+/// q or k is then rounded the other way. Everything else is held to the bounds of plain attention, kExact's turns of vectors among
+/// them.
+Bounds bounds_for(const AttentionSpec& spec, const Example& example) {
+  Bounds bounds = bounds_of(spec);
+  const std::string name = example.name;
+  if (name == "MagicPIG" || name.starts_with("RoPE")) bounds = {2 * bounds.tensor, 4 * bounds.row, 2e-2};
+  return bounds;
+}
+
+BatchShape draw_shape(std::mt19937_64& rng) {
+  BatchShape shape;
+  shape.num_kv_heads = 1 + static_cast<int32_t>(rng() % 2);
+  const auto length = [&](int32_t most) { return 1 + static_cast<int32_t>(rng() % static_cast<uint32_t>(most)); };
+  const int32_t chunk = length(90);
+  shape.qo_lens = {1, chunk, 1, 0, length(5)};
+  shape.kv_lens = {300 + length(200), chunk + length(200), length(60), 40, 5 + length(120)};
+  return shape;
+}
+
+}  // namespace
+
+size_t num_variants() {
+  return kExamples.size() + kExact.size();
+}
+
+std::string variant_name(size_t variant) {
+  std::string name;
+  for (char c : std::string(example_at(variant).name)) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  return name;
+}
+
+AttentionSpec variant_spec(size_t variant, DType dtype, LayoutKind layout, std::mt19937_64& rng) {
+  AttentionSpec spec;
+  spec.q_dtype = spec.o_dtype = spec.kfmt = spec.vfmt = dtype;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.group_size = std::array{1, 2, 4}[rng() % 3];
+  spec.gqa_pack = rng() % 3 == 0 ? GqaPack::off : GqaPack::automatic;
+  spec.layout.kind = layout;
+  if (layout == LayoutKind::paged) {
+    spec.layout.page_size = std::array{1, 7, 16, 64}[rng() % 4];
+    spec.layout.index = rng() % 2 == 0 ? PageIndex::csr : PageIndex::table;
+  }
+  spec.hooks = *expr::parse(example_at(variant).text);
+  if (spec.hooks.normalizes()) spec.lse = rng() % 2 == 0 ? LseOut::ln : LseOut::log2;
+  if (rng() % 4 == 0) spec.determinism = Determinism::batch_invariant;
+  return spec;
+}
+
+std::string prove_variant(const std::shared_ptr<Device>& device, size_t variant, const AttentionSpec& spec, int batches,
+                          std::mt19937_64& rng, const std::string& repeat) {
+  if (const Status status = validate(spec); !status.ok())
+    return status.message().find("not served") != std::string::npos ? "" : status.to_string();
+  Result<Attention> attention = Attention::prepare(engine(), device, spec);
+  if (!attention.ok()) return attention.status().to_string();
+  const Bounds bounds = bounds_for(spec, example_at(variant));
+  std::string wrong;
+  for (int i = 0; i < batches; ++i) wrong += prove(device, *attention, draw_shape(rng), rng(), repeat, nullptr, &bounds);
+  return wrong;
+}
+
+}  // namespace lathe::testing
