@@ -95,6 +95,7 @@ struct AttentionPlanHeader {
   int run_indptr_offset;     // int[row blocks + 1]: runs of row block i are [run_indptr[i], run_indptr[i + 1])
   int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan
+  int unused;                // whole 16 bytes
 };
 
 constexpr int kMaxHookParams = 32;
