@@ -1128,10 +1128,23 @@ struct Plan {
     if (item.partial_row >= 0) item.partial_row += replica * header(&Header::replica_partial_rows);
     return item;
   }
+  // Parts of an item, for those who need no more: the whole of it is more code, and a longer compile.
+  struct ItemKind {
+    short num_heads;
+    signed char tile_class, level;
+  };
+  LATHE_DEVICE ItemKind item_kind(int i) const {
+    constexpr int kOffset = sizeof(abi::AttentionWorkItem) - sizeof(ItemKind);
+    static_assert(kOffset == 7 * sizeof(int), "an item is seven ints and its kind");
+    return dev::GlobalList<ItemKind>{dev::at(item_address(i), kOffset)}.load(0);
+  }
+  LATHE_DEVICE bool item_is_partial(int i) const {
+    return dev::load_member<abi::AttentionWorkItem>(item_address(i), &abi::AttentionWorkItem::partial_row) >= 0;
+  }
   LATHE_DEVICE abi::AttentionRequest request(int i) const { return at<abi::AttentionRequest>(&Header::requests_offset, i); }
   LATHE_DEVICE abi::AttentionMergeGroup group(int i) const {
-    const int first_row = at<int>(&Header::groups_offset, 2 * i);
-    return {first_row + replica * header(&Header::replica_partial_rows), at<int>(&Header::groups_offset, 2 * i + 1)};
+    const Pair group = pair(&Header::groups_offset, i);
+    return {group.first + replica * header(&Header::replica_partial_rows), group.second};
   }
   LATHE_DEVICE int counter_index(int group) const { return replica * header(&Header::num_groups) + group; }
 
@@ -1141,17 +1154,29 @@ struct Plan {
   // The merge group of linked tile `i` for `head` of the replica.
   LATHE_DEVICE int linked_group(int i, int head) const { return i * header(&Header::replica_heads) + head; }
   LATHE_DEVICE abi::AttentionLink link(int i) const {
-    return {at<int>(&Header::links_offset, 2 * i), at<int>(&Header::links_offset, 2 * i + 1)};
+    const Pair link = pair(&Header::links_offset, i);
+    return {link.first, link.second};
   }
   // Runs of the keys that a row block's tiles may see, where a mask of hooks leaves others out.
   LATHE_DEVICE int first_block(int request) const { return at<int>(&Header::first_blocks_offset, request); }
   LATHE_DEVICE int first_run(int block) const { return at<int>(&Header::run_indptr_offset, block); }
   LATHE_DEVICE abi::AttentionKeyRun run(int i) const { return at<abi::AttentionKeyRun>(&Header::runs_offset, i); }
   LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
-    return {at<int>(&Header::shared_rows_offset, 2 * i), at<int>(&Header::shared_rows_offset, 2 * i + 1)};
+    const Pair row = pair(&Header::shared_rows_offset, i);
+    return {row.first, row.second};
   }
 
  private:
+  LATHE_DEVICE const void* item_address(int i) const {
+    return dev::at(base, header(&Header::items_offset) + static_cast<i64>(i) * static_cast<i64>(sizeof(abi::AttentionWorkItem)));
+  }
+  struct Pair {
+    int first, second;
+  };
+  LATHE_DEVICE Pair pair(Field offset, int i) const {
+    const dev::GlobalList<int> list{dev::at(base, header(offset) + static_cast<i64>(i) * 8)};
+    return {list.load(0), list.load(1)};
+  }
   template <class T>
   LATHE_DEVICE T at(Field offset, int i) const {
     return dev::GlobalList<T>{dev::at(base, header(offset))}.load(i);
@@ -1336,12 +1361,11 @@ namespace attention {
 struct Control {
   static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
   dev::SharedFloats max{0};                                          // [kRows], raw score units
-  dev::SharedFloats sum{kRows * 4};  // [kRows], relative to the maximum over the warps that share the row
-  u32 arrived_last = kRows * 8;
+  dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
   static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
 
-  // Of a shared tile's leaves, by link.
-  LATHE_DEVICE u32 completes_leaf(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
+  // Whether the block arrived last at the leaf of a link; -1: at its own merge group.
+  LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
 // Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
@@ -1438,34 +1462,42 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
   if (index < plan.header(&Plan::Header::num_linked)) tile = plan.linked_tile(index);
   const int head = group - plan.linked_group(index, 0);  // of the replica, where the tile is linked
   dev::block_barrier();
-  if (dev::thread_index() == 0) {
-    const int expected = plan.group(group).num_parts + (shared ? 0 : tile.num_links);
-    dev::shared_store_u32(control.arrived_last, arrives_last(params, plan, group, expected) ? 1 : 0);
-  }
-  dev::block_barrier();
-  if (dev::shared_load_u32(control.arrived_last) == 0) return;
-  if (shared) {
+  // At its own merge group, as link -1; then, of a shared tile that is complete, at those of its leaves.
+  int end = 0;
 #pragma unroll 1
-    for (int l = static_cast<int>(dev::thread_index()); l < tile.num_links; l += kThreads) {
-      const int leaf = plan.link(tile.first_link + l).tile;
-      const int leaf_group = plan.linked_group(leaf, head);
-      const int expected = plan.group(leaf_group).num_parts + plan.linked_tile(leaf).num_links;
-      dev::shared_store_u32(control.completes_leaf(l), arrives_last(params, plan, leaf_group, expected) ? 1 : 0);
+  for (int begin = -1;; begin = 0) {
+#pragma unroll 1
+    for (int l = begin + static_cast<int>(dev::thread_index()); l < end; l += kThreads) {
+      int at = group, links = shared ? 0 : tile.num_links;
+      if (l >= 0) {
+        const int leaf = plan.link(tile.first_link + l).tile;
+        at = plan.linked_group(leaf, head);
+        links = plan.linked_tile(leaf).num_links;
+      }
+      const bool last = arrives_last(params, plan, at, plan.group(at).num_parts + links);
+      dev::shared_store_u32(control.completes(l), last ? 1 : 0);
     }
     dev::block_barrier();
+    if (dev::shared_load_u32(control.completes(-1)) == 0) return;
+    if (!shared || begin == 0) break;
+    end = tile.num_links;
   }
 
   const dev::GlobalFloats partial_o{params.partial_o};
   const dev::GlobalFloats partial_lse{params.partial_lse};
   for_each_chunk(num_rows, [&](int row, int chunk) {
     MergedRow merged{group, row, tile};
+    int batch_row = 0;
     if (shared) {
-      const int l = plan.shared_row(problem.request.qo_begin + row).link;
-      if (dev::shared_load_u32(control.completes_leaf(l)) == 0) return;
-      const abi::AttentionLink link = plan.link(tile.first_link + l);
+      const abi::AttentionSharedRow from = plan.shared_row(problem.request.qo_begin + row);
+      if (dev::shared_load_u32(control.completes(from.link)) == 0) return;
+      const abi::AttentionLink link = plan.link(tile.first_link + from.link);
       merged.group = plan.linked_group(link.tile, head);
       merged.row = row - link.row;
       merged.tile = plan.linked_tile(link.tile);
+      batch_row = from.row;
+    } else {
+      batch_row = problem.batch_row(plan, row);
     }
     float o[8];
     const auto states = [&](auto&& f) { merged.for_each_state(plan, head, f); };
@@ -1477,7 +1509,7 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
     } else {
       merge::add_states(states, values, o);
     }
-    write_output(params, QueryRow(problem.batch_row(plan, row), problem.item.head), chunk, o, lse);
+    write_output(params, QueryRow(batch_row, problem.item.head), chunk, o, lse);
   });
 }
 
@@ -1645,52 +1677,44 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
 
   softmax.finish();
-  dev::for_each_row(
-      [&](int row, float& m) {
-        if (dev::leads_row()) control.max.store(slot + row, m);
-      },
-      softmax.max);
   dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
-
-  const auto row_top = [&](int row) {
-    float top = control.max.load(row);
-#pragma unroll 1
-    for (int g = 1; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
-    return top;
-  };
-  dev::Row<float> factor;
   dev::for_each_row(
-      [&](int row, float& m, float& l, float& f) {
-        const float top = row_top(row_begin + row);
-        f = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
-        if (dev::leads_row()) control.sum.store(slot + row, l * f);
+      [&](int row, float& m, float& l) {
+        if (!dev::leads_row()) return;
+        control.max.store(slot + row, m);
+        control.sum.store(slot + row, l);
       },
-      softmax.max, softmax.sum, factor);
-  dev::scale_rows(o, factor);
+      softmax.max, softmax.sum);
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
   const Plan plan(params);
   const Problem problem = Problem::read(plan, index, head);
   for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
+    float top = -dev::kInfinity;
+#pragma unroll 1
+    for (int g = 0; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
     float sum = 0.0f;
     float x[8] = {};
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
-      sum += control.sum.load(g * C::kRows + row);
+      const int from = g * C::kRows + row;
+      const float m = control.max.load(from);
+      const float weight = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
+      sum += control.sum.load(from) * weight;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         float part[4];
-        staging.load4(g * C::kRows + row, chunk * 8 + half * 4, part);
+        staging.load4(from, chunk * 8 + half * 4, part);
 #pragma unroll
-        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c];
+        for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c] * weight;
       }
     }
     float lse = 0.0f;
     if constexpr (hooks::kNormalizes) {
       const bool empty = sum == 0.0f;  // no visible key
       const float inverse = empty ? 0.0f : dev::rcp(sum);
-      lse = empty ? -dev::kInfinity : dev::fma(row_top(row), scale, dev::lg2(sum));
+      lse = empty ? -dev::kInfinity : dev::fma(top, scale, dev::lg2(sum));
 #pragma unroll
       for (int c = 0; c < 8; ++c) x[c] *= inverse;
     }
@@ -2018,8 +2042,8 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
   using attention::Plan;
   if (Plan(params).replica >= Plan(params).header(&Plan::Header::num_replicas)) return;
   for (int i = Plan(params).item_begin(); i < Plan(params).item_end(); ++i) {
-    for (int n = 0; n < Plan(params).item(i).num_heads; ++n) {
-      switch (Plan(params).item(i).tile_class) {
+    for (int n = 0; n < Plan(params).item_kind(i).num_heads; ++n) {
+      switch (Plan(params).item_kind(i).tile_class) {
 
         case 0:
           attention::run_item<config::TileClass<0>>(params, i, n);
@@ -2032,7 +2056,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         default:
           dev::trap();
       }
-      if (Plan(params).item(i).partial_row >= 0) attention::merge_if_last(params, i);
+      if (Plan(params).item_is_partial(i)) attention::merge_if_last(params, i);
       dev::block_barrier();  // the next tile takes this one's place in shared memory
     }
   }

@@ -65,7 +65,7 @@ std::vector<EnvelopeCase> envelope_cases() {
   ragged.q_dtype = ragged.kfmt = ragged.vfmt = ragged.o_dtype = DType::f16;
   AttentionSpec masked = small_spec();
   masked.mask = Mask::none;
-  masked.hooks = *expr::parse("mask = kv_pos <= q_pos && (kv_pos < 50 || q_pos - kv_pos < 300); logits = score * 0.75");
+  masked.hooks = *expr::parse("mask = kv_pos <= q_pos && (kv_pos < 1000 || q_pos - kv_pos < 2500); logits = score * 0.75");
   return {{"Masked", masked}, {"Automatic", small_spec()}, {"FixedTableWindow", fixed, 700}, {"Ragged", ragged}};
 }
 
