@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from lathe import _engine, _lathe
+from lathe import _engine, _lathe, expr
 from lathe.errors import SpecError
 
 __all__ = ["Attention", "Plan", "attention"]
@@ -20,6 +20,8 @@ ArrayLike: TypeAlias = Any
 IndexLike: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
 
 _EMPTY = np.empty(0, np.int32)
+# Hooks that functions may be given for, beside mask.
+_HOOKS = ("q_pos", "kv_pos", "query", "key", "value", "logits", "sink", "weight", "output")
 
 
 def _indices(name: str, value: IndexLike | None, rank: int = 1) -> npt.NDArray[np.int32]:
@@ -61,6 +63,19 @@ def _positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def _params(given: Mapping[str, float] | None) -> dict[str, float]:
+    params = {}
+    for name, value in (given or {}).items():
+        if not isinstance(value, int | float | np.number | np.bool_):
+            raise SpecError(f"is {value!r}; allowed: a number", where=f"param {name}")
+        params[str(name)] = float(value)
+    return params
+
+
+def _tensors(given: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
+    return {str(name): value for name, value in (given or {}).items()}
+
+
 class Plan:
     """The schedule of one batch, with its workspace. Made by `Attention.plan`; it may be run as often as needed.
 
@@ -74,9 +89,17 @@ class Plan:
         Bytes of the workspace that it holds.
     """
 
-    def __init__(self, plan: _lathe.Plan, kv_indices: npt.NDArray[np.int32] | None) -> None:
+    def __init__(
+        self,
+        plan: _lathe.Plan,
+        kv_indices: npt.NDArray[np.int32] | None,
+        params: dict[str, float],
+        tensors: dict[str, ArrayLike],
+    ) -> None:
         self._plan = plan
         self._kv_indices = kv_indices
+        self._params = params
+        self._tensors = tensors
 
     @property
     def batch(self) -> int:
@@ -163,6 +186,8 @@ class Attention:
         seq_lens: IndexLike | None = None,
         num_pages: int | None = None,
         window: int | None = None,
+        params: Mapping[str, float] | None = None,
+        tensors: Mapping[str, ArrayLike] | None = None,
         share_prefixes: bool = True,
     ) -> Plan:
         """Schedules one batch.
@@ -183,6 +208,9 @@ class Attention:
             Pages that there are; when given, every page id in use is checked.
         window : int, optional
             Keys that a row sees, itself included, where the mask has a window.
+        params, tensors : mappings, optional
+            Of the spec's hooks, by name: params that the mask depends on, and tensors that it reads, in the host's memory. A run
+            takes them from here unless it is given its own.
         share_prefixes : bool
             Whether leading pages that requests share are read once where that pays.
 
@@ -204,6 +232,7 @@ class Attention:
         elif pages is not None:
             name = "block_table" if table is not None else "kv_indices"
             raise SpecError("is given, but the layout is ragged; allowed: None", where=name)
+        given_params, given_tensors = _params(params), _tensors(tensors)
         checked = num_pages is not None and pages is not None
         plan = self._prepared.plan(
             num_kv_heads=_integer("num_kv_heads", num_kv_heads),
@@ -216,8 +245,10 @@ class Attention:
             num_pages=0 if num_pages is None else _integer("num_pages", num_pages),
             window=0 if window is None else _integer("window", window),
             share_prefixes=bool(share_prefixes),
+            params=given_params,
+            tensors=given_tensors,
         )
-        return Plan(plan, pages)
+        return Plan(plan, pages, given_params, given_tensors)
 
     def _check_pages(self, table: npt.NDArray[np.int32] | None, entries: npt.NDArray[np.int32] | None) -> None:
         by_table = self.spec.layout["index"] == "table"
@@ -241,6 +272,8 @@ class Attention:
         kv_indices: ArrayLike | None = None,
         sm_scale: float | None = None,
         soft_cap: float | None = None,
+        params: Mapping[str, float] | None = None,
+        tensors: Mapping[str, ArrayLike] | None = None,
         stream: int = 0,
     ) -> Any:
         """Runs a plan: launches, and nothing else.
@@ -265,6 +298,8 @@ class Attention:
             Scale of the scores; 1 / sqrt(head_dim_qk) when left out.
         soft_cap : float, optional
             In units of scores; needed when the spec has a soft-cap.
+        params, tensors : mappings, optional
+            What the spec's hooks declare, by name; those of the plan when left out. Tensors are in the memory of the device.
         stream : int
             Address of the CUDA stream; 0 is the default stream.
 
@@ -301,6 +336,8 @@ class Attention:
             sm_scale=_positive("sm_scale", sm_scale),
             soft_cap=_positive("soft_cap", soft_cap),
             stream=_stream(stream),
+            params=plan._params if params is None else _params(params),
+            tensors=plan._tensors if tensors is None else _tensors(tensors),
         )
         return out if spec.lse == "none" else (out, lse)
 
@@ -357,13 +394,15 @@ def attention(
     last_page_len: IndexLike | None = None,
     block_table: IndexLike | None = None,
     seq_lens: IndexLike | None = None,
-    mask: str | None = None,
+    mask: str | Callable[..., Any] | None = None,
     window: int | None = None,
     sm_scale: float | None = None,
     soft_cap: float | None = None,
     lse: str = "none",
     order: str = "NHD",
     out: ArrayLike | None = None,
+    params: Mapping[str, float] | None = None,
+    tensors: Mapping[str, ArrayLike] | None = None,
     **fields: Any,
 ) -> Any:
     """Attention of a batch of requests, on the host executor: one call that prepares, plans and runs.
@@ -383,9 +422,9 @@ def attention(
         Rows of request b are ``qo_indptr[b] .. qo_indptr[b + 1]``; one request when left out.
     kv_indptr, kv_indices, last_page_len, block_table, seq_lens : optional
         As in `Attention.plan`. `kv_indices` or `block_table` make the layout paged.
-    mask : str, optional
+    mask : str or callable, optional
         ``"none"``, ``"causal"``, ``"window"`` or ``"causal_window"``, bottom-right aligned. Left out: none, or window where
-        `window` is given.
+        `window` is given. A function is a hook, see below.
     window : int, optional
         Keys that a row sees, itself included.
     sm_scale : float, optional
@@ -396,8 +435,12 @@ def attention(
         ``"ln"`` or ``"log2"``: the log-sum-exp of each row is returned too.
     out : array, optional
         Where the result goes.
+    params, tensors : mappings, optional
+        Values of what hooks declare, by name.
     **fields
-        Further fields of `AttentionSpec`: ``determinism``, ``split_kv``, ``o_dtype``, ...
+        Hooks as functions: ``logits``, ``sink``, ``weight``, ``output``, ``query``, ``key``, ``value``, ``q_pos``, ``kv_pos``, with
+        ``normalizer``, as `lathe.expr.hooks` takes them. Further fields of `AttentionSpec`: ``determinism``, ``split_kv``,
+        ``o_dtype``, ...
 
     Returns
     -------
@@ -432,6 +475,13 @@ def attention(
     kv_heads, dim_vo, rows_or_pages = _kv_sizes(shapes, layout)
     if kv_heads == 0 or qo_heads % max(kv_heads, 1) != 0:
         raise SpecError(f"has {qo_heads} heads, k has {kv_heads}; allowed: a multiple of k's", where="q")
+    functions = {name: fields.pop(name) for name in _HOOKS if callable(fields.get(name))}
+    if callable(mask):
+        functions["mask"], mask = mask, None
+    if functions:
+        if "hooks" in fields:
+            raise SpecError("is given, and so are functions; allowed: one of both", where="hooks")
+        fields["hooks"] = expr.hooks(normalizer=fields.pop("normalizer", "softmax"), **functions)
     if mask is None:
         mask = "none" if window is None else "window"
     q_dtype = _dtype_of("q", elements["q"], fields.pop("q_dtype", None))
@@ -464,6 +514,8 @@ def attention(
         seq_lens=seq_lens,
         num_pages=rows_or_pages if paged else None,
         window=window,
+        params=params,
+        tensors=tensors,
     )
     return kernel.run(q, k, v, plan, out=out, sm_scale=sm_scale, soft_cap=soft_cap)
 

@@ -161,6 +161,8 @@ class PreparedAttention:
         num_pages: int,
         window: int,
         share_prefixes: bool,
+        params: dict[str, float],
+        tensors: dict[str, Any],
     ) -> Plan: ...
     def run(
         self,
@@ -175,6 +177,8 @@ class PreparedAttention:
         sm_scale: float,
         soft_cap: float,
         stream: int,
+        params: dict[str, float],
+        tensors: dict[str, Any],
     ) -> None: ...
 
 def describe_array(name: str, value: Any) -> tuple[str, tuple[int, ...], bool, int]: ...

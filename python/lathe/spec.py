@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from lathe.errors import SpecError
+
+if TYPE_CHECKING:
+    from lathe._lathe import Hooks
 
 __all__ = ["AttentionFields", "Field", "fields"]
 
@@ -64,7 +67,7 @@ class AttentionFields(TypedDict, total=False):
     determinism: Literal["fast", "run_to_run", "batch_invariant"]
     split_kv: SplitFields | Literal["auto", "off"]
     tile: TileFields | Literal["auto"]
-    hooks: str | dict[str, Any]
+    hooks: Hooks | str | dict[str, Any]
     arch: str
 
 
@@ -103,6 +106,8 @@ def json_of(given: Mapping[str, Any]) -> str:
             where=unknown[0],
             hint=f"did you mean {near[0]}?" if near else "",
         )
+    # Hooks have a text form, which specs take.
+    given = {name: value.to_text() if type(value).__name__ == "Hooks" else value for name, value in given.items()}
     for name, value in given.items():
         try:
             json.dumps(value, allow_nan=False)

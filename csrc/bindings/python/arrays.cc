@@ -1,5 +1,8 @@
 #include "arrays.h"
 
+#include <array>
+#include <utility>
+
 #include "dlpack.h"
 #include "status.h"
 
@@ -15,14 +18,23 @@ std::string class_of(const py::handle& value) {
 }
 
 std::string element_of(const py::dtype& dtype) {
-  const char kind = dtype.kind();
-  const auto size = dtype.itemsize();
-  if (kind == 'f' && size == 2) return "f16";
-  if (kind == 'f' && size == 4) return "f32";
-  if (kind == 'i' && size == 4) return "i32";
-  if (kind == 'u' && size == 2) return "bits16";
   const std::string name = py::str(dtype.attr("name"));
-  return name == "bfloat16" ? "bf16" : name;  // of the ml_dtypes package
+  // The last three are of the ml_dtypes package.
+  static constexpr std::array<std::pair<const char*, const char*>, 11> kNames{{{"float32", "f32"},
+                                                                               {"float16", "f16"},
+                                                                               {"int32", "i32"},
+                                                                               {"int8", "i8"},
+                                                                               {"uint32", "u32"},
+                                                                               {"uint16", "bits16"},
+                                                                               {"uint8", "u8"},
+                                                                               {"bool", "bool"},
+                                                                               {"bfloat16", "bf16"},
+                                                                               {"float8_e4m3fn", "e4m3"},
+                                                                               {"float8_e5m2", "e5m2"}}};
+  for (const auto& [numpy, ours] : kNames) {
+    if (name == numpy) return ours;
+  }
+  return name;
 }
 
 std::string element_of(const dlpack::DataType& type) {
@@ -32,6 +44,8 @@ std::string element_of(const dlpack::DataType& type) {
       return "f" + bits;
     case dlpack::kBfloat:
       return "bf" + bits;
+    case dlpack::kBool:
+      return "bool";
     case dlpack::kInt:
       return "i" + bits;
     case dlpack::kUnsigned:
@@ -116,6 +130,7 @@ Array array_of(const char* name, const py::object& value) {
 Array array_of(const char* name, const py::object& value, const std::string& element) {
   Array array = array_of(name, value);
   if (array.element == element) return array;
+  if (array.element == "u8" && (element == "e4m3" || element == "e5m2" || element == "bool")) return array;  // its bits
   std::string hint = element;
   if (element == "bf16") hint += " (of ml_dtypes, of a DLPack tensor, or its bits as uint16)";
   refuse(name, "has elements of " + array.element + "; allowed: " + hint);

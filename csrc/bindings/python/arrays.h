@@ -16,8 +16,10 @@ namespace lathe::python {
 /// An array, borrowed: its memory stays while `owner` lives.
 struct Array {
   Tensor tensor = {};
-  std::string element = {};  // "f16", "bf16", "bits16" (two bytes of unknown meaning), "f32", "i32", else a name for messages
-  bool on_host = true;       // else in the memory of GPU `gpu`
+  // "f32", "f16", "bf16", "e4m3", "e5m2", "i32", "i8", "u32", "u8", "bool", "bits16" (two bytes of unknown meaning), else a name
+  // for messages.
+  std::string element = {};
+  bool on_host = true;  // else in the memory of GPU `gpu`
   int gpu = 0;
   bool writable = true;
   pybind11::object owner = {};

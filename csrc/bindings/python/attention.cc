@@ -21,6 +21,32 @@ struct Plan {
   std::mutex running;
 };
 
+/// What hooks take, as Python hands it over: dicts by the names of their declarations.
+struct HookArgs {
+  std::vector<HookParam> params;
+  std::vector<HookTensor> tensors;
+  std::vector<Array> held;  // what the tensors borrow from
+
+  HookArgs(const AttentionHooks& hooks, const py::dict& given_params, const py::dict& given_tensors) {
+    for (const auto& [name, value] : given_params) params.push_back({py::cast<std::string>(name), py::cast<double>(value)});
+    for (const auto& [key, value] : given_tensors) {
+      const auto name = py::cast<std::string>(key);
+      const auto object = py::reinterpret_borrow<py::object>(value);
+      held.push_back(array_of(name, object, hooks));
+      tensors.push_back({name, held.back().tensor});
+    }
+  }
+
+ private:
+  /// Of the declared element; a name that is not declared is refused later, with the others.
+  static Array array_of(const std::string& name, const py::object& value, const AttentionHooks& hooks) {
+    for (const expr::Tensor& tensor : hooks.given().tensors) {
+      if (tensor.name == name) return python::array_of(name.c_str(), value, expr::name_of(tensor.elem));
+    }
+    return python::array_of(name.c_str(), value);
+  }
+};
+
 /// Lengths and pages as Python hands them over; see AttentionBatch.
 struct BatchArgs {
   Indices qo_indptr, kv_indptr, last_page_len, seq_lens, kv_indices;
@@ -52,8 +78,12 @@ class PreparedAttention {
   const Attention& attention() const { return attention_; }
   const std::shared_ptr<Device>& device() const { return device_; }
 
-  std::shared_ptr<Plan> plan(const BatchArgs& args, int32_t num_kv_heads) const {
-    const AttentionBatch batch = args.view();  // its memory is held by args
+  std::shared_ptr<Plan> plan(const BatchArgs& args, int32_t num_kv_heads, const HookArgs& hooks) const {
+    AttentionBatch batch = args.view();  // its memory is held by args and hooks
+    if (attention_.spec().hooks.has(expr::Hook::mask)) {  // nothing else of hooks decides a schedule
+      batch.hook_params = hooks.params;
+      batch.hook_tensors = hooks.tensors;
+    }
     auto plan = std::make_shared<Plan>();
     const Status status = [&]() -> Status {
       py::gil_scoped_release release;
@@ -71,9 +101,14 @@ class PreparedAttention {
   }
 
   void run(Plan& plan, const py::object& q, const py::object& k, const py::object& v, const py::object& o, const py::object& lse,
-           const py::object& kv_indices, float sm_scale, float soft_cap, uintptr_t stream) const {
+           const py::object& kv_indices, float sm_scale, float soft_cap, uintptr_t stream, const py::dict& params,
+           const py::dict& tensors) const {
     const AttentionSpec& spec = attention_.spec();
     AttentionArgs args;
+    const HookArgs hooks(spec.hooks, params, tensors);
+    for (size_t i = 0; i < hooks.held.size(); ++i) check_place(hooks.tensors[i].name.c_str(), hooks.held[i]);
+    args.hook_params = hooks.params;
+    args.hook_tensors = hooks.tensors;
     std::vector<Array> held;  // what the tensors borrow from
     auto take = [&](const char* name, Array array) {
       check_place(name, array);
@@ -169,16 +204,19 @@ void add_attention(py::module_& m) {
   attention.def(
       "plan",
       [](const PreparedAttention& self, int32_t num_kv_heads, Indices qo_indptr, Indices kv_indptr, Indices last_page_len,
-         Indices seq_lens, Indices kv_indices, int32_t block_table_stride, int64_t num_pages, int32_t window, bool share_prefixes) {
+         Indices seq_lens, Indices kv_indices, int32_t block_table_stride, int64_t num_pages, int32_t window, bool share_prefixes,
+         const py::dict& params, const py::dict& tensors) {
         return self.plan({std::move(qo_indptr), std::move(kv_indptr), std::move(last_page_len), std::move(seq_lens),
                           std::move(kv_indices), block_table_stride, window, num_pages, share_prefixes},
-                         num_kv_heads);
+                         num_kv_heads, HookArgs(self.attention().spec().hooks, params, tensors));
       },
       py::kw_only(), py::arg("num_kv_heads"), py::arg("qo_indptr").noconvert(), py::arg("kv_indptr").noconvert(),
       py::arg("last_page_len").noconvert(), py::arg("seq_lens").noconvert(), py::arg("kv_indices").noconvert(),
-      py::arg("block_table_stride"), py::arg("num_pages"), py::arg("window"), py::arg("share_prefixes"));
+      py::arg("block_table_stride"), py::arg("num_pages"), py::arg("window"), py::arg("share_prefixes"), py::arg("params"),
+      py::arg("tensors"));
   attention.def("run", &PreparedAttention::run, py::arg("plan"), py::kw_only(), py::arg("q"), py::arg("k"), py::arg("v"),
-                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"), py::arg("stream"));
+                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"), py::arg("stream"),
+                py::arg("params"), py::arg("tensors"));
   m.def(
       "describe_array",
       [](const std::string& name, const py::object& value) {

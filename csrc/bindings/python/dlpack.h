@@ -17,7 +17,7 @@ struct DataType {
   uint8_t code, bits;
   uint16_t lanes;
 };
-inline constexpr uint8_t kInt = 0, kUnsigned = 1, kFloat = 2, kBfloat = 4;
+inline constexpr uint8_t kInt = 0, kUnsigned = 1, kFloat = 2, kBfloat = 4, kBool = 6;
 
 struct Tensor {
   void* data;
