@@ -399,13 +399,23 @@ def parse(text: str) -> Hooks:
     return Hooks.parse(text)
 
 
-def hooks(*, normalizer: Literal["softmax", "none"] = "softmax", **functions: Hook) -> Hooks:
+def hooks(
+    *,
+    normalizer: Literal["softmax", "none"] = "softmax",
+    rotary: Literal["neox", "interleaved"] = "neox",
+    rotary_dims: int = 0,
+    **functions: Hook,
+) -> Hooks:
     """Traces Python functions into hooks.
 
     Parameters
     ----------
     normalizer : {"softmax", "none"}
         With none, the logits are the weights.
+    rotary : {"neox", "interleaved"}
+        What `rot` pairs: halves of the vector, or neighbours.
+    rotary_dims : int
+        Elements that fall into pairs, a multiple of 16; all when 0.
     **functions : callable
         One for each hook: ``mask``, ``logits``, ``sink``, ``weight``, ``output``, ``query``, ``key``, ``value``, ``lse_transform``,
         ``q_pos``, ``kv_pos``, ``epilogue``. Their parameters are named as the inputs that they use: ``lambda q_pos, kv_pos: ...``.
@@ -424,8 +434,12 @@ def hooks(*, normalizer: Literal["softmax", "none"] = "softmax", **functions: Ho
     """
     if normalizer not in ("softmax", "none"):
         raise SpecError(f"is {normalizer!r}; allowed: 'softmax', 'none'", where="normalizer")
+    if rotary not in ("neox", "interleaved"):
+        raise SpecError(f"is {rotary!r}; allowed: 'neox', 'interleaved'", where="rotary")
+    if isinstance(rotary_dims, bool) or not isinstance(rotary_dims, int) or rotary_dims not in range(0, 1025, 16):
+        raise SpecError(f"is {rotary_dims!r}; allowed: a multiple of 16 in 0..1024", where="rotary_dims")
     inputs: dict[str, list[str]] = _lathe.words()["hooks"]
-    trace = _Trace(normalizer)
+    trace = _Trace(_lathe.HookBuilder(normalizer == "softmax", rotary == "interleaved", rotary_dims))
     for name, function in functions.items():
         if name not in inputs:
             raise SpecError(f"unknown hook; allowed: {', '.join(inputs)}", where=name)
@@ -436,8 +450,8 @@ def hooks(*, normalizer: Literal["softmax", "none"] = "softmax", **functions: Ho
 class _Trace:
     """Builds hooks out of terms: each term once, however often it is used."""
 
-    def __init__(self, normalizer: str) -> None:
-        self.builder = _lathe.HookBuilder(normalizer == "softmax")
+    def __init__(self, builder: _lathe.HookBuilder) -> None:
+        self.builder = builder
         self.nodes: dict[int, int | None] = {}  # by the identity of terms, which `terms` keeps alive
         self.terms: list[Term] = []
         self.lines: dict[int, str] = {}

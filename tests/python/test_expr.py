@@ -90,7 +90,24 @@ def by_head(name, elem="f32", axes=("HQ",)):
     return le.tensor(name, elem, axes)
 
 
+def rope(at):
+    f = le.tensor("f", "f32", ["N"])
+
+    def turned(x, pos, d):
+        angle = at(f, pos, d)
+        return x * le.cos(angle) + le.rot(x) * le.sin(angle)
+
+    return turned
+
+
+def half(f, pos, d):
+    return le.where(d < 32, le.f32(pos) * f[d // 2], 0)
+
+
 VARIANTS = {
+    "RoPE": lambda: le.hooks(**dict.fromkeys(("query", "key"), rope(lambda f, pos, d: le.f32(pos) * f[d % 32]))),
+    "RoPE, interleaved half": lambda: le.hooks(query=rope(half), key=rope(half), mask=causal, rotary="interleaved", rotary_dims=32),
+    "scaled values": lambda: le.hooks(value=lambda x, hk, d: x * le.tensor("vs", "bf16", ["HKV", "D"])[hk, d], mask=causal),
     "causal": lambda: le.hooks(mask=causal),
     "sliding window": lambda: le.hooks(mask=window),
     "bidirectional window": lambda: le.hooks(mask=lambda q_pos, kv_pos: abs(q_pos - kv_pos) <= W),
@@ -141,7 +158,7 @@ VARIANTS = {
 
 
 def test_the_variants_are_those_of_the_text_tests():
-    assert set(VARIANTS) <= set(texts()) and len(VARIANTS) >= 28
+    assert set(VARIANTS) == set(texts()) and len(VARIANTS) >= 28
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -238,6 +255,8 @@ def test_what_hooks_may_not_have():
     traced(r"mask: is 'text'; allowed: a function.*parse", mask="text")
     traced(r"mask: gives None", mask=lambda kv: None)
     traced(r"normalizer: is 'max'", normalizer="max", mask=causal)
+    traced(r"rotary: is 'gptj'; allowed: 'neox', 'interleaved'", rotary="gptj", mask=causal)
+    traced(r"rotary_dims: is 24; allowed: a multiple of 16", rotary_dims=24, mask=causal)
     traced(r"'W' is declared twice", mask=lambda kv: (kv < W) & (kv < le.f32(le.param("W", "f32"))))
     traced(r"allowed: traced values and numbers.*tensor declares", logits=lambda score, h: score + np.zeros(4))
     traced(r"number 4294967296 is outside", mask=lambda kv: kv < 2**32)

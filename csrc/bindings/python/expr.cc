@@ -38,7 +38,10 @@ T word(const std::optional<T>& found, const char* what, const std::string& text)
 /// One set of hooks that is being written. Ids are handed out by its own calls; others are refused.
 class HookBuilder {
  public:
-  explicit HookBuilder(bool softmax) : builder_(hooks_) { hooks_.normalizer = softmax ? Normalizer::softmax : Normalizer::none; }
+  HookBuilder(bool softmax, bool interleaved, uint32_t rotary_dims) : builder_(hooks_) {
+    hooks_.normalizer = softmax ? Normalizer::softmax : Normalizer::none;
+    hooks_.rotary = {interleaved, rotary_dims};
+  }
 
   Id i32(int32_t value) { return room(builder_.constant(i32_node(value))); }
   Id u32(uint32_t value) { return room(builder_.constant(constant_node(Type::u32, value))); }
@@ -190,7 +193,7 @@ void add_expr(py::module_& m) {
             [](const Hooks& self) { return "<lathe.expr.Hooks " + std::string(py::repr(py::str(to_text(self)))) + ">"; });
 
   py::class_<HookBuilder> builder(m, "HookBuilder");
-  builder.def(py::init<bool>(), py::arg("softmax"));
+  builder.def(py::init<bool, bool, uint32_t>(), py::arg("softmax"), py::arg("interleaved"), py::arg("rotary_dims"));
   builder.def("i32", &HookBuilder::i32).def("u32", &HookBuilder::u32).def("f32", &HookBuilder::f32);
   builder.def("boolean", &HookBuilder::boolean).def("input", &HookBuilder::input).def("param", &HookBuilder::param);
   builder.def("tensor", &HookBuilder::tensor).def("param_node", &HookBuilder::param_node).def("read", &HookBuilder::read);
