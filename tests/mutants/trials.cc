@@ -116,6 +116,7 @@ Result<std::string> hooked(Engine& engine, uint64_t seed) {
   spec.group_size = 2;
   spec.layout.page_size = 5;
   spec.lse = LseOut::ln;
+  spec.split_kv = {.mode = SplitMode::fixed, .tokens = 128};  // so that every request of some length has parts
   spec.hooks = *expr::parse(
       "param S: i32 in [1, 16]; param W: i32 in [100, 200];\n"
       "tensor a, s: f32[HQ], fq: f32[TOK, HQ], fk, wt: f32[SLOT, HQ], g: bf16[TOK, HQ, D];\n"
