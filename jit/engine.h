@@ -21,10 +21,10 @@ namespace lathe {
 /// What a kernel family asks of the engine. `canonical` decides identity: two requests with equal (family, canonical, arch) must be
 /// equal.
 struct KernelRequest {
-  std::string family;          // folder under templates/kernels; its root is kernels/<family>/kernel.cu
-  std::string description;     // for people: the spec's text form
-  Bytes canonical;             // every choice that changes generated code, in a fixed byte form
-  TemplateData data;           // the same choices as template values
+  std::string family;       // folder under templates/kernels; its root is kernels/<family>/kernel.cu
+  std::string description;  // for people: the spec's text form
+  Bytes canonical;          // every choice that changes generated code, in a fixed byte form
+  TemplateData data;        // the same choices as template values
   /// Source that a printer made, never a caller's text: files that templates include, by path relative to templates/.
   std::map<std::string, std::string, std::less<>> printed;
   std::string arch;            // "sm_90a" | "host"

@@ -1,5 +1,5 @@
-// Variants compiled by NVRTC for GPUs and not run: no spills, bounded PTX, and a compile time beside that of plain causal attention.
-// LATHE_TEST_NO_NVRTC=1 skips this where there is no NVRTC; without it, its absence is a failure.
+// Variants compiled by NVRTC for GPUs and not run: no spills, bounded PTX, and a compile time beside that of plain causal
+// attention. LATHE_TEST_NO_NVRTC=1 skips this where there is no NVRTC; without it, its absence is a failure.
 #include <gtest/gtest.h>
 
 #include <algorithm>

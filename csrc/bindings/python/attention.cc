@@ -79,7 +79,7 @@ class PreparedAttention {
   const std::shared_ptr<Device>& device() const { return device_; }
 
   std::shared_ptr<Plan> plan(const BatchArgs& args, int32_t num_kv_heads, const HookArgs& hooks) const {
-    AttentionBatch batch = args.view();  // its memory is held by args and hooks
+    AttentionBatch batch = args.view();                   // its memory is held by args and hooks
     if (attention_.spec().hooks.has(expr::Hook::mask)) {  // nothing else of hooks decides a schedule
       batch.hook_params = hooks.params;
       batch.hook_tensors = hooks.tensors;
