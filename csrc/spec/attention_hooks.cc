@@ -107,11 +107,11 @@ AttentionHooks::AttentionHooks(expr::Hooks hooks) {
   for (const expr::Finding& finding : expr::check(hooks)) {
     if (finding.error) data->problems.push_back((finding.where.empty() ? "" : finding.where + ": ") + finding.text());
   }
+  if (data->problems.empty()) data->text = expr::to_text(hooks);
   if (data->problems.empty()) add_unserved(hooks, data->problems);
   if (data->problems.empty()) {
     data->canonical = expr::canonicalise(hooks);
     data->key = expr::canonical_bytes(hooks);
-    data->text = expr::to_text(hooks);
     data->mask.emplace(data->canonical);
     data->skip = expr::skip_class(data->canonical);
   }

@@ -31,7 +31,8 @@ class AttentionHooks {
   const expr::Hooks& canonical() const;
   /// What enters a kernel's key; empty without hooks.
   BytesView key_bytes() const;
-  /// The text form, ended by a line end; empty without hooks, or with problems.
+  /// The text form, ended by a line end; empty without hooks, or where they are not even sound as
+  /// expressions.
   const std::string& text() const;
 
   /// What the mask of the canonical form leaves out, and how that is best found. Only of hooks without problems.

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "fuzz.h"
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec/fields.h"
 
 namespace {
@@ -37,6 +38,17 @@ class Draw {
     out.stages = number();
     out.classes.resize(byte() % 5);
     for (TileClass& c : out.classes) c = {number(), number()};
+  }
+  void value(AttentionHooks& out) {  // no two of them mean the same
+    static constexpr const char* kTexts[] = {"",
+                                             "mask = kv_pos <= q_pos",
+                                             "param W: i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W",
+                                             "param cap: f32; logits = cap * tanh(score / cap)",
+                                             "tensor s: f32[HQ]; sink = s[h]",
+                                             "rotary = interleaved; query = rot(x)",
+                                             "query = rot(x)",
+                                             "normalizer = none; logits = sigmoid(score)"};
+    out = *expr::parse(kTexts[byte() % std::size(kTexts)]);
   }
   template <class E>
   requires std::is_enum_v<E>

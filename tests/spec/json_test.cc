@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec_testing/random_spec.h"
 #include "lathe/testing/seed.h"
 
@@ -45,6 +46,16 @@ TEST(Json, RoundTripOfRandomMergeSpecs) {
     ASSERT_TRUE(back.ok()) << back.status().to_string();
     ASSERT_EQ(*back, spec);
   }
+}
+
+// They lost their text, and what was read back had none.
+TEST(Json, HooksThatAttentionRefusesAreKept) {
+  AttentionSpec spec;
+  spec.hooks = *expr::parse("lse_transform = lse * 2");
+  EXPECT_FALSE(validate(spec).ok());
+  Result<AttentionSpec> read = attention_spec_from_json(to_json(spec));
+  ASSERT_TRUE(read.ok()) << read.status().to_string();
+  EXPECT_EQ(*read, spec);
 }
 
 TEST(Json, CanonicalText) {
