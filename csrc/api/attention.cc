@@ -22,10 +22,10 @@ int32_t grid_blocks(const DeviceInfo& device, const Artifact& artifact) {
   return device.num_sms * std::clamp(std::min(by_registers, by_shared), 1, 2);
 }
 
-PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, int32_t num_qo_heads, bool may_share) {
+PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, bool may_share) {
   PlanBatch out{batch.qo_indptr, lengths.kv_lens, lengths.kv_begin, batch.window, batch.prefixes};
   if (may_share && batch.share_prefixes && batch.prefixes.empty()) out.page_ids = batch.kv_indices;
-  out.mask = {lengths.hook_params, &lengths.hook_tensors, num_qo_heads};
+  out.mask = {lengths.hook_params, &lengths.hook_tensors};
   return out;
 }
 
@@ -82,9 +82,9 @@ PlanShape Attention::plan_shape(int32_t num_kv_heads) const {
 Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t num_kv_heads) const {
   if (num_kv_heads < 1) return invalid_argument("num_kv_heads", "is " + std::to_string(num_kv_heads) + ", must be >= 1");
   PlannedAttention out;
-  LATHE_TRY(read_batch(spec(), batch, out.lengths));
+  LATHE_TRY(read_batch(spec(), batch, num_kv_heads, out.lengths));
   out.shape = plan_shape(num_kv_heads);
-  LATHE_TRY(plan_attention(out.shape, plan_batch(batch, out.lengths, num_kv_heads * spec().group_size, true), nullptr, out.plan));
+  LATHE_TRY(plan_attention(out.shape, plan_batch(batch, out.lengths, true), nullptr, out.plan));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
   out.envelope.bounds = {num_kv_heads, out.batch, out.qo_tokens, out.lengths.kv_entries, 0, batch.window};
@@ -105,12 +105,11 @@ Status Attention::plan(const AttentionBatch& batch, const AttentionEnvelope& env
   out.lengths.kv_lens.reserve(static_cast<size_t>(bounds.max_batch));
   out.lengths.kv_begin.reserve(static_cast<size_t>(bounds.max_batch));
   LATHE_TRY(reserve_plan(out.shape, plan_bounds(bounds), envelope.layout, out.plan));
-  LATHE_TRY(read_batch(spec(), batch, out.lengths));
+  LATHE_TRY(read_batch(spec(), batch, bounds.num_kv_heads, out.lengths));
   LATHE_TRY(check_bounds(spec(), bounds, batch, out.lengths));
   out.batch = static_cast<int32_t>(batch.qo_indptr.size() - 1);
   out.qo_tokens = batch.qo_indptr.back();
-  return plan_attention(out.shape, plan_batch(batch, out.lengths, bounds.num_kv_heads * spec().group_size, bounds.share_prefixes),
-                        &envelope.layout, out.plan);
+  return plan_attention(out.shape, plan_batch(batch, out.lengths, bounds.share_prefixes), &envelope.layout, out.plan);
 }
 
 Status Attention::check_identity(const char* what, const AttentionIdentity& identity) const {

@@ -62,8 +62,8 @@ struct AttentionBatch {
   /// bounds.share_prefixes made room. Needs split_kv auto, no batch_invariant, no window.
   std::span<const SharedPrefix> prefixes;
 
-  /// Where the spec has a mask of hooks: its params, all of them, and host copies of the tensors that it reads. What is not copied
-  /// is not known here: its tiles are then looked at by the kernel.
+  /// Where the spec has a mask of hooks: its params, all of them, and host copies of the tensors that it reads, equal to
+  /// what the device will hold when it runs. What is not copied is not known here: its tiles are then looked at by the kernel.
   std::span<const HookParam> hook_params;
   std::span<const HookTensor> hook_tensors;
 };
@@ -159,7 +159,8 @@ class Attention {
   /// The envelope of `bounds`: its layout serves every batch within them. Refuses bounds that are negative or pass the planner's
   /// limits, and a window where the mask has none or none where it has one.
   Result<AttentionEnvelope> envelope(const AttentionBounds& bounds) const;
-  /// The schedule of one batch within `envelope`, into `out`. Allocates nothing when `out` was planned in this envelope before.
+  /// The schedule of one batch within `envelope`, into `out`. Allocates nothing when `out` was planned in this envelope before,
+  /// unless the spec has a mask of hooks.
   /// What exceeds the envelope is refused with the figure needed and the figure allowed; `out` then holds no plan, and upload() and
   /// run() refuse it.
   Status plan(const AttentionBatch& batch, const AttentionEnvelope& envelope, PlannedAttention& out) const;

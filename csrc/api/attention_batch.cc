@@ -129,7 +129,8 @@ void read_prefixes(const AttentionSpec& spec, const AttentionBatch& batch, Batch
 // Lengths that proofs about hooks rest on (csrc/spec/expr/hooks.h).
 constexpr int64_t kMaxHookLength = int64_t{1} << 24;
 
-void read_hooks(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out, Problems& problems) {
+void read_hooks(const AttentionSpec& spec, const AttentionBatch& batch, int32_t num_kv_heads, BatchLengths& out,
+                Problems& problems) {
   if (!skips_tiles(spec)) {
     if (!batch.hook_params.empty() || !batch.hook_tensors.empty())
       problems.add("hook_params", "and hook_tensors of a batch are of a mask, but the spec's hooks have none; give them to run()");
@@ -141,7 +142,16 @@ void read_hooks(const AttentionSpec& spec, const AttentionBatch& batch, BatchLen
     if (std::ranges::none_of(batch.hook_params, [&](const HookParam& p) { return p.name == params[slot].name; }))
       problems.add("hook_params." + params[slot].name, "is missing; the mask depends on it");
   }
-  out.hook_tensors = summarise(spec.hooks, batch.hook_tensors, problems);
+  AttentionBounds most;
+  bound_hooks(spec, batch, out, most);
+  HookExtents extents;
+  extents.batch = static_cast<int64_t>(out.kv_lens.size());
+  extents.kv_heads = num_kv_heads;
+  extents.qo_heads = int64_t{num_kv_heads} * spec.group_size;
+  extents.tokens = batch.qo_indptr.back();
+  extents.qo_len = most.max_qo_len;
+  extents.kv_len = most.max_kv_len;
+  out.hook_tensors = summarise(spec.hooks, batch.hook_tensors, out.hook_params, extents, problems);
 }
 
 void check_hook_lengths(const AttentionSpec& spec, const AttentionBatch& batch, const BatchLengths& lengths, Problems& problems) {
@@ -164,7 +174,7 @@ void bound_hooks(const AttentionSpec& spec, const AttentionBatch& batch, const B
   if (skips_tiles(spec)) bounds.hook_params.assign(batch.hook_params.begin(), batch.hook_params.end());
 }
 
-Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out) {
+Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, int32_t num_kv_heads, BatchLengths& out) {
   Problems problems;
   if (batch.qo_indptr.empty()) return invalid_argument("qo_indptr", "is empty, must have batch + 1 entries");
   const size_t size = batch.qo_indptr.size() - 1;
@@ -176,7 +186,6 @@ Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchL
                  "is " + std::to_string(batch.window) + ", but the spec's mask (" + name_of(spec.mask) + ") has no window");
   }
 
-  read_hooks(spec, batch, out, problems);
   out.kv_lens.resize(size);
   out.kv_begin.resize(size);
   out.kv_entries = 0;
@@ -191,6 +200,7 @@ Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchL
     }
   }
   if (problems.empty()) check_hook_lengths(spec, batch, out, problems);
+  if (problems.empty()) read_hooks(spec, batch, num_kv_heads, out, problems);
   read_prefixes(spec, batch, out, problems);
   if (spec.layout.kind == LayoutKind::paged && problems.empty() && !batch.kv_indices.empty())
     check_page_ids(batch, page_size, out, problems);

@@ -9,7 +9,7 @@
 namespace lathe {
 
 /// Every problem of `batch` at once, naming the array, the request and the value; else its lengths, in the memory of `out`.
-Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, BatchLengths& out);
+Status read_batch(const AttentionSpec& spec, const AttentionBatch& batch, int32_t num_kv_heads, BatchLengths& out);
 
 /// What tensors and params of hooks must agree with in a launch of `batch`, in `bounds`.
 void bound_hooks(const AttentionSpec& spec, const AttentionBatch& batch, const BatchLengths& lengths, AttentionBounds& bounds);

@@ -89,7 +89,7 @@ const Given* named(std::span<const Given> given, const std::string& name) {
 }
 
 /// What an axis must hold; nothing where any extent will do.
-std::optional<int64_t> needed(const expr::TensorAxis& axis, const HookExtents& extents, const std::vector<expr::Value>& params) {
+std::optional<int64_t> needed(const expr::TensorAxis& axis, const HookExtents& extents, std::span<const expr::Value> params) {
   using expr::Axis;
   switch (axis.axis) {
     case Axis::batch:
@@ -127,7 +127,7 @@ std::string axis_name(const expr::TensorAxis& axis, const std::vector<expr::Para
 
 /// Adds what is wrong with `t`; true when nothing is.
 bool check_hook_tensor(const expr::Tensor& declared, const Tensor& t, const std::vector<expr::Param>& params,
-                       const std::vector<expr::Value>& values, const HookExtents& extents, Problems& problems) {
+                       std::span<const expr::Value> values, const HookExtents& extents, Problems& problems) {
   const std::string name = "hook_tensors." + declared.name;
   const size_t before = problems.size();
   const size_t bytes = bytes_of(declared.elem);
@@ -154,6 +154,18 @@ bool check_hook_tensor(const expr::Tensor& declared, const Tensor& t, const std:
   if (reinterpret_cast<uintptr_t>(t.data) % bytes != 0)
     problems.add(name, "must be aligned to its elements of " + std::to_string(bytes) + " bytes");
   return problems.size() == before;
+}
+
+/// What indices are clamped to: what is declared where that is a number or a param, else what there is.
+std::array<int, abi::kMaxHookAxes> extents_of(const expr::Tensor& declared, const Tensor& t, const HookExtents& extents,
+                                              std::span<const expr::Value> params) {
+  std::array<int, abi::kMaxHookAxes> out{};
+  for (size_t i = 0; i < declared.axes.size(); ++i) {
+    const expr::TensorAxis& axis = declared.axes[i];
+    const bool is_declared = axis.axis == expr::Axis::number || axis.axis == expr::Axis::param;
+    out[i] = static_cast<int>(is_declared ? *needed(axis, extents, params) : t.shape[i]);
+  }
+  return out;
 }
 
 size_t extent_of(const Tensor& t, size_t element_bytes) {
@@ -212,12 +224,8 @@ void read_hook_args(const AttentionHooks& hooks, std::span<const HookParam> para
     abi::AttentionHookTensor& slot = out.tensors[i];
     const size_t bytes = bytes_of(declared.elem);
     slot.data = t.data;
-    for (size_t axis = 0; axis < declared.axes.size(); ++axis) {
-      slot.stride[axis] = t.stride[axis] * static_cast<int64_t>(bytes);
-      const expr::TensorAxis& of = declared.axes[axis];
-      const bool is_exact = of.axis == expr::Axis::number || of.axis == expr::Axis::param;
-      slot.extent[axis] = static_cast<int>(is_exact ? *needed(of, extents, values) : t.shape[axis]);
-    }
+    std::ranges::copy(extents_of(declared, t, extents, values), slot.extent);
+    for (size_t axis = 0; axis < declared.axes.size(); ++axis) slot.stride[axis] = t.stride[axis] * static_cast<int64_t>(bytes);
     buffers[num_buffers++] = {kNames[i], t.data, extent_of(t, bytes), BufferArg::Use::input};
   }
 }
@@ -241,47 +249,54 @@ bool is_integer(Elem elem) {
   return expr::read_type(elem) != Type::f32;
 }
 
+/// A host copy with what its indices are clamped to, as on the device.
+struct KnownTensor {
+  Tensor tensor;
+  Elem elem = Elem::i32;
+  std::array<int, abi::kMaxHookAxes> extent{};
+};
+
 /// Least and greatest element in a box.
-expr::Interval extremes(const Tensor& t, Elem elem, bool sorted, std::span<const expr::Interval> box, size_t axis, int64_t offset) {
-  const auto inside = [&](int64_t i) { return std::clamp<int64_t>(i, 0, t.shape[axis] - 1); };
-  const int64_t lo = inside(box[axis].lo), hi = inside(box[axis].hi);
-  const bool is_last = axis + 1 == box.size();
-  const int64_t step = is_last && sorted && hi > lo ? hi - lo : 1;  // the ends of a sorted axis are its extremes
+expr::Interval extremes(const KnownTensor& known, std::span<const expr::Interval> box, size_t axis, int64_t offset) {
+  const auto inside = [&](int64_t i) { return std::clamp<int64_t>(i, 0, known.extent[axis] - 1); };
   expr::Interval out{std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
-  for (int64_t i = lo; i <= hi; i += step) {
-    const int64_t at = offset + i * t.stride[axis];
-    const expr::Interval part =
-        is_last ? expr::Interval{integer_at(t, elem, at), integer_at(t, elem, at)} : extremes(t, elem, sorted, box, axis + 1, at);
+  for (int64_t i = inside(box[axis].lo); i <= inside(box[axis].hi); ++i) {
+    const int64_t at = offset + i * known.tensor.stride[axis];
+    expr::Interval part;
+    if (axis + 1 < box.size()) {
+      part = extremes(known, box, axis + 1, at);
+    } else {
+      part.lo = part.hi = integer_at(known.tensor, known.elem, at);
+    }
     out = {std::min(out.lo, part.lo), std::max(out.hi, part.hi)};
   }
   return out;
 }
 
+/// Whether a host copy can be complete: nobody says here how large the pool is.
+bool is_bounded(const expr::Tensor& tensor) {
+  return std::ranges::none_of(
+      tensor.axes, [](const expr::TensorAxis& axis) { return axis.axis == expr::Axis::slots || axis.axis == expr::Axis::pages; });
+}
+
 }  // namespace
 
-expr::Summary summarise(const AttentionHooks& hooks, std::span<const HookTensor> tensors, Problems& problems) {
+expr::Summary summarise(const AttentionHooks& hooks, std::span<const HookTensor> tensors, std::span<const expr::Value> params,
+                        const HookExtents& extents, Problems& problems) {
   check_names("hook_tensors", tensors, hooks.given().tensors, problems);
-  const std::vector<expr::Tensor>& declared = hooks.canonical().tensors;
-  std::vector<std::optional<Tensor>> slots(declared.size());
-  for (size_t i = 0; i < declared.size(); ++i) {
-    const HookTensor* tensor = named(tensors, declared[i].name);
-    if (tensor == nullptr || !is_integer(declared[i].elem)) continue;
-    const Tensor& t = tensor->tensor;
-    bool good = t.data != nullptr && t.rank == static_cast<int>(declared[i].axes.size());
-    for (int axis = 0; good && axis < t.rank; ++axis) good = t.shape[axis] >= 1 && t.stride[axis] >= 0;
-    if (good) {
-      slots[i] = t;
-    } else {
-      problems.add("hook_tensors." + declared[i].name,
-                   "must have " + std::to_string(declared[i].axes.size()) +
-                       " dimensions of at least 1, strides not negative, and memory of the host");
-    }
+  const expr::Hooks& canonical = hooks.canonical();
+  std::vector<std::optional<KnownTensor>> slots(canonical.tensors.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const expr::Tensor& declared = canonical.tensors[i];
+    const HookTensor* given = named(tensors, declared.name);
+    if (given == nullptr || !is_integer(declared.elem) || !is_bounded(declared)) continue;
+    if (!check_hook_tensor(declared, given->tensor, canonical.params, params, extents, problems)) continue;
+    slots[i] = KnownTensor{given->tensor, declared.elem, extents_of(declared, given->tensor, extents, params)};
   }
-  return
-      [slots = std::move(slots), &declared](uint32_t tensor, std::span<const expr::Interval> box) -> std::optional<expr::Interval> {
-        if (!slots[tensor]) return std::nullopt;
-        return extremes(*slots[tensor], declared[tensor].elem, declared[tensor].sorted, box, 0, 0);
-      };
+  return [slots = std::move(slots)](uint32_t tensor, std::span<const expr::Interval> box) -> std::optional<expr::Interval> {
+    if (!slots[tensor]) return std::nullopt;
+    return extremes(*slots[tensor], box, 0, 0);
+  };
 }
 
 }  // namespace lathe

@@ -28,8 +28,9 @@ void read_hook_args(const AttentionHooks& hooks, std::span<const HookParam> para
                     const HookExtents& extents, abi::AttentionHookArgs& out, std::array<BufferArg, abi::kMaxHookTensors>& buffers,
                     size_t& num_buffers, Problems& problems);
 
-/// What host copies of tensors tell about the elements that a mask reads; nothing of tensors that are not among `tensors`, which
-/// the result refers to.
-expr::Summary summarise(const AttentionHooks& hooks, std::span<const HookTensor> tensors, Problems& problems);
+/// What host copies of tensors tell about the elements that a mask reads, to whose memory the result refers; nothing of tensors
+/// that are not among `tensors`, of floats, and of those over the pool. Copies must hold what `extents` ask for. `params` by slot.
+expr::Summary summarise(const AttentionHooks& hooks, std::span<const HookTensor> tensors, std::span<const expr::Value> params,
+                        const HookExtents& extents, Problems& problems);
 
 }  // namespace lathe

@@ -106,12 +106,13 @@ int32_t add_runs(const AttentionHooks& hooks, const MaskValues& values, const Ma
   if (request.kv_len == 0) return 0;
   expr::Scope scope;
   scope.b = request.index;
+  scope.group = request.group_size;
   scope.qo_len = request.qo_len;
   scope.kv_len = request.kv_len;
   scope.tok_begin = request.qo_begin;
   scope.params = values.params;
   if (values.tensors != nullptr) scope.summary = *values.tensors;
-  const Interval q{first_token, last_token}, h{0, values.num_qo_heads - 1};
+  const Interval q{first_token, last_token}, h{0, request.num_qo_heads - 1};
   std::vector<TileRun> list;
   switch (hooks.skip_class()) {
     case expr::SkipClass::ranges:
@@ -149,9 +150,10 @@ Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::At
     const int32_t last_row = block.row_begin + block.rows - 1;
     const int tile_class = block.tile_class;
     block.kv_begin = 0;
-    block.kv_end = add_runs(shape.spec.hooks, batch.mask, {block.request, qo_begin, qo_len, batch.kv_lens[b]},
-                            block.row_begin / schedule.rows_per_token, last_row / schedule.rows_per_token,
-                            schedule.keys_per_cut[tile_class], max_runs, key_runs.runs);
+    const MaskedRequest request{
+        block.request, qo_begin, qo_len, batch.kv_lens[b], shape.num_kv_heads * shape.spec.group_size, shape.spec.group_size};
+    block.kv_end = add_runs(shape.spec.hooks, batch.mask, request, block.row_begin / schedule.rows_per_token,
+                            last_row / schedule.rows_per_token, schedule.keys_per_cut[tile_class], max_runs, key_runs.runs);
     if (key_runs.runs.size() > static_cast<size_t>(kMaxPlanItems))
       return invalid_argument("hooks", "mask makes more than " + std::to_string(kMaxPlanItems) + " runs of keys in this batch");
     key_runs.run_indptr.push_back(static_cast<int>(key_runs.runs.size()));

@@ -17,7 +17,6 @@ namespace lathe {
 struct MaskValues {
   std::span<const expr::Value> params;     // by slot of spec.hooks.canonical(); those that the mask does not use may be anything
   const expr::Summary* tensors = nullptr;  // by slot; null: nothing is known of any
-  int32_t num_qo_heads = 1;
 };
 
 /// Key runs of a batch's row blocks: the lists of the plan (abi::AttentionPlanHeader).
@@ -30,6 +29,7 @@ struct KeyRuns {
 /// A request as a mask of hooks sees it.
 struct MaskedRequest {
   int32_t index = 0, qo_begin = 0, qo_len = 0, kv_len = 0;
+  int32_t num_qo_heads = 1, group_size = 1;
 };
 
 /// Whether the plan of `spec` skips tiles: it has a mask of hooks.

@@ -135,7 +135,10 @@ DrawnHooks draw_hooks(const AttentionSpec& spec, const HookAxes& axes, std::mt19
     Tensor shape;
     int64_t elements = 1;
     for (const expr::TensorAxis& axis : tensor.axes) {
-      const int64_t extent = std::max<int64_t>(extent_of(spec, axes, axis, out.values.params), 1);
+      // What is declared as a number or a param may be less than what lies there.
+      const bool is_declared = axis.axis == Axis::number || axis.axis == Axis::param;
+      const int64_t extent =
+          std::max<int64_t>(extent_of(spec, axes, axis, out.values.params), 1) + (is_declared ? between(0, 2, rng) : 0);
       values.shape.push_back(extent);
       shape.shape[static_cast<size_t>(shape.rank++)] = extent;
       elements *= extent;

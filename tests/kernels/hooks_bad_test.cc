@@ -103,6 +103,23 @@ TEST_F(BadHooks, Tensors) {
   expect_tensor_refused([](Tensor& t) { t.data = static_cast<std::byte*>(t.data) + 2; }, {"hook_tensors.a", "aligned", "4"});
 }
 
+// Shorter copies were taken as if their last element went on.
+TEST_F(BadHooks, HostCopiesThatAreTooShort) {
+  AttentionSpec spec = small();
+  spec.hooks = *expr::parse("tensor st: i32[TOK] sorted, on: u8[HQ]; mask = st[tok] <= kv_pos && on[h] > 0");
+  prepare(spec);
+  std::vector<int32_t> starts{0, 0, 0};
+  std::vector<uint8_t> on{1, 1, 1, 1};
+  std::vector<HookTensor> tensors{{"st", Tensor::contiguous(starts.data(), {3})}, {"on", Tensor::contiguous(on.data(), {4})}};
+  batch_.hook_tensors = tensors;
+  Result<PlannedAttention> plan = attention_->plan(batch_, BadCall::kHeads);
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  tensors[0].tensor.shape[0] = 2;
+  expect_plan_refused(batch_, {"hook_tensors.st.shape[0]", "is 2", "at least 3", "TOK"});
+  tensors[0].tensor.shape[0] = 3, tensors[1].tensor.shape[0] = 3;
+  expect_plan_refused(batch_, {"hook_tensors.on.shape[0]", "is 3", "at least 4", "HQ"});
+}
+
 TEST_F(BadHooks, PlansThatCannotFollowAMask) {
   AttentionSpec spec = small();
   spec.hooks = *expr::parse("mask = kv_pos <= q_pos");

@@ -34,6 +34,10 @@ constexpr std::array kMasks{
     MaskCase{"Items", "tensor it: i32[TOK] sorted, pf: i32[B]; mask = kv_pos <= q_pos && (kv_pos < pf[b] || it[tok] <= kv_pos)"},
     MaskCase{"Spans", "tensor lo, hi: i32[TOK] summary; mask = kv_pos <= q_pos - 100 || (lo[tok] <= kv_pos && kv_pos < hi[tok])"},
     MaskCase{"Dilated", "param W: i32; mask = abs(q_pos - kv_pos) <= W && abs(q_pos - kv_pos) % 200 < 3"},
+    // The planner took every group for one head.
+    MaskCase{"Groups", "mask = kv_pos <= q_pos && q_pos - kv_pos < 60 * group"},
+    // Words past the declared extent are read as the last one, by the planner too.
+    MaskCase{"Bits", "param KW: i32 in [2, 4]; tensor mb: u32[TOK, KW] summary; mask = bit(mb[tok, kv >> 5], kv & 31) && kv < 300"},
     MaskCase{"Rows", "tensor on: u8[TOK] summary; mask = on[tok] > 1 && kv_pos <= q_pos"},
     MaskCase{"Nothing", "mask = kv_pos > q_pos + 100000"},
 };
@@ -48,7 +52,7 @@ class MaskWork : public ::testing::TestWithParam<MaskCase> {
   // Whether any head's row among tokens [first, last] of request b sees any key of [begin, end).
   static bool sees(oracle::HookEvaluator& hooks, const oracle::AttentionInput& in, int64_t b, int64_t first, int64_t last,
                    int64_t begin, int64_t end) {
-    hooks.set(Input::b, b);
+    hooks.set(Input::b, b), hooks.set(Input::group, in.spec.group_size);
     hooks.set(Input::qo_len, in.qo_indptr[static_cast<size_t>(b) + 1] - in.qo_indptr[static_cast<size_t>(b)]);
     hooks.set(Input::kv_len, oracle::kv_len(in, static_cast<size_t>(b)));
     for (int64_t q = first; q <= last; ++q) {
