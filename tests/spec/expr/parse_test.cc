@@ -3,10 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "examples.h"
-#include "lathe/spec/expr/json.h"
+#include "expression_cases.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/testing/seed.h"
-#include "random_hooks.h"
 
 namespace lathe::expr {
 namespace {
@@ -30,25 +29,9 @@ TEST(ParseExamples, RoundTrip) {
 /// Whatever can be built prints as text, and as JSON, that reads back as the same value. Hooks that check() refuses cannot be read.
 TEST(RandomHooks, RoundTrip) {
   Rng rng(lathe::testing::seed());
-  size_t read = 0;
-  for (int i = 0; i < 20'000; ++i) {
-    const Hook hook = static_cast<Hook>(rng() % kHooks);
-    const Hooks original = testing::random_hooks(rng, hook, 1 + static_cast<int>(rng() % 40));
-    const std::vector<Finding> found = check(original);
-    const std::string text = to_text(original);
-    const Result<Hooks> again = parse(text);
-    if (!found.empty() && found[0].error) {
-      ASSERT_FALSE(again.ok()) << text << found[0].message << "\n" << lathe::testing::repeat_command();
-      continue;
-    }
-    ++read;
-    ASSERT_TRUE(again.ok()) << text << again.status().to_string() << "\n" << lathe::testing::repeat_command();
-    ASSERT_TRUE(*again == original) << text << "became\n" << to_text(*again) << lathe::testing::repeat_command();
-    const Result<Hooks> from_json = hooks_from_json(to_json(original));
-    ASSERT_TRUE(from_json.ok()) << to_json(original) << from_json.status().to_string() << "\n" << lathe::testing::repeat_command();
-    ASSERT_TRUE(*from_json == original) << to_json(original) << lathe::testing::repeat_command();
-  }
-  EXPECT_GT(read, 1'000u);
+  testing::CaseCounts counts;
+  for (int i = 0; i < 20'000; ++i) ASSERT_EQ(testing::check_forms(rng, counts), "") << lathe::testing::repeat_command();
+  EXPECT_GT(counts.read, 1'000);
 }
 
 TEST(Parse, OperatorsBindAsDocumented) {

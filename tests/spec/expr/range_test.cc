@@ -2,50 +2,22 @@
 
 #include <gtest/gtest.h>
 
-#include <cfloat>
-#include <cmath>
-
+#include "expression_cases.h"
 #include "lathe/spec/expr/parse.h"
-#include "lathe/spec/expr/print.h"
 #include "lathe/spec/expr/variation.h"
 #include "lathe/testing/seed.h"
-#include "random_hooks.h"
 
 namespace lathe::expr {
 namespace {
 
-using testing::RandomEnvironment;
 using testing::Rng;
 
 /// Every node of random expressions, under random values, against its range.
 TEST(Ranges, HoldEveryValue) {
   Rng rng(lathe::testing::seed());
-  size_t narrow = 0;
-  for (int i = 0; i < 8'000; ++i) {
-    const Hook hook = std::array{Hook::mask, Hook::logits, Hook::q_pos}[rng() % 3];
-    const Hooks hooks = testing::random_hooks(rng, hook, 1 + static_cast<int>(rng() % 16));
-    const std::vector<Range> known = ranges(hooks);
-    for (int n = 0; n < 6; ++n) {
-      const RandomEnvironment environment(hooks, rng);
-      std::vector<bool> finite(hooks.graph.size());  // and so is all that it is made of
-      for (Id id = 0; id < hooks.graph.size(); ++id) {
-        const Node& node = hooks.graph[id];
-        const Value value = interpret(hooks, id, environment);
-        const double number = node.type == Type::f32   ? value.f
-                              : node.type == Type::u32 ? static_cast<double>(static_cast<uint32_t>(value.i))
-                                                       : static_cast<double>(value.i);
-        finite[id] = std::fabs(number) <= FLT_MAX;
-        for (Id arg : node.operands()) finite[id] = finite[id] && finite[arg];
-        if (!finite[id]) continue;  // only infinities that are written down are followed
-        const double slack = node.type == Type::f32 ? 1e-6 * std::fabs(number) : 0;
-        ASSERT_TRUE(known[id].lo <= number + slack && number - slack <= known[id].hi)
-            << to_text(hooks, id, 4096) << " is " << number << ", outside [" << known[id].lo << ", " << known[id].hi << "]\n"
-            << lathe::testing::repeat_command();
-        narrow += known[id].hi - known[id].lo < 1e6 ? 1 : 0;
-      }
-    }
-  }
-  EXPECT_GT(narrow, 100'000u) << "hardly any range says anything";
+  testing::CaseCounts counts;
+  for (int i = 0; i < 8'000; ++i) ASSERT_EQ(testing::check_ranges(rng, counts), "") << lathe::testing::repeat_command();
+  EXPECT_GT(counts.narrow, 100'000) << "hardly any range says anything";
 }
 
 TEST(Ranges, TakeWhatTheCallerKnows) {

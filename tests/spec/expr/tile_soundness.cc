@@ -9,112 +9,15 @@
 #include "lathe/spec/expr/kv_ranges.h"
 #include "lathe/spec/expr/parse.h"
 #include "lathe/spec/expr/print.h"
+#include "random_text.h"
 
 namespace lathe::expr::testing {
 namespace {
 
-constexpr const char* kDeclarations =
-    "param W, S, C: i32 in [-40, 40]; param M: i32 in [1, 9]; param flag: bool;\n"
-    "tensor start: i32[TOK] sorted, lo, hi: i32[TOK] summary, cx: i32[B], kind: u8[HQ], doc: i32[KVPOS] summary,\n"
-    "  words: u32[TOK, 2] summary, seen: bool[QLEN, KVPOS] summary;\n";
-
-/// Masks as people write them: comparisons of positions, params and tensors, joined by logic. Text, so that check() has its say.
-class Text {
- public:
-  explicit Text(Rng& rng) : rng_(rng) {}
-
-  std::string mask(int size) {
-    if (size <= 0) return comparison();
-    const int left = static_cast<int>(rng_() % static_cast<uint64_t>(size));
-    switch (rng_() % 8) {
-      case 0:
-        return "!(" + mask(size - 1) + ")";
-      case 1:
-        return "(" + mask(left) + " ? " + mask(size - 1 - left) + " : " + mask(0) + ")";
-      case 2:
-        return "(" + mask(left) + (rng_() % 2 == 0 ? " == " : " != ") + mask(size - 1 - left) + ")";
-      case 3:
-      case 4:
-        return "(" + mask(left) + " || " + mask(size - 1 - left) + ")";
-      default:
-        return "(" + mask(left) + " && " + mask(size - 1 - left) + ")";
-    }
-  }
-
- private:
-  template <size_t N>
-  std::string pick(const char* const (&from)[N]) {
-    return from[rng_() % N];
-  }
-
-  std::string comparison() {
-    static constexpr const char* kSigns[] = {" < ", " <= ", " > ", " >= ", " == ", " != "};
-    switch (rng_() % 16) {
-      case 0:
-        return "bit(words[tok, clamp(kv >> 5, 0, 1)], kv & 31)";
-      case 1:
-        return "seen[q, kv]";
-      case 2:
-        return "flag";
-      case 3:
-        return "kv_pos <= q_pos";
-      default:
-        return "(" + sum() + pick(kSigns) + sum() + ")";
-    }
-  }
-
-  std::string sum() {
-    std::string out = term();
-    for (uint64_t more = rng_() % 3; more > 0; --more) out += (rng_() % 2 == 0 ? " + " : " - ") + term();
-    return out;
-  }
-
-  static constexpr const char* kTerms[] = {
-      "q_pos",   "q_pos",   "kv_pos", "kv_pos", "q",  "kv",      "h", "hk", "W",     "S",       "kv_len", "qo_len",   "start[tok]",
-      "lo[tok]", "hi[tok]", "cx[b]",  "3",      "17", "kind[h]", "M", "b",  "level", "doc[kv]", "doc[0]", "i32(flag)"};
-
-  std::string term() {
-    if (depth_ >= 2) return pick(kTerms);
-    ++depth_;
-    const std::string out = deeper_term();
-    --depth_;
-    return out;
-  }
-
-  std::string deeper_term() {
-    switch (rng_() % 12) {
-      case 0:
-        return "(" + sum() + ") // " + pick({"M", "4", "7", "C"});
-      case 1:
-        return "(" + sum() + ") % " + pick({"M", "4", "7", "C"});
-      case 2:
-        return "abs(" + sum() + ")";
-      case 3:
-        return pick({"min(", "max("}) + sum() + ", " + term() + ")";
-      case 4:
-        return "(" + comparison() + " ? " + term() + " : " + term() + ")";
-      case 5:
-        return "((" + sum() + ") " + pick({">> 2)", "& 7)", "<< 1)"});
-      case 6:
-        return "(" + term() + ") * " + pick({"2", "-3", "M", "C"});
-      default:
-        return pick(kTerms);
-    }
-  }
-  std::string pick(std::initializer_list<const char*> from) { return from.begin()[rng_() % from.size()]; }
-
-  Rng& rng_;
-  int depth_ = 0;  // of terms inside of terms
-};
-
 Hooks any_mask(Rng& rng) {
-  const int size = static_cast<int>(rng() % 6);
-  if (rng() % 4 == 0) return random_hooks(rng, Hook::mask, 3 + size * 2);
+  if (rng() % 4 == 0) return random_hooks(rng, Hook::mask, 3 + 2 * static_cast<int>(rng() % 6));
   for (int attempt = 0; attempt < 1000; ++attempt) {
-    std::string text = kDeclarations;
-    if (rng() % 6 == 0) text += "kv_pos := kv * 3 + b; ";
-    if (rng() % 12 == 0) text += "q_pos := q + start[tok]; ";
-    Result<Hooks> hooks = parse(text + "mask = " + Text(rng).mask(size));
+    Result<Hooks> hooks = parse(random_mask_text(rng));
     if (hooks.ok()) return *std::move(hooks);  // what may overflow is refused
   }
   throw std::logic_error("no mask is accepted");
