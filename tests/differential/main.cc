@@ -1,4 +1,4 @@
-// lathe-fuzz [--cases N] [--specs M] [--seed S] [--jobs J] [--kind KIND --case I]
+// lathe-fuzz [--cases N] [--specs M] [--seed S] [--jobs J] [--kind KIND [--case I]]
 //
 // Random cases, each judged by another way to the same result: N expressions and as many refusals as a tenth of that, without
 // compiling, then M specs on the host executor. Every case hangs on the seed and its number alone. Stops at the first that fails,
@@ -90,19 +90,18 @@ int main(int argc, char** argv) {
   app.add_option("--jobs", options.jobs, "threads")->check(CLI::Range(1, 64));
   CLI::Option* kind =
       app.add_option("--kind", options.kind, "with --case: which kind")->check(CLI::IsMember({"expression", "refusal", "spec"}));
-  app.add_option("--case", options.only, "this case alone")->check(CLI::NonNegativeNumber)->needs(kind);
+  app.add_option("--case", options.only, "with --kind: this case alone")->check(CLI::NonNegativeNumber)->needs(kind);
   CLI11_PARSE(app, argc, argv);
 
   const uint64_t seed = options.seed ? *options.seed : std::random_device{}();
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   std::fflush(stdout);
-  if (options.only >= 0) {
-    for (size_t i = 0; i < kKinds.size(); ++i) {
-      if (options.kind != kKinds[i].name) continue;
-      const std::string wrong = kKinds[i].run(seed_of(seed, i, options.only));
-      std::printf("%s\n", wrong.empty() ? "clean" : wrong.c_str());
-      return wrong.empty() ? 0 : 1;
-    }
+  for (size_t i = 0; i < kKinds.size(); ++i) {
+    if (options.kind != kKinds[i].name) continue;
+    if (options.only < 0) return run(i, options.cases, seed, options.jobs) ? 0 : 1;
+    const std::string wrong = kKinds[i].run(seed_of(seed, i, options.only));
+    std::printf("%s\n", wrong.empty() ? "clean" : wrong.c_str());
+    return wrong.empty() ? 0 : 1;
   }
   const std::array counts{options.cases, (options.cases + 9) / 10, options.specs >= 0 ? options.specs : options.cases / 50};
   for (size_t i = 0; i < kKinds.size(); ++i) {
