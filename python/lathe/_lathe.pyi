@@ -223,4 +223,19 @@ class HookBuilder:
     def findings(self) -> list[tuple[bool, str | None, int | None, str, str]]: ...
     def finish(self) -> Hooks: ...
 
+def rope(
+    head_dim: int,
+    dims: int,
+    interleaved: bool,
+    theta: float,
+    scaling: str,
+    factor: float,
+    original_context: float,
+    low_frequency: float,
+    high_frequency: float,
+    beta_fast: float,
+    beta_slow: float,
+    attention_factor: float,
+    cache: bool,
+) -> str: ...
 def words() -> dict[str, Any]: ...

@@ -4,6 +4,7 @@
 
 #include "../spec/expr/examples.h"
 #include "lathe/spec/expr/parse.h"
+#include "lathe/spec/expr/rope.h"
 
 namespace lathe::testing {
 namespace {
@@ -22,17 +23,40 @@ constexpr std::array kExact{
             "let w=1-powi(1-a,L)-f32(L)*a*powi(1-a,L-1); score - log(max(w, 0) + 1e-4)"},
     Example{"turned, part of the vector", "rotary = neox(32); query = rot(x) * 2 + (d < 8 ? x : x * 0.5); value = x + rot(x)"},
 };
-const Example& example_at(size_t i) {
-  return i < kExamples.size() ? kExamples[i] : kExact[i - kExamples.size()];
+
+/// Rotary embeddings as models have them, for variant_spec()'s head dims.
+struct RopeForm {
+  const char* name;
+  expr::RopeOptions options;
+};
+using expr::RopeScaling;
+const std::array kRope{
+    RopeForm{"RoPE of Llama", {.head_dim = 64, .theta = 500000}},
+    RopeForm{"RoPE of Llama 3.1",
+             {.head_dim = 64, .theta = 500000, .scaling = RopeScaling::llama3, .factor = 8, .original_context = 256}},
+    RopeForm{"RoPE, YaRN", {.head_dim = 64, .theta = 150000, .scaling = RopeScaling::yarn, .factor = 4, .original_context = 128}},
+    RopeForm{"RoPE, interleaved", {.head_dim = 64, .dims = 32, .interleaved = true}},
+    RopeForm{"RoPE from a cache", {.head_dim = 64, .cache = true}},
+};
+
+struct Variant {
+  std::string name, text;
+};
+Variant variant_at(size_t i) {
+  if (i >= kExamples.size() + kExact.size()) {
+    const RopeForm& form = kRope[i - kExamples.size() - kExact.size()];
+    return {form.name, *expr::rope_text(form.options) + "mask = kv_pos <= q_pos"};
+  }
+  const Example& example = i < kExamples.size() ? kExamples[i] : kExact[i - kExamples.size()];
+  return {example.name, example.text};
 }
 
 /// MagicPIG's weight is 1 - (1 - a)^L - L a (1 - a)^(L - 1), often below 1e-3 as a difference of numbers near 1, with L = 150: the
 /// powers are off by 150 x 2^-24, which is a tenth of the least weights, whoever computes them in fp32 and whatever the elements
 /// are. Angles of RoPE are products of fp32, off by 2^-24 of hundreds: now and then an element of q or k is then rounded the other
 /// way. Everything else is held to the bounds of plain attention, their twins in kExact too.
-Bounds bounds_for(const AttentionSpec& spec, const Example& example) {
+Bounds bounds_for(const AttentionSpec& spec, const std::string& name) {
   const Bounds bounds = bounds_of(spec);
-  const std::string name = example.name;
   if (name == "MagicPIG") return {2e-2, 1e-1, 1e-1};
   if (name.starts_with("RoPE")) return {2 * bounds.tensor, 4 * bounds.row, 2e-2};
   return bounds;
@@ -51,12 +75,12 @@ BatchShape draw_shape(std::mt19937_64& rng) {
 }  // namespace
 
 size_t num_variants() {
-  return kExamples.size() + kExact.size();
+  return kExamples.size() + kExact.size() + kRope.size();
 }
 
 std::string variant_name(size_t variant) {
   std::string name;
-  for (char c : std::string(example_at(variant).name)) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  for (char c : variant_at(variant).name) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
   return name;
 }
 
@@ -71,7 +95,7 @@ AttentionSpec variant_spec(size_t variant, DType dtype, LayoutKind layout, std::
     spec.layout.page_size = std::array{1, 7, 16, 64}[rng() % 4];
     spec.layout.index = rng() % 2 == 0 ? PageIndex::csr : PageIndex::table;
   }
-  spec.hooks = *expr::parse(example_at(variant).text);
+  spec.hooks = *expr::parse(variant_at(variant).text);
   if (spec.hooks.normalizes()) spec.lse = rng() % 2 == 0 ? LseOut::ln : LseOut::log2;
   if (rng() % 4 == 0) spec.determinism = Determinism::batch_invariant;
   return spec;
@@ -83,7 +107,7 @@ std::string prove_variant(const std::shared_ptr<Device>& device, size_t variant,
     return status.message().find("not served") != std::string::npos ? "" : status.to_string();
   Result<Attention> attention = Attention::prepare(engine(), device, spec);
   if (!attention.ok()) return attention.status().to_string();
-  const Bounds bounds = bounds_for(spec, example_at(variant));
+  const Bounds bounds = bounds_for(spec, variant_at(variant).name);
   std::string wrong;
   for (int i = 0; i < batches; ++i) wrong += prove(device, *attention, draw_shape(rng), rng(), repeat, nullptr, &bounds);
   return wrong;

@@ -268,6 +268,26 @@ def test_what_hooks_may_not_have():
     traced(r"rot.*allowed: the input x", query=lambda x: le.rot(x * 2))
 
 
+def test_rope():
+    hooks = le.parse(le.rope(64, theta=500000.0) + "mask = kv_pos <= q_pos")
+    frequency = -math.log2(500000.0) / 32
+
+    def turned(x, d, pos):
+        angle = le.f32(pos) * le.exp2(le.f32(d % 32) * frequency)
+        return x * le.cos(angle) + le.rot(x) * le.sin(angle)
+
+    written = le.hooks(rotary_dims=64, query=turned, key=turned, mask=causal)
+    assert hooks.canonical_bytes() == written.canonical_bytes()
+    assert "interleaved(32)" in le.rope(64, dims=32, interleaved=True)
+    keys = {le.parse(le.rope(64, scaling=scaling, factor=8)).canonical_bytes() for scaling in ("none", "llama3", "yarn")}
+    assert len(keys) == 3
+    assert "cos_sin[pos, rope_i]" in le.rope(64, cache=True)
+    with pytest.raises(lathe.SpecError, match="dims: is 80"):
+        le.rope(64, dims=80)
+    with pytest.raises(lathe.SpecError, match='scaling: is "ntk"; allowed: none, llama3, yarn'):
+        le.rope(64, scaling="ntk")
+
+
 def test_text_that_is_refused():
     with pytest.raises(lathe.SpecError, match=r"column \d+"):
         le.parse("mask = kv_pos <= ")

@@ -10,6 +10,7 @@
 #include "lathe/spec/expr/names.h"
 #include "lathe/spec/expr/parse.h"
 #include "lathe/spec/expr/print.h"
+#include "lathe/spec/expr/rope.h"
 #include "lathe/spec/expr/simplify.h"
 #include "lathe/spec/text.h"
 #include "parts.h"
@@ -154,6 +155,21 @@ py::list warnings_of(const Hooks& hooks) {
   return list;
 }
 
+std::string rope(int32_t head_dim, int32_t dims, bool interleaved, double theta, const std::string& scaling, double factor,
+                 double original_context, double low_frequency, double high_frequency, double beta_fast, double beta_slow,
+                 double attention_factor, bool cache) {
+  RopeOptions options{head_dim,      dims,           interleaved, theta,     RopeScaling::none, factor, original_context,
+                      low_frequency, high_frequency, beta_fast,   beta_slow, attention_factor,  cache};
+  if (scaling == "llama3") {
+    options.scaling = RopeScaling::llama3;
+  } else if (scaling == "yarn") {
+    options.scaling = RopeScaling::yarn;
+  } else if (scaling != "none") {
+    refuse("scaling", "is " + fields::in_quotes(scaling) + "; allowed: none, llama3, yarn");
+  }
+  return python::check(rope_text(options));
+}
+
 py::dict words() {
   using namespace py::literals;
   py::dict hooks;
@@ -201,6 +217,9 @@ void add_expr(py::module_& m) {
   builder.def("call", &HookBuilder::call).def("type_of", &HookBuilder::type_of).def("set", &HookBuilder::set);
   builder.def("findings", &HookBuilder::findings).def("finish", &HookBuilder::finish);
   m.def("words", &words);
+  m.def("rope", &rope, py::arg("head_dim"), py::arg("dims"), py::arg("interleaved"), py::arg("theta"), py::arg("scaling"),
+        py::arg("factor"), py::arg("original_context"), py::arg("low_frequency"), py::arg("high_frequency"), py::arg("beta_fast"),
+        py::arg("beta_slow"), py::arg("attention_factor"), py::arg("cache"));
 }
 
 }  // namespace lathe::python
