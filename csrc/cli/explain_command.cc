@@ -11,8 +11,10 @@
 #include "commands.h"
 #include "input.h"
 #include "lathe/spec/expr/device_source.h"
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/spec/field_docs.h"
+#include "mask_arg.h"
 #include "spec_arg.h"
 #include "table.h"
 
@@ -21,6 +23,9 @@ namespace {
 
 struct ExplainOptions {
   std::string spec, batch, arch;
+  MaskArgs mask;
+
+  bool draws() const { return mask.q_len != 0 || mask.kv_len != 0 || !mask.svg.empty(); }
 };
 
 // Every field with the value it has, and which of those were chosen.
@@ -88,9 +93,38 @@ std::string hooks_text(const AttentionHooks& hooks) {
                                      "each tile is looked at when a batch is planned",
                                      "nothing is known ahead: every tile is evaluated"};
     rows.push_back({"skip", std::string(expr::name_of(hooks.skip_class())) + ": " + kHow[static_cast<size_t>(hooks.skip_class())] +
-                                " (lathe mask draws it)"});
+                                " (--q-len and --kv-len draw it)"});
   }
   return table(rows);
+}
+
+// The mask of a spec as hooks, whether it is a field or a hook.
+AttentionHooks mask_hooks(const AttentionSpec& spec) {
+  switch (spec.mask) {
+    case Mask::none:
+      return spec.hooks.has(expr::Hook::mask) ? spec.hooks : *expr::parse("mask = true");
+    case Mask::causal:
+      return *expr::parse("mask = kv_pos <= q_pos");
+    case Mask::window:
+      return *expr::parse("param window: i32 in [1, 2147483647]; mask = q_pos - kv_pos < window");
+    case Mask::causal_window:
+      return *expr::parse("param window: i32 in [1, 2147483647]; mask = kv_pos <= q_pos && q_pos - kv_pos < window");
+  }
+  return {};
+}
+
+// The tiles of one request, in those of the tallest class, and its picture where one is asked for.
+Result<std::string> map_text(const AttentionSpec& spec, const AttentionTile& tile, const MaskArgs& args) {
+  const TileClass& c = tile.classes.front();
+  const int64_t rows = std::max(tile.packed ? c.q / spec.group_size : c.q, 1);
+  Result<MaskProblem> problem = read_mask_problem(mask_hooks(spec), args, rows, c.kv);
+  LATHE_TRY(problem);
+  const MaskMap map = analyse(*problem);
+  LATHE_TRY(write_picture(args, map));
+  using expr::Truth;
+  return paragraph(fmt::format("{} rows and {} keys in tiles of {} by {}: {} empty, {} full, {} partial", args.q_len, args.kv_len,
+                               rows, c.kv, map.count(Truth::empty), map.count(Truth::full), map.count(Truth::partial))) +
+         draw_text(map) + "  . empty   # full   + partial\n";
 }
 
 std::string kernel_text(const Engine& engine, const KernelRequest& request) {
@@ -140,6 +174,7 @@ int explain(const ExplainOptions& options) {
     if (!read.ok()) return fail(read.status());
     shape = *std::move(read);
   }
+  if (spec == nullptr && options.draws()) return fail(invalid_argument("--q-len", "is given, but only attention has a mask"));
   if (shape && skips_tiles(*spec))
     return fail(
         invalid_argument("--batch", "cannot go with a mask of hooks here: what it skips depends on its params and tensors"));
@@ -154,6 +189,11 @@ int explain(const ExplainOptions& options) {
     if (!tile.ok()) return fail(tile.status());
     if (!spec->hooks.empty()) text += "\nHooks, as the kernel has them\n" + hooks_text(spec->hooks);
     text += "\nTile classes, " + spec->arch + "\n" + tile_text(*spec, *tile);
+    if (options.draws()) {
+      Result<std::string> map = map_text(*spec, *tile, options.mask);
+      if (!map.ok()) return fail(map.status());
+      text += "\nTiles of the mask\n" + *map;
+    }
     text += std::string("\nSplits of the keys\n") + paragraph(reason_of_split(*spec));
     if (shape) {
       Result<std::string> planned = batch_text(*spec, *tile, *shape);
@@ -174,6 +214,7 @@ void add_explain(CLI::App& app, int& exit_code) {
   job->add_option("--spec", options->spec, "the operation (docs/spec.md)")->required();
   job->add_option("--batch", options->batch, "lengths to schedule as well (lathe run --help)");
   job->add_option("--arch", options->arch, "in place of the spec's own");
+  add_mask_options(*job, options->mask, false);
   job->callback([options, &exit_code] { exit_code = explain(*options); });
 }
 

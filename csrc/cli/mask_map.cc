@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <limits>
+#include <cstring>
 
+#include "lathe/api/hook_values.h"
 #include "lathe/spec/expr/interpret.h"
 
 namespace lathe::cli {
@@ -25,20 +27,39 @@ int64_t element(const MaskProblem::Elements& tensor, std::span<const int64_t> in
   return tensor.values[static_cast<size_t>(at)];
 }
 
-/// Least and greatest element of a box.
-Interval extremes(const MaskProblem::Elements& tensor, std::span<const Interval> box, std::vector<int64_t>& index) {
-  if (index.size() == box.size()) return {element(tensor, index), element(tensor, index)};
-  const size_t axis = index.size();
-  Interval out{std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
-  const int64_t last = tensor.shape[axis] - 1;
-  for (int64_t i = std::clamp<int64_t>(box[axis].lo, 0, last); i <= std::clamp<int64_t>(box[axis].hi, 0, last); ++i) {
-    index.push_back(i);
-    const Interval part = extremes(tensor, box, index);
-    index.pop_back();
-    out = {std::min(out.lo, part.lo), std::max(out.hi, part.hi)};
+/// Tensors as a caller of plan() has them: what is known of them here is what the planner would know.
+class HostCopies {
+ public:
+  explicit HostCopies(const MaskProblem& problem) : memory_(problem.tensors.size()) {
+    const std::vector<expr::Tensor>& declared = problem.hooks.canonical().tensors;
+    for (size_t i = 0; i < declared.size(); ++i) {
+      const MaskProblem::Elements& elements = problem.tensors[i];
+      if (elements.values.empty()) continue;
+      const size_t bytes = declared[i].elem == expr::Elem::i32 || declared[i].elem == expr::Elem::u32 ? 4 : 1;
+      memory_[i].resize(elements.values.size() * bytes);
+      for (size_t at = 0; at < elements.values.size(); ++at)
+        std::memcpy(memory_[i].data() + at * bytes, &elements.values[at], bytes);  // little-endian, as every target is
+      Tensor tensor{memory_[i].data(), static_cast<int>(elements.shape.size()), {}, {}};
+      int64_t step = 1;
+      for (size_t axis = elements.shape.size(); axis-- > 0;) {
+        tensor.shape[axis] = elements.shape[axis], tensor.stride[axis] = step;
+        step *= elements.shape[axis];
+      }
+      tensors_.push_back({declared[i].name, tensor});
+    }
   }
-  return out;
-}
+
+  expr::Summary summary(const MaskProblem& problem) const {
+    HookExtents extents{.batch = 1, .qo_heads = 1, .kv_heads = 1};
+    extents.tokens = extents.qo_len = problem.q_len, extents.kv_len = problem.kv_len;
+    Problems problems;  // shapes were checked when they were read
+    return summarise(problem.hooks, tensors_, problem.params, extents, problems);
+  }
+
+ private:
+  std::vector<Bytes> memory_;
+  std::vector<HookTensor> tensors_;
+};
 
 class Element : public expr::Environment {
  public:
@@ -81,11 +102,8 @@ MaskMap analyse(const MaskProblem& problem) {
   expr::Scope scope;
   scope.qo_len = problem.q_len, scope.kv_len = problem.kv_len;
   scope.params = problem.params;
-  scope.summary = [&](uint32_t tensor, std::span<const Interval> box) -> std::optional<Interval> {
-    if (problem.tensors[tensor].values.empty()) return std::nullopt;
-    std::vector<int64_t> index;
-    return extremes(problem.tensors[tensor], box, index);
-  };
+  const HostCopies copies(problem);
+  scope.summary = copies.summary(problem);
   return map_of(problem, [&](Interval q, Interval kv) { return problem.hooks.mask_tiles()(scope, {q, kv, {0, 0}}); });
 }
 
@@ -130,23 +148,45 @@ std::string draw_text(const MaskMap& map, int columns) {
 }
 
 std::string draw_svg(const MaskMap& map) {
-  constexpr int64_t kSide = 8;
+  struct Kind {
+    Truth truth;
+    const char* name;
+    const char* colour;
+  };
+  constexpr std::array kKinds{Kind{Truth::full, "full", "#2a6f97"}, Kind{Truth::partial, "partial", "#f2a65a"},
+                              Kind{Truth::empty, "empty", "#e4e4e4"}};
+  constexpr double kSize = 1024, kLegend = 32, kLegendWidth = 480;
+  const double side = kSize / static_cast<double>(std::max<int64_t>({map.columns, map.rows, 1}));
+  const double width = static_cast<double>(map.columns) * side, height = static_cast<double>(map.rows) * side;
+  const auto colour_of = [&](Truth truth) {
+    return std::ranges::find_if(kKinds, [&](const Kind& kind) { return kind.truth == truth; })->colour;
+  };
+  const auto rect = [](double x, double y, double w, double h, const char* colour) {
+    return fmt::format("<rect x=\"{:g}\" y=\"{:g}\" width=\"{:g}\" height=\"{:g}\" fill=\"{}\"/>\n", x, y, w, h, colour);
+  };
   std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" shape-rendering=\"crispEdges\">\n"
-      "<title>{2} x {3} tiles of rows and keys: {4} full, {5} partial, {6} empty</title>\n"
-      "<rect width=\"{0}\" height=\"{1}\" fill=\"#f4f4f4\"/>\n",
-      map.columns * kSide, map.rows * kSide, map.rows, map.columns, map.count(Truth::full), map.count(Truth::partial),
-      map.count(Truth::empty));
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:g} {:g}\" shape-rendering=\"crispEdges\" "
+      "font-family=\"sans-serif\" "
+      "font-size=\"14\">\n<title>{} x {} tiles of rows and keys</title>\n",
+      std::max(width, kLegendWidth), height + kLegend, map.rows, map.columns);
+  out += rect(0, 0, width, height, colour_of(Truth::empty));
   for (int64_t r = 0; r < map.rows; ++r) {
     const Truth* row = map.tiles.data() + r * map.columns;
     for (int64_t c = 0; c < map.columns;) {
       int64_t end = c + 1;
       while (end < map.columns && row[end] == row[c]) ++end;
       if (row[c] != Truth::empty)
-        out += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/>\n", c * kSide, r * kSide,
-                           (end - c) * kSide, kSide, row[c] == Truth::full ? "#2a6f97" : "#f2a65a");
+        out += rect(static_cast<double>(c) * side, static_cast<double>(r) * side, static_cast<double>(end - c) * side, side,
+                    colour_of(row[c]));
       c = end;
     }
+  }
+  double x = 0;
+  for (const Kind& kind : kKinds) {
+    const std::string label = fmt::format("{} {}", map.count(kind.truth), kind.name);
+    out += rect(x, height + 12, 14, 14, kind.colour);
+    out += fmt::format("<text x=\"{:g}\" y=\"{:g}\">{}</text>\n", x + 20, height + 24, label);
+    x += kLegendWidth / 3;
   }
   return out + "</svg>\n";
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lathe/api/hook_args.h"
 #include "lathe/spec/attention_hooks.h"
 #include "lathe/spec/expr/tiles.h"
 
@@ -38,7 +39,7 @@ MaskMap evaluate(const MaskProblem& problem);
 
 /// One sign for each tile, or for each square of tiles where there are more than `columns`: '.' empty, '#' full, '+' partial.
 std::string draw_text(const MaskMap& map, int columns = 64);
-/// The same as an SVG document, one rectangle for each run of equal tiles.
+/// The same as an SVG document with a legend: rows downwards, keys to the right, one rectangle for each run of equal tiles.
 std::string draw_svg(const MaskMap& map);
 
 }  // namespace lathe::cli

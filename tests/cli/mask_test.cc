@@ -54,6 +54,8 @@ TEST(Mask, ReadsTensorsAndDrawsPictures) {
   const std::string picture{std::istreambuf_iterator<char>(stream), {}};
   EXPECT_THAT(picture, HasSubstr("<svg xmlns"));
   EXPECT_THAT(picture, HasSubstr("</svg>"));
+  for (const char* truth : {"empty", "full", "partial"})
+    EXPECT_THAT(picture, HasSubstr(">" + Json::parse(json.out)["analysis"][truth].dump() + " " + truth + "</text>"));
   const Ran text = lathe.run(mask(expr, {"--tensor", "st=" + file}));
   EXPECT_EQ(text.exit_code, 0);
   EXPECT_THAT(text.out, HasSubstr(". empty   # full   + partial"));
@@ -61,9 +63,39 @@ TEST(Mask, ReadsTensorsAndDrawsPictures) {
   EXPECT_THAT(without.out, HasSubstr("not evaluated: not every tensor is given"));
 }
 
+/// The map of a spec is that of its mask in the kernel's own tiles, whether the mask is a field or a hook.
+TEST(Mask, ExplainDrawsIt) {
+  Program lathe;
+  const std::string svg = lathe.file("map.svg", "");
+  const std::string tile = R"("tile":{"warps":4,"stages":2,"classes":[{"q":64,"kv":32}]},"gqa_pack":"off")";
+  const auto explained = [&](const std::string& mask, std::vector<std::string> more) {
+    std::vector<std::string> args{"explain", "--spec", "{" + tile + "," + mask + "}", "--q-len", "512", "--kv-len", "768"};
+    args.insert(args.end(), more.begin(), more.end());
+    return lathe.run(args);
+  };
+  const Ran field = explained(R"("mask":"causal_window")", {"--param", "window=100", "--svg", svg});
+  ASSERT_EQ(field.exit_code, 0) << field.err;
+  const Ran hook = explained(R"("hooks":"param W: i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W")", {"--param", "W=100"});
+  ASSERT_EQ(hook.exit_code, 0) << hook.err;
+  const Ran map = lathe.run(mask("kv_pos <= q_pos && q_pos - kv_pos < W", {"--param", "W=100", "--json"}));
+  const Json counts = Json::parse(map.out)["analysis"];
+  const std::string line = "512 rows and 768 keys in tiles of 64 by 32: " + counts["empty"].dump() + " empty, " +
+                           counts["full"].dump() + " full, " + counts["partial"].dump() + " partial";
+  EXPECT_THAT(field.out, HasSubstr(line));
+  EXPECT_THAT(hook.out, HasSubstr(line));
+  std::ifstream stream(svg);
+  const std::string picture{std::istreambuf_iterator<char>(stream), {}};
+  EXPECT_THAT(picture, HasSubstr(">" + counts["empty"].dump() + " empty</text>"));
+  EXPECT_THAT(explained(R"("mask":"window")", {}).err, HasSubstr("--param: window is missing; the mask depends on it"));
+  EXPECT_THAT(explained(R"("mask":"causal")", {"--svg", "/nonexistent/map.svg"}).err, HasSubstr("--svg: /nonexistent/map.svg"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", R"({"op":"merge"})", "--q-len", "8"}).err, HasSubstr("only attention has a mask"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", "{}", "--svg", svg}).err, HasSubstr("--q-len: 0 is not allowed"));
+}
+
 TEST(Mask, Refusals) {
   Program lathe;
-  const std::string short_file = lathe.file("short", "1 2 3"), bad_file = lathe.file("bad", "1 two 3");
+  const std::string short_file = lathe.file("short", "1 2 3"), bad_file = lathe.file("bad", "1 two 3"),
+                    wide_file = lathe.file("wide", "1 256");
   const std::string documents = "tensor st: i32[TOK]; mask = st[tok] <= kv_pos";
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
       {mask("kv_pos <= "), "column"},
@@ -75,7 +107,8 @@ TEST(Mask, Refusals) {
       {mask("kv_pos <= W", {"--param", "W=x"}), "is not a number"},
       {mask("kv_pos <= W", {"--param", "W=1.5"}), "a whole number"},
       {mask(documents, {"--tensor", "st=" + short_file}), "has 3 entries"},
-      {mask(documents, {"--tensor", "st=" + bad_file}), "entry 1 is no 32-bit integer"},
+      {mask(documents, {"--tensor", "st=" + bad_file}), "entry 1 is not in -2147483648..2147483647, as i32 is"},
+      {mask("tensor on: u8[TOK]; mask = on[tok] > 0", {"--tensor", "on=" + wide_file}), "entry 1 is not in 0..255, as u8 is"},
       {mask(documents, {"--tensor", "su=" + short_file}), "su is not read by the mask"},
       {mask(documents, {"--tensor", "st=/nowhere"}), "/nowhere"},
       {{"mask", "--expr", "kv_pos <= q_pos", "--q-len", "8", "--kv-len", "8", "--tile", "0x8"}, "--tile: 0x8"},

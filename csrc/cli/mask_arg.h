@@ -1,0 +1,36 @@
+// A mask and a request to look at it for, as `lathe mask` and `lathe explain` take them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lathe/base/status.h"
+#include "mask_map.h"
+
+namespace CLI {
+class App;
+}  // namespace CLI
+
+namespace lathe::cli {
+
+struct MaskArgs {
+  int64_t q_len = 0, kv_len = 0;             // 0: not given
+  std::vector<std::string> params, tensors;  // name=value, name=file
+  std::string svg;                           // file to write; empty: none
+};
+
+/// Adds --q-len, --kv-len, --param, --tensor and --svg; `required` says whether the lengths must be given.
+void add_mask_options(CLI::App& job, MaskArgs& args, bool required);
+
+/// --param as names and numbers.
+Result<std::vector<HookParam>> read_params(const std::vector<std::string>& texts);
+
+/// The problem that `hooks` and `args` pose, in tiles of `tile_rows` by `tile_keys`. Refuses lengths and numbers of tiles past what
+/// a picture is made of, hooks without a mask, and params and tensors that do not fit their declarations.
+Result<MaskProblem> read_mask_problem(AttentionHooks hooks, const MaskArgs& args, int64_t tile_rows, int64_t tile_keys);
+
+/// Writes the map's picture to args.svg, where that is given.
+Status write_picture(const MaskArgs& args, const MaskMap& map);
+
+}  // namespace lathe::cli
