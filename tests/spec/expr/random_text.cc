@@ -106,7 +106,7 @@ class Text {
 
 std::string random_mask_text(Rng& rng) {
   std::string text = kDeclarations;
-  if (rng() % 6 == 0) text += "kv_pos := kv * 3 + b; ";
+  if (rng() % 6 == 0) text += "kv_pos := kv * 3 + M; ";
   if (rng() % 12 == 0) text += "q_pos := q + start[tok]; ";
   return text + "mask = " + Text(rng).mask(static_cast<int>(rng() % 6));
 }

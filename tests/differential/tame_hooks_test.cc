@@ -1,0 +1,41 @@
+// What lathe-fuzz draws: that every hook comes up, and that what cannot stand beside hooks is gone.
+#include "tame_hooks.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "lathe/proof/cases.h"
+#include "lathe/testing/seed.h"
+
+namespace lathe::testing {
+namespace {
+
+TEST(TameHooks, EveryHookComesUpInManyForms) {
+  using expr::Hook;
+  constexpr int kDraws = 1'200;
+  std::mt19937_64 rng(seed());
+  std::map<Hook, int> counts;
+  std::set<std::string> distinct;
+  int interleaved = 0, weights = 0;
+  while (distinct.size() < kDraws) {
+    for (AttentionSpec spec : draw_specs(static_cast<int>(rng() % kShards), rng())) {
+      add_tame_hooks(spec, rng);
+      ASSERT_TRUE(validate(spec).ok()) << validate(spec).to_string() << "\n" << to_json(spec);
+      for (size_t i = 0; i < expr::kHooks; ++i) counts[static_cast<Hook>(i)] += spec.hooks.given().roots[i] != expr::kNone ? 1 : 0;
+      interleaved += spec.hooks.given().rotary.interleaved ? 1 : 0;
+      weights += spec.hooks.normalizes() ? 0 : 1;
+      distinct.insert(to_json(spec));
+    }
+  }
+  for (Hook hook : {Hook::mask, Hook::logits, Hook::sink, Hook::weight, Hook::output, Hook::query, Hook::key, Hook::value})
+    EXPECT_GE(counts[hook], kDraws / 10) << expr::info(hook).text;
+  for (Hook map : {Hook::q_pos, Hook::kv_pos}) EXPECT_GE(counts[map], kDraws / 50) << expr::info(map).text;
+  EXPECT_GE(interleaved, kDraws / 10);
+  EXPECT_GE(weights, kDraws / 20) << "without a softmax";
+}
+
+}  // namespace
+}  // namespace lathe::testing
