@@ -30,6 +30,8 @@ struct Kind {
 constexpr std::array kKinds{Kind{"expression", "expressions", expression_case}, Kind{"refusal", "refusals", refusal_case},
                             Kind{"spec", "specs", spec_case}};
 
+constexpr int64_t kMost = int64_t{1} << 40;  // cases
+
 struct Options {
   int64_t cases = 100'000, specs = -1;
   std::optional<uint64_t> seed;
@@ -83,14 +85,14 @@ bool run(size_t kind, int64_t count, uint64_t seed, int jobs) {
 int main(int argc, char** argv) {
   Options options;
   CLI::App app("Random cases, each judged by another way to the same result.", "lathe-fuzz");
-  app.add_option("--cases", options.cases, "expressions; refusals are a tenth of them")->check(CLI::NonNegativeNumber);
+  app.add_option("--cases", options.cases, "expressions; refusals are a tenth of them")->check(CLI::Range(int64_t{0}, kMost));
   app.add_option("--specs", options.specs, "specs on the host executor; a fiftieth of the cases when left out")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, kMost));
   app.add_option("--seed", options.seed, "of everything; drawn when left out");
   app.add_option("--jobs", options.jobs, "threads")->check(CLI::Range(1, 64));
   CLI::Option* kind =
       app.add_option("--kind", options.kind, "with --case: which kind")->check(CLI::IsMember({"expression", "refusal", "spec"}));
-  app.add_option("--case", options.only, "with --kind: this case alone")->check(CLI::NonNegativeNumber)->needs(kind);
+  app.add_option("--case", options.only, "with --kind: this case alone")->check(CLI::Range(int64_t{0}, kMost))->needs(kind);
   CLI11_PARSE(app, argc, argv);
 
   const uint64_t seed = options.seed ? *options.seed : std::random_device{}();
