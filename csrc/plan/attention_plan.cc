@@ -65,17 +65,16 @@ void choose(const abi::AttentionScheduleShape& shape, Schedule& schedule) {
 // The load of the longest list.
 struct LongestList {
   const abi::AttentionScheduleShape& shape;
-  int list = 0;
   int64_t load = 0, longest = 0;
 
-  void add(int on, int64_t cost) {
-    if (on != list) list = on, load = 0;
+  void next_list() { load = 0; }
+  void add(int64_t cost) {
     load += cost;
     longest = std::max(longest, load);
   }
-  void whole(int on, const abi::AttentionRowBlock& block, int, int count) { add(on, block.tile_cost * count); }
-  void part(int on, const abi::AttentionRowBlock& block, int, int begin, int end, bool, bool) {
-    add(on, shape.item + shape.partial + (end - begin) * shape.key_cost[static_cast<int>(block.tile_class)]);
+  void whole(const abi::AttentionRowBlock& block, int, int count) { add(block.tile_cost * count); }
+  void part(const abi::AttentionRowBlock& block, int, int begin, int end, bool, bool) {
+    add(shape.item + shape.partial + (end - begin) * shape.key_cost[static_cast<int>(block.tile_class)]);
   }
 };
 
@@ -129,9 +128,10 @@ Status write_plan(const PlanShape& shape, const PlanBatch& batch, const Replicas
   const auto size = [](const auto& list) { return static_cast<int64_t>(list.size()); };
   const int64_t num_requests = size(batch.kv_lens) + size(linked.requests);
   const KeyRuns& key_runs = plan.key_runs;
-  abi::AttentionPlanHeader header = plan_offsets(
-      {num_requests, replicas.lists, work.groups, work.items, size(linked.tiles), size(linked.links), size(linked.shared_rows),
-       skips_tiles(shape.spec) ? size(*schedule.blocks) : 0, skips_tiles(shape.spec) ? size(key_runs.runs) : 0});
+  const bool masked = skips_tiles(shape.spec);
+  abi::AttentionPlanHeader header =
+      plan_offsets({num_requests, replicas.lists, work.groups, work.items, size(linked.tiles), size(linked.links),
+                    size(linked.shared_rows), masked ? size(*schedule.blocks) : 0, masked ? size(key_runs.runs) : 0});
   if (header.bytes < 0)
     return invalid_argument("batch", fmt::format("of {} requests and up to {} work items passes the 2^31 - 1 bytes of a plan",
                                                  batch.kv_lens.size(), work.items));
@@ -156,7 +156,7 @@ Status write_plan(const PlanShape& shape, const PlanBatch& batch, const Replicas
   copy_list(linked.tiles, image + header.linked_offset);
   copy_list(linked.links, image + header.links_offset);
   copy_list(linked.shared_rows, image + header.shared_rows_offset);
-  if (skips_tiles(shape.spec) && !schedule.blocks->empty()) {
+  if (masked && !schedule.blocks->empty()) {
     copy_list(key_runs.first_blocks, image + header.first_blocks_offset);
     copy_list(key_runs.run_indptr, image + header.run_indptr_offset);
     copy_list(key_runs.runs, image + header.runs_offset);
@@ -188,10 +188,11 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
   const Replicas replicas = replicas_of(shape);
   const abi::AttentionScheduleShape lists = schedule_shape(shape, replicas, batch.window);
   Schedule apart{.blocks = &plan.row_blocks};
-  LATHE_TRY(row_blocks(shape, batch, lists, plan.row_blocks, apart.work));
+  LATHE_TRY(row_blocks(shape, batch, lists, plan.row_blocks));
   if (skips_tiles(shape.spec))
     LATHE_TRY(mask_blocks(shape, batch, lists, layout != nullptr ? kMaxKeyRuns : std::numeric_limits<int32_t>::max(),
-                          plan.row_blocks, plan.key_runs, apart.work));
+                          plan.row_blocks, plan.key_runs));
+  LATHE_TRY(sum_blocks(lists, plan.row_blocks, apart.work));
 
   const bool given = !batch.prefixes.empty();
   LATHE_TRY(find_sharing(shape, batch, lists, plan));

@@ -47,30 +47,8 @@ bool request_is_bad(const PlanBatch& batch, size_t b) {
   return qo_len < 0 || kv_len < 0 || kv_len > kMaxLength || kv_begin < 0 || kv_begin + kv_len > kInt32Max;
 }
 
-// Adds a row block to the sums; false when that passes what one plan can balance.
-bool add_block(const abi::AttentionScheduleShape& schedule, const abi::AttentionRowBlock& block, RowWork& work) {
-  if (block.tile_cost > kMaxCost / schedule.num_heads || block.tile_cost * schedule.num_heads > kMaxCost - work.sums.total)
-    return false;
-  abi::add_work(schedule, block, work.sums);
-  const int parts = abi::fixed_parts(block, schedule.fixed_keys);
-  if (parts == 1 && block.linked < 0) return true;
-  work.items += int64_t{parts} * schedule.num_heads - 1;
-  work.groups += schedule.num_heads;
-  work.partial_rows += int64_t{parts} * schedule.num_heads * block.rows;
-  return true;
-}
-
-// Adds what dealing out can make of `num_blocks` row blocks.
-Status finish_work(const abi::AttentionScheduleShape& schedule, size_t num_blocks, RowWork& work) {
-  if (work.sums.largest > kMaxCost / schedule.num_lists)
-    return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
-  // Every list can break a run of heads at the line's front and one at its back, and end with a part and begin with another.
-  work.items += static_cast<int64_t>(num_blocks) + kItemsPerList * schedule.num_lists;
-  if (schedule.may_cut != 0) {
-    work.groups += schedule.num_lists;
-    work.partial_rows += 2 * int64_t{schedule.num_lists} * schedule.rows[0];
-  }
-  return {};
+Status too_many_items(const std::string& place) {
+  return invalid_argument("batch", fmt::format("makes more than the {} work items of a plan, {}", kMaxPlanItems, place));
 }
 
 }  // namespace
@@ -82,7 +60,7 @@ Status check_shape(const PlanShape& shape) {
     problems.add("num_ctas", fmt::format("is {}; must be 1..{}", shape.num_ctas, kMaxCtas));
   if (shape.tile.classes.empty()) problems.add("tile.classes", "is empty; the tile must come from resolve_tile");
   for (const TileClass& tile : shape.tile.classes) {
-    if (!skips_tiles(shape.spec) || shape.spec.split_kv.mode != SplitMode::fixed || shape.spec.split_kv.tokens % tile.kv == 0)
+    if (shape.spec.split_kv.mode != SplitMode::fixed || !skips_tiles(shape.spec) || shape.spec.split_kv.tokens % tile.kv == 0)
       continue;
     problems.add("split_kv", fmt::format("is fixed({}); with a mask of hooks it must be a multiple of the {} keys of a tile",
                                          shape.spec.split_kv.tokens, tile.kv));
@@ -179,23 +157,21 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
   schedule.num_classes = static_cast<int>(shape.tile.classes.size());
   const int64_t dims = int64_t{shape.spec.head_dim_qk} + shape.spec.head_dim_vo;
   constexpr int64_t kElementBytes = 2;
+  const bool masked = skips_tiles(shape.spec);
   for (int c = 0; c < schedule.num_classes; ++c) {
     const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];
     schedule.rows[c] = tile.q;
-    schedule.keys_per_cut[c] = skips_tiles(shape.spec) ? tile.kv : 16;  // runs of keys are made of whole tiles
+    schedule.keys_per_cut[c] = masked ? tile.kv : 16;  // runs of keys are made of whole tiles
     schedule.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
+    schedule.cut_step[c] = schedule.key_cost[c] * schedule.keys_per_cut[c];
   }
   return schedule;
 }
 
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
-                  std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
+                  std::vector<abi::AttentionRowBlock>& blocks) {
   const int64_t max_blocks = kMaxPlanItems / schedule.num_heads;
-  const auto too_many = [&](size_t b) {
-    return invalid_argument("batch", fmt::format("makes more than the {} work items of a plan, at request {}", kMaxPlanItems, b));
-  };
   blocks.clear();
-  work = {};
   for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
     if (request_is_bad(batch, b)) LATHE_TRY(check_batch(shape, batch));
     const int64_t qo_len = int64_t{batch.qo_indptr[b + 1]} - batch.qo_indptr[b];
@@ -204,28 +180,46 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
     if (num_rows > kMaxLength) LATHE_TRY(check_batch(shape, batch));
     const int tile_class = abi::tile_class_of(schedule, static_cast<int>(num_rows));
     const int tile_rows = schedule.rows[tile_class];
-    if (static_cast<int64_t>(blocks.size()) + (num_rows > tile_rows ? num_rows / tile_rows : 0) >= max_blocks) return too_many(b);
+    if (static_cast<int64_t>(blocks.size()) + (num_rows > tile_rows ? num_rows / tile_rows : 0) >= max_blocks)
+      return too_many_items(fmt::format("at request {}", b));
     for (int64_t row = 0; row < num_rows; row += tile_rows) {
       blocks.push_back(abi::row_block(schedule, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class,
                                       static_cast<int>(row)));
-      if (!add_block(schedule, blocks.back(), work))
-        return invalid_argument("kv_lens",
-                                fmt::format("rows x keys of the batch pass what one plan can balance, at request {}", b));
-      if (work.items > kMaxPlanItems) return too_many(b);
     }
   }
   const int64_t tokens = batch.qo_indptr.back();
   if (tokens * shape.num_kv_heads * shape.spec.group_size > kMaxLength) LATHE_TRY(check_batch(shape, batch));
-  return finish_work(schedule, blocks.size(), work);
+  return {};
 }
 
 Status sum_blocks(const abi::AttentionScheduleShape& schedule, const std::vector<abi::AttentionRowBlock>& blocks, RowWork& work) {
+  const auto place_of = [](const abi::AttentionRowBlock& block) {
+    return block.level > 0 ? "at keys that requests share" : fmt::format("at request {}", block.request);
+  };
+  const int64_t max_tile_cost = kMaxCost / schedule.num_heads;
   work = {};
   for (const abi::AttentionRowBlock& block : blocks) {
-    if (!add_block(schedule, block, work) || work.items > kMaxPlanItems)
-      return invalid_argument("kv_lens", "with the keys that requests share pass what one plan can balance");
+    // In this order, so that no sum overflows.
+    if (block.tile_cost <= max_tile_cost) abi::add_work(schedule, block, work.sums);
+    if (block.tile_cost > max_tile_cost || work.sums.total > kMaxCost)
+      return invalid_argument("kv_lens",
+                              fmt::format("rows x keys of the batch pass what one plan can balance, {}", place_of(block)));
+    const int parts = abi::fixed_parts(block, schedule.fixed_keys);
+    if (parts == 1 && block.linked < 0) continue;
+    work.items += int64_t{parts} * schedule.num_heads - 1;
+    work.groups += schedule.num_heads;
+    work.partial_rows += int64_t{parts} * schedule.num_heads * block.rows;
+    if (work.items > kMaxPlanItems) return too_many_items(place_of(block));
   }
-  return finish_work(schedule, blocks.size(), work);
+  if (work.sums.largest > kMaxCost / schedule.num_lists)
+    return invalid_argument("kv_lens", "one tile of the batch passes what one plan can balance");
+  // Every list can break a run of heads at the line's front and one at its back, and end with a part and begin with another.
+  work.items += static_cast<int64_t>(blocks.size()) + kItemsPerList * schedule.num_lists;
+  if (schedule.may_cut != 0) {
+    work.groups += schedule.num_lists;
+    work.partial_rows += 2 * int64_t{schedule.num_lists} * schedule.rows[0];
+  }
+  return {};
 }
 
 }  // namespace lathe

@@ -58,22 +58,24 @@ Replicas replicas_of(const PlanShape& shape);
 
 abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas, int32_t window);
 
-/// The row blocks of a checked batch, by request and row, and their sums. `items` gets the most items that their schedule can
-/// list, `groups` and `partial_rows` the most split tiles and rows of partial states, each of one replica. Refuses more than a plan
-/// can list, and more work than 64-bit costs can hold.
+/// The row blocks of a batch whose spans fit each other, by request and row. Refuses what check_batch does, and more than a plan
+/// can list.
+Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
+                  std::vector<abi::AttentionRowBlock>& blocks);
+/// Runs of keys of one row block, where a plan must fit a workspace of given size; without, as many as there are.
+constexpr int32_t kMaxKeyRuns = 16;
+/// Replaces the keys of `blocks` by the line of those that the mask of hooks shows to their rows, with at most `max_runs` runs
+/// each. Refuses more runs than a plan can list.
+Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule, int32_t max_runs,
+                   std::vector<abi::AttentionRowBlock>& blocks, KeyRuns& key_runs);
+
+/// Sums of row blocks. `items` is the most items that their schedule can list, `groups` and `partial_rows` the most split tiles and
+/// rows of partial states, each of one replica.
 struct RowWork {
   abi::AttentionScheduleWork sums{};
   int64_t items = 0, groups = 0, partial_rows = 0;
 };
-Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
-                  std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
-/// Runs of keys of one row block, where a plan must fit a workspace of given size; without, as many as there are.
-constexpr int32_t kMaxKeyRuns = 16;
-/// Replaces the keys of `blocks` by the line of those that the mask of hooks shows to their rows, with at most `max_runs` runs
-/// each; work.sums follows. Refuses more runs than a plan can list.
-Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule, int32_t max_runs,
-                   std::vector<abi::AttentionRowBlock>& blocks, KeyRuns& key_runs, RowWork& work);
-/// The same sums of row blocks that come from elsewhere.
+/// Refuses more than a plan can list, and more work than 64-bit costs can hold.
 Status sum_blocks(const abi::AttentionScheduleShape& schedule, const std::vector<abi::AttentionRowBlock>& blocks, RowWork& work);
 
 /// What the batches within `bounds` can make of one replica at most.

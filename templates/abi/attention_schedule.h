@@ -48,13 +48,14 @@ struct AttentionScheduleShape {
   int rows[kMaxTileClasses];            // of each tile class, tallest first
   int keys_per_cut[kMaxTileClasses];    // cuts lie at kv_begin + i * keys_per_cut of a row block
   long long key_cost[kMaxTileClasses];  // one key against one tile
+  long long cut_step[kMaxTileClasses];  // keys_per_cut keys against one tile
 };
 
 // Sums and bounds of a batch's row blocks.
 struct AttentionScheduleWork {
   long long total;     // cost of all tiles of a set of lists, no cut
   long long largest;   // cost of the largest thing that stays in one piece
-  long long cut_step;  // greatest cost of keys_per_cut keys
+  long long cut_step;  // the greatest of the row blocks' classes
   int num_blocks;
 };
 
@@ -80,50 +81,46 @@ LATHE_SHARED int fixed_parts(const AttentionRowBlock& block, int fixed_keys) {
 }
 
 // Deals row blocks out to lists of at most `limit` each. `blocks.at(i)` gives block i. `sink` is told of every piece, list by list:
-//   sink.whole(list, block, head, count)                   tiles of `count` heads from `head` on
-//   sink.part(list, block, head, begin, end, first, last)  keys [begin, end) of a tile that is cut; its first, its last part
+//   sink.next_list()                                 what follows is of the next list; called before the first list too
+//   sink.whole(block, head, count)                   tiles of `count` heads from `head` on
+//   sink.part(block, head, begin, end, first, last)  keys [begin, end) of a tile that is cut; its first, its last part
 // The line is taken from its front. What is left of a list that cannot hold the next tile goes to tiles from the line's back that
 // fit whole, then to a part of the next tile; the parts of a tile follow each other.
 template <class BLOCKS, class SINK>
 struct AttentionDealer {
+  // More than all work, so that everything fits into the last list.
+  static constexpr long long kNoEnd = 1ll << 62;
+
   const AttentionScheduleShape& shape;
   const BLOCKS& blocks;
   SINK& sink;
-  long long limit;
-  long long room = limit;
+  const long long limit;
   const long long cut_cost = shape.item + shape.partial;  // of a part, beside its keys
-  int list = 0;
-  int back = 0;        // last block with tiles left ...
-  int back_heads = 0;  // ... for heads [0, back_heads)
+  long long room = 0;                                     // left of the list
+  int lists_left = shape.num_lists;                       // behind it
+  int back = 0;                                           // last block with tiles left ...
+  int back_heads = 0;                                     // ... for heads [0, back_heads)
 
   LATHE_SHARED AttentionDealer(const AttentionScheduleShape& sh, const BLOCKS& b, SINK& s, long long most)
       : shape(sh), blocks(b), sink(s), limit(most) {}
 
-  LATHE_SHARED bool on_last_list() const { return list == shape.num_lists - 1; }
   LATHE_SHARED void next_list() {
-    ++list;
-    room = limit;
+    room = --lists_left > 0 ? limit : limit + kNoEnd;
+    sink.next_list();
   }
 
-  // Tiles of up to `heads` heads that the list has room for; the last list has room for all. Returns how many it took.
-  LATHE_SHARED int deal_whole(const AttentionRowBlock& block, int head, int heads) {
-    int fit = heads;
-    if (!on_last_list() && block.tile_cost * heads > room) {
-      fit = room < block.tile_cost ? 0 : static_cast<int>(schedule_div(room, block.tile_cost));
-    }
-    if (fit > 0) sink.whole(list, block, head, fit);
-    room -= fit * block.tile_cost;
-    return fit;
+  LATHE_SHARED void deal_whole(const AttentionRowBlock& block, int head, int count) {
+    sink.whole(block, head, count);
+    room -= count * block.tile_cost;
   }
 
   LATHE_SHARED void fill_from_back(int front) {
     while (back > front) {
       const AttentionRowBlock& block = blocks.at(back);
       if (block.tile_cost > room) return;
-      const int fit = static_cast<int>(schedule_min(schedule_div(room, block.tile_cost), back_heads));
-      back_heads -= fit;
-      sink.whole(list, block, back_heads, fit);
-      room -= fit * block.tile_cost;
+      const int count = static_cast<int>(schedule_min(schedule_div(room, block.tile_cost), back_heads));
+      back_heads -= count;
+      deal_whole(block, back_heads, count);
       if (back_heads > 0) return;
       --back;
       back_heads = shape.num_heads;
@@ -137,60 +134,65 @@ struct AttentionDealer {
       const int begin = p == 0 ? block.kv_begin : (first + p) * shape.fixed_keys;
       const int end = p == parts - 1 ? block.kv_end : (first + p + 1) * shape.fixed_keys;
       const long long cost = cut_cost + (end - begin) * shape.key_cost[block.tile_class];
-      if (cost > room && !on_last_list()) next_list();
+      if (cost > room) next_list();
       room -= cost;
-      sink.part(list, block, head, begin, end, p == 0, p == parts - 1);
+      sink.part(block, head, begin, end, p == 0, p == parts - 1);
     }
-  }
-
-  // What a part of at least one step of a tile takes.
-  LATHE_SHARED bool has_room_for_part(const AttentionRowBlock& block) const {
-    return room - cut_cost >= shape.key_cost[block.tile_class] * shape.keys_per_cut[block.tile_class];
   }
 
   // Cuts a tile that does not fit: a part for the rest of this list, and on through as many lists as it takes.
   LATHE_SHARED void cut(const AttentionRowBlock& block, int head) {
-    const long long key_cost = shape.key_cost[block.tile_class];
+    const long long step_cost = shape.cut_step[block.tile_class];
     const int keys_per_cut = shape.keys_per_cut[block.tile_class];
+    long long rest = block.tile_cost + (block.linked < 0 ? shape.partial : 0);  // of the tile, as a part
     int begin = block.kv_begin;
-    for (;;) {
-      const long long need = cut_cost + (block.kv_end - begin) * key_cost;
-      if (begin > block.kv_begin && (need <= room || on_last_list())) {
-        sink.part(list, block, head, begin, block.kv_end, false, true);
-        room -= need;
-        return;
-      }
-      const int steps = static_cast<int>(schedule_div(room - cut_cost, key_cost * keys_per_cut));
-      sink.part(list, block, head, begin, begin + steps * keys_per_cut, begin == block.kv_begin, false);
-      begin += steps * keys_per_cut;
+    do {
+      const int steps = static_cast<int>(schedule_div(room - cut_cost, step_cost));
+      const int end = begin + steps * keys_per_cut;
+      sink.part(block, head, begin, end, begin == block.kv_begin, false);
+      begin = end;
+      rest -= steps * step_cost;
       next_list();
+    } while (rest > room);
+    sink.part(block, head, begin, block.kv_end, false, true);
+    room -= rest;
+  }
+
+  // The tiles of block `front` for heads [0, heads).
+  LATHE_SHARED void deal_tiles(const AttentionRowBlock& block, int front, int heads) {
+    int head = 0;
+    while (block.tile_cost * (heads - head) > room) {
+      if (block.tile_cost <= room) {
+        const int count = static_cast<int>(schedule_div(room, block.tile_cost));
+        deal_whole(block, head, count);
+        head += count;
+      }
+      if (shape.fixed_keys == 0) fill_from_back(front);
+      if (shape.may_cut != 0 && room - cut_cost >= shape.cut_step[block.tile_class]) {
+        cut(block, head++);
+      } else {
+        next_list();
+      }
     }
+    if (head < heads) deal_whole(block, head, heads - head);
   }
 
   // Returns by how much the lists' capacity is passed (> 0: by the last list) or how much of it is left (<= 0).
   LATHE_SHARED long long deal(int num_blocks) {
     back = num_blocks - 1;
     back_heads = shape.num_heads;
+    next_list();
     for (int front = 0; front <= back; ++front) {
       const AttentionRowBlock& block = blocks.at(front);
+      const int heads = front == back ? back_heads : shape.num_heads;
       const int parts = fixed_parts(block, shape.fixed_keys);
-      for (int head = 0; head < (front == back ? back_heads : shape.num_heads);) {
-        if (parts > 1) {
-          deal_parts(block, head++, parts);
-          continue;
-        }
-        const int took = deal_whole(block, head, (front == back ? back_heads : shape.num_heads) - head);
-        head += took;
-        if (took > 0) continue;
-        if (shape.fixed_keys == 0) fill_from_back(front);
-        if (shape.may_cut != 0 && has_room_for_part(block)) {
-          cut(block, head++);
-        } else {
-          next_list();
-        }
+      if (parts == 1) {
+        deal_tiles(block, front, heads);
+      } else {
+        for (int head = 0; head < heads; ++head) deal_parts(block, head, parts);
       }
     }
-    return -room - static_cast<long long>(shape.num_lists - 1 - list) * limit;
+    return lists_left == 0 ? kNoEnd - room : -room - lists_left * limit;
   }
 };
 
@@ -202,8 +204,9 @@ LATHE_SHARED long long deal_out(const AttentionScheduleShape& shape, const BLOCK
 }
 
 struct IgnorePieces {
-  LATHE_SHARED void whole(int, const AttentionRowBlock&, int, int) {}
-  LATHE_SHARED void part(int, const AttentionRowBlock&, int, int, int, bool, bool) {}
+  LATHE_SHARED void next_list() {}
+  LATHE_SHARED void whole(const AttentionRowBlock&, int, int) {}
+  LATHE_SHARED void part(const AttentionRowBlock&, int, int, int, bool, bool) {}
 };
 
 // A schedule's lists hold at most `limit` each; without `may_cut` no tile is cut (parts under fixed_keys apart).
@@ -279,15 +282,16 @@ LATHE_SHARED void set_tile_cost(const AttentionScheduleShape& shape, AttentionRo
 LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, int request, int qo_len, int kv_len, int tile_class,
                                          int row_begin) {
   const int rows = qo_len * shape.rows_per_token;
-  const int last_row = static_cast<int>(schedule_min(row_begin + shape.rows[tile_class], rows)) - 1;
+  const int left = rows - row_begin;
+  const int num_rows = left < shape.rows[tile_class] ? left : shape.rows[tile_class];
   // With a rising query both ends of what it sees rise: the first query gives the lower end and the last one the upper.
   const long long shift = static_cast<long long>(kv_len) - qo_len;  // position of query 0
   long long begin = 0, end = kv_len;
-  if (shape.causal != 0 && last_row < rows - 1) end = schedule_min(end, last_row / shape.rows_per_token + shift + 1);
+  if (shape.causal != 0 && num_rows < left) end = schedule_min(end, (row_begin + num_rows - 1) / shape.rows_per_token + shift + 1);
   if (shape.windowed != 0) begin = schedule_max(begin, row_begin / shape.rows_per_token + shift - shape.window + 1);
   if (begin >= end) {
     begin = end = 0;
-  } else {
+  } else if (begin > 0) {
     // Whole pages and fragments; the mask hides what lies before. Never past a fixed cut, which would make a part of hidden keys.
     const long long cut = shape.fixed_keys > 0 ? begin / shape.fixed_keys * shape.fixed_keys : 0;
     begin = schedule_max(begin / 16 * 16, cut);
@@ -297,7 +301,7 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, in
                           static_cast<int>(begin),
                           static_cast<int>(end),
                           0,
-                          static_cast<short>(last_row + 1 - row_begin),
+                          static_cast<short>(num_rows),
                           static_cast<signed char>(tile_class),
                           0,
                           -1};
@@ -314,7 +318,7 @@ LATHE_SHARED void add_work(const AttentionScheduleShape& shape, const AttentionR
   }
   work.total += block.tile_cost * shape.num_heads;
   work.largest = schedule_max(work.largest, piece);
-  work.cut_step = schedule_max(work.cut_step, key_cost * shape.keys_per_cut[block.tile_class]);
+  work.cut_step = schedule_max(work.cut_step, shape.cut_step[block.tile_class]);
   ++work.num_blocks;
 }
 
@@ -324,38 +328,36 @@ template <class OUT>
 struct AttentionListWriter {
   OUT out;
   const AttentionScheduleShape& shape;
-  int list = -1, num_items = 0, num_groups, partial_rows = 0, group_row = 0, group_parts = 0;
+  int list = -1, num_items = 0, num_groups, partial_rows = 0;
+  int group = 0, group_row = 0, group_parts = 0;  // of the tile whose parts come
 
   LATHE_SHARED AttentionListWriter(OUT o, const AttentionScheduleShape& s, int num_linked)
       : out(o), shape(s), num_groups(num_linked * s.num_heads) {}
 
-  LATHE_SHARED void enter(int next) {
-    while (list < next) out.indptr(++list, num_items);
-  }
-  LATHE_SHARED void whole(int on, const AttentionRowBlock& block, int head, int count) {
+  LATHE_SHARED void next_list() { out.indptr(++list, num_items); }
+  LATHE_SHARED void whole(const AttentionRowBlock& block, int head, int count) {
     if (block.linked >= 0) {
-      for (int h = head; h < head + count; ++h) part(on, block, h, block.kv_begin, block.kv_end, true, true);
+      for (int h = head; h < head + count; ++h) part(block, h, block.kv_begin, block.kv_end, true, true);
       return;
     }
-    enter(on);
     out.item(num_items++, {block.request, head, block.row_begin, block.kv_begin, block.kv_end, -1, -1, static_cast<short>(count),
                            block.tile_class, block.level});
   }
-  LATHE_SHARED void part(int on, const AttentionRowBlock& block, int head, int begin, int end, bool first, bool last) {
-    enter(on);
-    if (first) group_row = partial_rows, group_parts = 0;
-    ++group_parts;
-    const int group = block.linked >= 0 ? block.linked * shape.num_heads + head : num_groups;
+  LATHE_SHARED void part(const AttentionRowBlock& block, int head, int begin, int end, bool first, bool last) {
+    if (first) {
+      group = block.linked >= 0 ? block.linked * shape.num_heads + head : num_groups++;
+      group_row = partial_rows;
+      group_parts = 0;
+    }
     out.item(num_items++,
              {block.request, head, block.row_begin, begin, end, partial_rows, group, 1, block.tile_class, block.level});
     partial_rows += block.rows;
-    if (!last) return;
-    out.group(group, group_row, group_parts);
-    if (block.linked < 0) ++num_groups;
+    ++group_parts;
+    if (last) out.group(group, group_row, group_parts);
   }
   // Ends the last list and sets the counts of `header`, whose list offsets are set.
   LATHE_SHARED void finish(AttentionPlanHeader& header) {
-    enter(header.num_lists);
+    while (list < header.num_lists) next_list();
     header.num_items = num_items;
     header.num_groups = num_groups;
     header.replica_partial_rows = partial_rows;

@@ -34,7 +34,7 @@ int64_t instructions(int batch, int plans) {
   return at == std::string::npos ? -1 : std::strtoll(out.text.c_str() + at + mark.size(), nullptr, 10);
 }
 
-// A fifth above what was counted for this build (-O1), so that a compiler's next version passes and a second pass over the batch
+// A tenth above what was counted for this build (-O1), so that a compiler's next version passes and a second pass over the batch
 // does not.
 TEST(PlanCost, InstructionsOfOnePlan) {
   if (output_of("valgrind --version").status != 0) GTEST_SKIP() << "valgrind is not installed";
