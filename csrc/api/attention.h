@@ -25,6 +25,7 @@
 #include <string>
 
 #include "lathe/api/hook_args.h"
+#include "lathe/api/kv_scales.h"
 #include "lathe/api/plan_stager.h"
 #include "lathe/api/tensor.h"
 #include "lathe/base/status.h"
@@ -123,15 +124,16 @@ struct PlannedAttention {
 /// Tensors of one run, in device memory of the kernel's device.
 struct AttentionArgs {
   Tensor q;    // [tokens, num_qo_heads, head_dim_qk]
-  Tensor k;    // ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk], HND with the
+  Tensor k;    // elements of kfmt; ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk], HND with the
                // middle two swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal)
-  Tensor v;    // as k, with head_dim_vo
+  Tensor v;    // as k, with vfmt and head_dim_vo
   Tensor o;    // [tokens, num_qo_heads, head_dim_vo]
   Tensor lse;  // f32 [tokens, num_qo_heads], heads contiguous; empty unless the spec asks for it
   const int32_t* kv_indices = nullptr;  // device: csr indices, or block_table [batch, block_table_stride]; null when ragged
   int64_t num_kv_indices = 0;           // its entries
   float sm_scale = 0;                   // 0: 1 / sqrt(head_dim_qk); else > 0
   float soft_cap = 0;                   // > 0 when the spec has soft_cap
+  KvScales k_scales, v_scales;          // of keys and values that are codes of 8 bits
   /// Each param and tensor that the spec's hooks use, in device memory of the kernel's device. Params of a mask as in the plan.
   std::span<const HookParam> hook_params = {};
   std::span<const HookTensor> hook_tensors = {};

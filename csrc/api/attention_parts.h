@@ -5,6 +5,7 @@
 
 #include "lathe/abi/attention.h"
 #include "lathe/api/attention.h"
+#include "read_kv_scales.h"
 
 namespace lathe {
 
@@ -26,7 +27,7 @@ Status check_same(const AttentionEnvelope& plan, const AttentionEnvelope& envelo
 /// The parameter block and the buffers of a launch.
 struct LaunchArgs {
   abi::AttentionParams params{};
-  std::array<BufferArg, 10 + abi::kMaxHookTensors> buffers;
+  std::array<BufferArg, 10 + 2 * kKvTables + abi::kMaxHookTensors> buffers;
   size_t num_buffers = 0;
 };
 

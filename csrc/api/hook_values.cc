@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "lathe/base/bytes.h"
+#include "tensor_checks.h"
 
 namespace lathe {
 namespace {
@@ -129,31 +130,10 @@ std::string axis_name(const expr::TensorAxis& axis, const std::vector<expr::Para
 bool check_hook_tensor(const expr::Tensor& declared, const Tensor& t, const std::vector<expr::Param>& params,
                        std::span<const expr::Value> values, const HookExtents& extents, Problems& problems) {
   const std::string name = "hook_tensors." + declared.name;
-  const size_t before = problems.size();
-  const size_t bytes = bytes_of(declared.elem);
-  if (t.rank != static_cast<int>(declared.axes.size())) {
-    problems.add(name, "has " + std::to_string(t.rank) + " dimensions, declared are " + std::to_string(declared.axes.size()));
-    return false;
-  }
-  int64_t last = 0;
-  for (size_t i = 0; i < declared.axes.size(); ++i) {
-    const std::string dim = name + ".shape[" + std::to_string(i) + "]";
-    const auto least = needed(declared.axes[i], extents, values).value_or(1);
-    if (t.shape[i] < std::max<int64_t>(least, 1) || t.shape[i] > std::numeric_limits<int32_t>::max())
-      problems.add(dim, "is " + std::to_string(t.shape[i]) + ", must be at least " + std::to_string(std::max<int64_t>(least, 1)) +
-                            " (axis " + axis_name(declared.axes[i], params) + ") and below 2^31");
-    if (t.stride[i] < 0) problems.add(name, "has the negative stride " + std::to_string(t.stride[i]));
-    const auto end = checked_mul(t.shape[i] - 1, t.stride[i]);
-    if (!end || *end > (int64_t{1} << 62) - last) {
-      problems.add(name, "reaches past 2^62 elements");
-      return false;
-    }
-    last += *end;
-  }
-  if (t.data == nullptr) problems.add(name, "is null");
-  if (reinterpret_cast<uintptr_t>(t.data) % bytes != 0)
-    problems.add(name, "must be aligned to its elements of " + std::to_string(bytes) + " bytes");
-  return problems.size() == before;
+  std::vector<TableAxis> axes;
+  for (const expr::TensorAxis& axis : declared.axes)
+    axes.push_back({needed(axis, extents, values).value_or(1), "axis " + axis_name(axis, params)});
+  return check_table(name, t, bytes_of(declared.elem), axes, problems);
 }
 
 /// What indices are clamped to: what is declared where that is a number or a param, else what there is.
@@ -166,12 +146,6 @@ std::array<int, abi::kMaxHookAxes> extents_of(const expr::Tensor& declared, cons
     out[i] = static_cast<int>(is_declared ? *needed(axis, extents, params) : t.shape[i]);
   }
   return out;
-}
-
-size_t extent_of(const Tensor& t, size_t element_bytes) {
-  int64_t last = 0;
-  for (int i = 0; i < t.rank; ++i) last += (t.shape[i] - 1) * t.stride[i];
-  return static_cast<size_t>(last + 1) * element_bytes;
 }
 
 }  // namespace
@@ -226,7 +200,7 @@ void read_hook_args(const AttentionHooks& hooks, std::span<const HookParam> para
     slot.data = t.data;
     std::ranges::copy(extents_of(declared, t, extents, values), slot.extent);
     for (size_t axis = 0; axis < declared.axes.size(); ++axis) slot.stride[axis] = t.stride[axis] * static_cast<int64_t>(bytes);
-    buffers[num_buffers++] = {kNames[i], t.data, extent_of(t, bytes), BufferArg::Use::input};
+    buffers[num_buffers++] = {kNames[i], t.data, extent_bytes(t, bytes), BufferArg::Use::input};
   }
 }
 

@@ -1,5 +1,8 @@
 #include "tensor_checks.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace lathe {
 namespace {
 
@@ -84,6 +87,32 @@ bool check_tensor(const Tensor& t, const TensorRule& rule, Problems& problems) {
     return false;
   }
   return check_strides(t, rule, problems);
+}
+
+bool check_table(const std::string& name, const Tensor& t, size_t element_bytes, std::span<const TableAxis> axes,
+                 Problems& problems) {
+  const size_t before = problems.size();
+  if (t.rank != static_cast<int>(axes.size())) {
+    problems.add(name, "has " + text(t.rank) + " dimensions, must have " + std::to_string(axes.size()));
+    return false;
+  }
+  Wide last = 0;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const int64_t least = std::max<int64_t>(axes[i].least, 1);
+    if (t.shape[i] < least || t.shape[i] > std::numeric_limits<int32_t>::max())
+      problems.add(name + ".shape[" + std::to_string(i) + "]",
+                   "is " + text(t.shape[i]) + ", must be at least " + text(least) + " (" + axes[i].over + ") and below 2^31");
+    if (t.stride[i] < 0) problems.add(name, "has the negative stride " + text(t.stride[i]));
+    last += static_cast<Wide>(t.shape[i] - 1) * t.stride[i];
+    if (last >= kExtentLimit) {
+      problems.add(name, "reaches past 2^62 elements");
+      return false;
+    }
+  }
+  if (t.data == nullptr) problems.add(name, "is null");
+  if (reinterpret_cast<uintptr_t>(t.data) % element_bytes != 0)
+    problems.add(name, "must be aligned to its elements of " + std::to_string(element_bytes) + " bytes");
+  return problems.size() == before;
 }
 
 size_t extent_bytes(const Tensor& t, size_t element_bytes) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 
 #include "lathe/api/tensor.h"
@@ -25,7 +26,17 @@ struct TensorRule {
 /// nothing is.
 bool check_tensor(const Tensor& t, const TensorRule& rule, Problems& problems);
 
-/// Bytes from the first to past the last element of a tensor that passed check_tensor; 0 when it has no element.
+/// A dimension of a table: it holds at least this many, and 1.
+struct TableAxis {
+  int64_t least;
+  std::string over;  // what it runs over, for messages
+};
+
+/// Adds what is wrong with a tensor that is read element by element, with any strides that are not negative: rank, an extent that
+/// is too small or passes 2^31, null, misaligned to its elements, reaching past 2^62. True when nothing is.
+bool check_table(const std::string& name, const Tensor& t, size_t element_bytes, std::span<const TableAxis> axes, Problems& problems);
+
+/// Bytes from the first to past the last element of a tensor that passed a check; 0 when it has no element.
 size_t extent_bytes(const Tensor& t, size_t element_bytes);
 
 }  // namespace lathe

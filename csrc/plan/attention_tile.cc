@@ -36,15 +36,18 @@ constexpr int32_t kReservedPerBlock = 1024;
 // Up to this head dim a thread needs at most half of its registers, so that a second block fits beside the first.
 constexpr int32_t kSmallHeadDim = 64;
 
-int64_t row_bytes(int32_t head_dim) {
-  return ceil_div<int64_t>(head_dim, 64) * 128;
+int64_t row_bytes(int32_t head_dim, DType format) {
+  return ceil_div<int64_t>(head_dim * static_cast<int64_t>(bytes_of(format)), 128) * 128;
+}
+
+int64_t kv_row_bytes(const AttentionSpec& spec) {
+  return row_bytes(spec.head_dim_qk, spec.kfmt) + row_bytes(spec.head_dim_vo, spec.vfmt);
 }
 
 int64_t shared_bytes(const AttentionSpec& spec, int64_t warps, int64_t stages, const std::vector<TileClass>& classes) {
   int64_t most = 16 * warps * (spec.head_dim_vo + 8) * 4;  // epilogue
   for (const TileClass& c : classes) {
-    int64_t kv_row = row_bytes(spec.head_dim_qk) + row_bytes(spec.head_dim_vo);
-    most = std::max(most, c.q * row_bytes(spec.head_dim_qk) + stages * c.kv * kv_row);
+    most = std::max(most, c.q * row_bytes(spec.head_dim_qk, spec.q_dtype) + stages * c.kv * kv_row_bytes(spec));
   }
   return most + kControlBytes;
 }
@@ -64,7 +67,7 @@ Share share_of(const AttentionSpec& spec, int32_t warps, const TileClass& c) {
 
 int64_t ptx_bytes(const AttentionSpec& spec, const Share& share, int64_t num_classes) {
   const int64_t products = share.keys / 16 * (spec.head_dim_qk + spec.head_dim_vo) / 16;
-  const int64_t copies = share.rows * (row_bytes(spec.head_dim_qk) + row_bytes(spec.head_dim_vo)) / 128;
+  const int64_t copies = share.rows * kv_row_bytes(spec) / 128;
   return kPtxOfFrame + kPtxOfMerge / num_classes + products * kPtxOfProduct +
          share.keys * (spec.soft_cap ? kPtxOfCappedScore : kPtxOfScore) + spec.head_dim_vo * kPtxOfOutput +
          share.rows * (spec.layout.kind == LayoutKind::paged ? kPtxOfPagedRow : kPtxOfRow) + copies * kPtxOfCopy;

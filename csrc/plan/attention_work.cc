@@ -155,14 +155,16 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
   schedule.windowed = shape.spec.windowed() ? 1 : 0;
   schedule.window = window;
   schedule.num_classes = static_cast<int>(shape.tile.classes.size());
-  const int64_t dims = int64_t{shape.spec.head_dim_qk} + shape.spec.head_dim_vo;
-  constexpr int64_t kElementBytes = 2;
-  const bool masked = skips_tiles(shape.spec);
+  const AttentionSpec& spec = shape.spec;
+  const int64_t dims = int64_t{spec.head_dim_qk} + spec.head_dim_vo;
+  const int64_t key_bytes = spec.head_dim_qk * static_cast<int64_t>(bytes_of(spec.kfmt)) +
+                            spec.head_dim_vo * static_cast<int64_t>(bytes_of(spec.vfmt));
+  const bool masked = skips_tiles(spec);
   for (int c = 0; c < schedule.num_classes; ++c) {
     const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];
     schedule.rows[c] = tile.q;
     schedule.keys_per_cut[c] = masked ? tile.kv : 16;  // runs of keys are made of whole tiles
-    schedule.key_cost[c] = std::max(shape.costs.byte * kElementBytes, shape.costs.fragment_dim * (tile.q / 16)) * dims;
+    schedule.key_cost[c] = std::max(shape.costs.byte * key_bytes, shape.costs.fragment_dim * (tile.q / 16) * dims);
     schedule.cut_step[c] = schedule.key_cost[c] * schedule.keys_per_cut[c];
   }
   return schedule;

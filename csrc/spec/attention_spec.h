@@ -7,6 +7,8 @@
 //   score = sm_scale * <q_i, k_j>;  with soft_cap: score = cap * tanh(score / cap)
 //   hooks: score = logits(score), visible = visible && mask(...), and so on (docs/expressions.md)
 //   o_i = sum_j softmax_j(score) v_j;  lse_i = log sum_j exp(score);  no visible key: o = 0, lse = -inf
+// Keys and values of 8 bits are codes: k_j = (code - zero) * scale * token_scale * channel_scale, and v_j likewise. The channels'
+// scales of k are multiplied into q, which is then rounded to q_dtype.
 // Shapes: q [tokens, num_qo_heads, head_dim_qk], o [tokens, num_qo_heads, head_dim_vo], lse f32 [tokens, num_qo_heads].
 #pragma once
 
@@ -21,7 +23,9 @@
 
 namespace lathe {
 
-enum class DType : uint8_t { f16, bf16 };
+enum class DType : uint8_t { f16, bf16, e4m3, e5m2, i8 };  // the last three, codes of 8 bits, are for keys and values only
+enum class KvScale : uint8_t { none, token, channel, token_channel };  // besides the one scale of the whole tensor
+enum class KvZero : uint8_t { none, token, channel };
 enum class LayoutKind : uint8_t { ragged, paged };
 enum class PageOrder : uint8_t { nhd, hnd };         // [page, token, head, dim] | [page, head, token, dim]
 enum class KvStorage : uint8_t { separate, joint };  // two tensors | one with K and V side by side: [page, 2, ...]
@@ -65,8 +69,12 @@ struct AttentionSpec {
   std::string label;  // for people; not part of the identity
   DType q_dtype = DType::bf16;
   DType o_dtype = DType::bf16;
-  DType kfmt = DType::bf16;   // equal to q_dtype in this version
-  DType vfmt = DType::bf16;   // equal to q_dtype in this version
+  DType kfmt = DType::bf16;   // q_dtype, or codes of 8 bits
+  DType vfmt = DType::bf16;   // q_dtype, or codes of 8 bits
+  KvScale kscale = KvScale::none;
+  KvScale vscale = KvScale::none;
+  KvZero kzero = KvZero::none;  // i8 only
+  KvZero vzero = KvZero::none;  // i8 only
   int32_t group_size = 1;     // num_qo_heads / num_kv_heads, 1..128
   int32_t head_dim_qk = 128;  // multiple of 16, 16..256
   int32_t head_dim_vo = 128;  // multiple of 16, 16..256
@@ -101,9 +109,24 @@ std::string to_string(const AttentionSpec& spec);
 /// resolution). `label` is not part of it; every other field is. At most 5 µs.
 Bytes canonical_bytes(const AttentionSpec& spec);
 
+/// Whether elements are codes of 8 bits, which stand for something by their scales.
+constexpr bool is_code(DType dtype) {
+  return dtype >= DType::e4m3;
+}
+constexpr size_t bytes_of(DType dtype) {
+  return is_code(dtype) ? 1 : 2;
+}
+constexpr bool has_token_scale(KvScale scale) {
+  return scale == KvScale::token || scale == KvScale::token_channel;
+}
+constexpr bool has_channel_scale(KvScale scale) {
+  return scale == KvScale::channel || scale == KvScale::token_channel;
+}
+
 const char* name_of(DType);
 const char* name_of(Mask);
 const char* name_of(LseOut);
+const char* name_of(KvZero);
 const char* name_of(Determinism);
 
 }  // namespace lathe

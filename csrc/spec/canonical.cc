@@ -27,6 +27,9 @@ class Writer {
     if constexpr (std::is_same_v<T, AttentionHooks>) {
       if (value.empty()) return;  // as before there were hooks
     }
+    if constexpr (std::is_same_v<T, KvScale> || std::is_same_v<T, KvZero>) {
+      if (value == T::none) return;  // as before there were scales
+    }
     put(&field.tag, sizeof(field.tag));
     size_t at = out_.size();
     uint32_t length = 0;

@@ -30,6 +30,9 @@ inline constexpr uint16_t kVersion<MergeSpec> = 1;
 constexpr Label kLabel{256};
 constexpr IntRange kHeadDim{16, 256, 16};
 constexpr IntRange kSplitTokens{16, 1 << 24, 16};
+/// Elements that are no codes.
+constexpr OneOf<DType> kFloat16{.except = 1u << static_cast<int>(DType::e4m3) | 1u << static_cast<int>(DType::e5m2) |
+                                          1u << static_cast<int>(DType::i8)};
 
 /// Calls `v` for every field of `s`, which is an AttentionSpec or a const one.
 template <class Spec, class Visitor>
@@ -37,10 +40,16 @@ requires std::is_same_v<std::remove_const_t<Spec>, AttentionSpec>
 void visit_fields(Spec& s, Visitor&& v) {
   const OneOf<DType> as_q{.follows = &s.q_dtype, .follows_path = "q_dtype"};
   v(Field{"label", 0, "A name for people; two specs that differ in it alone share a kernel."}, s.label, kLabel);
-  v(Field{"q_dtype", 1, "Element type of q."}, s.q_dtype, OneOf<DType>{});
-  v(Field{"o_dtype", 2, "Element type of o."}, s.o_dtype, OneOf<DType>{});
-  v(Field{"kfmt", 3, "Format of the keys; equal to q_dtype in this version."}, s.kfmt, as_q);
-  v(Field{"vfmt", 4, "Format of the values; equal to q_dtype in this version."}, s.vfmt, as_q);
+  v(Field{"q_dtype", 1, "Element type of q."}, s.q_dtype, kFloat16);
+  v(Field{"o_dtype", 2, "Element type of o."}, s.o_dtype, kFloat16);
+  v(Field{"kfmt", 3, "Elements of the keys: as q_dtype, or codes of 8 bits with scales (docs/kv-formats.md)."}, s.kfmt, as_q);
+  v(Field{"vfmt", 4, "Elements of the values: as q_dtype, or codes of 8 bits with scales."}, s.vfmt, as_q);
+  v(Field{"kscale", 22, "Scales of the keys' codes besides the one of all: for each token and kv head, each kv head and channel, or both."},
+    s.kscale, OneOf<KvScale>{});
+  v(Field{"vscale", 23, "Scales of the values' codes, likewise."}, s.vscale, OneOf<KvScale>{});
+  v(Field{"kzero", 24, "Zero-points of the keys' codes, which are i8: for each token and kv head, or each kv head and channel."}, s.kzero,
+    OneOf<KvZero>{});
+  v(Field{"vzero", 25, "Zero-points of the values' codes, likewise."}, s.vzero, OneOf<KvZero>{});
   v(Field{"group_size", 5, "Query heads per KV head: num_qo_heads / num_kv_heads."}, s.group_size, IntRange{1, 128});
   v(Field{"head_dim_qk", 6, "Head dimension of q and k."}, s.head_dim_qk, kHeadDim);
   v(Field{"head_dim_vo", 7, "Head dimension of v and o."}, s.head_dim_vo, kHeadDim);
@@ -71,10 +80,10 @@ template <class Spec, class Visitor>
 requires std::is_same_v<std::remove_const_t<Spec>, MergeSpec>
 void visit_fields(Spec& s, Visitor&& v) {
   v(Field{"label", 0, "A name for people; two specs that differ in it alone share a kernel."}, s.label, kLabel);
-  v(Field{"dtype", 1, "Element type of the states and of the result."}, s.dtype, OneOf<DType>{});
+  v(Field{"dtype", 1, "Element type of the states and of the result."}, s.dtype, kFloat16);
   v(Field{"head_dim", 2, "Head dimension of o."}, s.head_dim, IntRange{8, 256, 8});
   v(Field{"lse", 3, "Base of the log-sum-exp of the states and of the result."}, s.lse,
-    OneOf<LseOut>{.except = static_cast<int>(LseOut::none)});
+    OneOf<LseOut>{.except = 1u << static_cast<int>(LseOut::none)});
   v(Field{"arch", 4, "Where the kernel runs: the host executor, or a GPU's compute capability."}, s.arch, ArchName{});
 }
 

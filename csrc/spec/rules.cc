@@ -94,6 +94,9 @@ const char* name_of(Mask value) {
 const char* name_of(LseOut value) {
   return name_or_mark(value);
 }
+const char* name_of(KvZero value) {
+  return name_or_mark(value);
+}
 const char* name_of(Determinism value) {
   return name_or_mark(value);
 }

@@ -36,7 +36,14 @@ EnumName(E, const char*) -> EnumName<E>;  // which clang 14 does not find by its
 template <class E>
 inline constexpr std::array<EnumName<E>, 0> kNames{};
 template <>
-inline constexpr std::array kNames<DType>{EnumName{DType::f16, "f16"}, EnumName{DType::bf16, "bf16"}};
+inline constexpr std::array kNames<DType>{EnumName{DType::f16, "f16"}, EnumName{DType::bf16, "bf16"}, EnumName{DType::e4m3, "e4m3"},
+                                          EnumName{DType::e5m2, "e5m2"}, EnumName{DType::i8, "i8"}};
+template <>
+inline constexpr std::array kNames<KvScale>{EnumName{KvScale::none, "none"}, EnumName{KvScale::token, "token"},
+                                            EnumName{KvScale::channel, "channel"}, EnumName{KvScale::token_channel, "token_channel"}};
+template <>
+inline constexpr std::array kNames<KvZero>{EnumName{KvZero::none, "none"}, EnumName{KvZero::token, "token"},
+                                           EnumName{KvZero::channel, "channel"}};
 template <>
 inline constexpr std::array kNames<LayoutKind>{EnumName{LayoutKind::ragged, "ragged"}, EnumName{LayoutKind::paged, "paged"}};
 template <>
@@ -74,11 +81,11 @@ constexpr const char* enum_name(E value) {
 /// A value of the enum, by its name.
 template <class E>
 struct OneOf {
-  int except = -1;                     // the number of an enum value that this field may not have; -1: of none
+  uint32_t except = 0;                 // bit i: the enum value of number i is none that this field may have
   const E* follows = nullptr;          // left out, the field has the value of this one, which is listed before it
   const char* follows_path = nullptr;  // the path of that field
 
-  bool allows(E value) const { return enum_name(value) != nullptr && static_cast<int>(value) != except; }
+  bool allows(E value) const { return enum_name(value) != nullptr && (except >> static_cast<unsigned>(value) & 1) == 0; }
 };
 
 struct IntRange {

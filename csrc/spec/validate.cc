@@ -66,14 +66,32 @@ bool all_read(const Unread& unread, std::initializer_list<const char*> paths) {
   return std::ranges::none_of(paths, [&](const char* path) { return unread.contains(path); });
 }
 
+/// Elements of K or V: as q's, or codes, which alone have scales and zero-points.
+void check_kv_format(const AttentionSpec& spec, bool keys, const Unread& unread, Problems& problems) {
+  const char* path = keys ? "kfmt" : "vfmt";
+  const DType format = keys ? spec.kfmt : spec.vfmt;
+  if (!all_read(unread, {"q_dtype", path}) || enum_name(format) == nullptr) return;
+  if (!is_code(format) && format != spec.q_dtype)
+    problems.add(path, text_of(format) + " differs from q_dtype " + text_of(spec.q_dtype) + "; allowed: " + text_of(spec.q_dtype) +
+                           ", e4m3, e5m2, i8");
+  const char* scale_path = keys ? "kscale" : "vscale";
+  const KvScale scale = keys ? spec.kscale : spec.vscale;
+  if (scale != KvScale::none && !is_code(format) && all_read(unread, {scale_path}))
+    problems.add(scale_path, text_of(scale) + " is given, but " + path + " " + text_of(format) +
+                                 " has no scales; allowed: none, or another with " + path + " e4m3, e5m2, i8");
+  const char* zero_path = keys ? "kzero" : "vzero";
+  const KvZero zero = keys ? spec.kzero : spec.vzero;
+  if (zero != KvZero::none && format != DType::i8 && all_read(unread, {zero_path}))
+    problems.add(zero_path, text_of(zero) + " is given, but " + path + " is " + text_of(format) +
+                                "; allowed: none, or another with " + path + " i8");
+}
+
 void check_kv_formats(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
-  auto check = [&](const char* path, DType format) {
-    if (format != spec.q_dtype && all_read(unread, {"q_dtype", path})) {
-      problems.add(path, text_of(format) + " differs from q_dtype " + text_of(spec.q_dtype) + "; allowed: the same as q_dtype");
-    }
-  };
-  check("kfmt", spec.kfmt);
-  check("vfmt", spec.vfmt);
+  check_kv_format(spec, true, unread, problems);
+  check_kv_format(spec, false, unread, problems);
+  if (spec.layout.storage == KvStorage::joint && spec.kfmt != spec.vfmt && all_read(unread, {"layout.storage", "kfmt", "vfmt"}))
+    problems.add("layout.storage", "joint holds keys and values in one tensor, but kfmt " + text_of(spec.kfmt) +
+                                       " differs from vfmt " + text_of(spec.vfmt) + "; allowed: equal formats, or separate");
 }
 
 /// A ragged layout has no pages: what describes them must be left at its default, so that one operation has one spec.
@@ -116,6 +134,13 @@ void check_hooks(const AttentionSpec& spec, const Unread& unread, Problems& prob
     if (used && static_cast<int64_t>(hooks.rotary.dims) > dim && all_read(unread, {path}))
       problems.add("hooks", "rotary of " + std::to_string(hooks.rotary.dims) + " dimensions, but " + path + " is " + text_of(dim));
   };
+  const auto changes_codes = [&](expr::Hook hook, const char* name, const char* path, DType format) {
+    if (given(hook) && is_code(format) && all_read(unread, {path}))
+      problems.add("hooks", std::string(name) + " changes vectors of 16-bit elements, but " + path + " is " + text_of(format) +
+                                "; allowed: " + path + " as q_dtype, or scales and zero-points in place of the hook");
+  };
+  changes_codes(expr::Hook::key, "key", "kfmt", spec.kfmt);
+  changes_codes(expr::Hook::value, "value", "vfmt", spec.vfmt);
   turns("head_dim_qk", spec.head_dim_qk, given(expr::Hook::query) || given(expr::Hook::key));
   turns("head_dim_vo", spec.head_dim_vo, given(expr::Hook::value));
   if (hooks.normalizer == expr::Normalizer::softmax) return;

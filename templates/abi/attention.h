@@ -114,6 +114,19 @@ struct AttentionHookArgs {
   AttentionHookTensor tensors[kMaxHookTensors];
 };
 
+// fp32 factors or zero-points of keys or values: of a token and kv head, or of a kv head and channel. Strides are bytes; an axis
+// that is not there has stride 0.
+struct AttentionKvTable {
+  const void* data;
+  long long stride_page, stride_token, stride_head, stride_channel;  // ragged: stride_page unused
+};
+
+// What 8-bit codes stand for: (code - zero) * scale * token_scale * channel_scale.
+struct AttentionKvScales {
+  AttentionKvTable token_scale, channel_scale, zero;
+  float scale;
+};
+
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
 struct alignas(64) AttentionParams {
   const void* q;
@@ -135,6 +148,7 @@ struct alignas(64) AttentionParams {
   float soft_cap;              // > 0; read only when the spec has soft_cap
   int window;                  // >= 1; read only when the mask has a window
   int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  AttentionKvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
   AttentionHookArgs hooks;     // read only where the spec has hooks
 };
 

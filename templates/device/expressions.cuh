@@ -121,11 +121,8 @@ LATHE_DEVICE bool param_bool(const abi::AttentionHookArgs& args, int slot) {
   return args.params[slot] != 0;
 }
 
-// Elements as they lie in memory: f16 and bf16 are those of types.cuh, i32, u8 and u32 the plain types.
+// Elements as they lie in memory: those of types.cuh, the plain types i32, u8 and u32, and these.
 struct f32 {};
-struct e4m3 {};
-struct e5m2 {};
-struct i8 {};
 struct boolean {};
 
 // f32 of 8-bit floats (OCP 8-bit Floating Point Specification 1.0): e4m3 has no infinity and one NaN, e5m2 is the upper half of

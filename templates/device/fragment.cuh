@@ -16,11 +16,20 @@ struct Row {
   T v[2];
 };
 
+// Which columns a lane holds: pairs of neighbours, 8 columns apart, as the matrix unit has them; or four neighbours of each 16
+// columns, where the right operand was made of 8-bit codes (device/gemm_codes.cuh).
+enum class Columns { pairs, quads };
+
 // 16 x N fp32 accumulator. Layout: PTX ISA, "Matrix fragments for mma.m16n8k16", accumulator C/D.
-template <int N>
+template <int N, Columns ORDER = Columns::pairs>
 struct Accumulator {
   static_assert(N % 16 == 0, "accumulators are built from 16-column steps");
   float v[N / 8][4];
+
+  // Column of v[j][c] and v[j][c + 2] in the lane that is lane `quad` of the four that share a row.
+  LATHE_DEVICE static int column(int j, int c, int quad) {
+    return ORDER == Columns::pairs ? 8 * j + 2 * quad + c : 16 * (j / 2) + 4 * quad + 2 * c + j % 2;
+  }
 
   Accumulator() = default;
   Accumulator(const Accumulator&) = delete;
@@ -38,26 +47,25 @@ struct Operand {
 };
 
 // Calls f(x, row, column, row values...) for every element this lane holds.
-template <int N, class F, class... R>
-LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
-  const int row = static_cast<int>(lane_index() / 4);
-  const int column = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class F, class... R>
+LATHE_DEVICE void for_each(Accumulator<N, ORDER>& a, F&& f, Row<R>&... rows) {
+  const int row = static_cast<int>(lane_index() / 4), quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2, rows.v[i / 2]...);
+    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), a.column(j, i % 2, quad), rows.v[i / 2]...);
   }
 }
 
 // Calls f(x, columns(column), row values...) for every element this lane holds, columns(column) once for each column.
-template <int N, class C, class F, class... R>
-LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<R>&... rows) {
-  const int first = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class C, class F, class... R>
+LATHE_DEVICE void for_each_by_column(Accumulator<N, ORDER>& a, C&& columns, F&& f, Row<R>&... rows) {
+  const int quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const auto column = columns(8 * j + first + c);
+      const auto column = columns(a.column(j, c, quad));
 #pragma unroll
       for (int i = 0; i < 2; ++i) f(a.v[j][2 * i + c], column, rows.v[i]...);
     }
@@ -65,14 +73,19 @@ LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<
 }
 
 // Calls f(x, y, row, column) for every pair of neighbouring elements (columns column and column + 1).
-template <int N, class F>
-LATHE_DEVICE void for_each_pair(Accumulator<N>& a, F&& f) {
-  const int row = static_cast<int>(lane_index() / 4);
-  const int column = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class F>
+LATHE_DEVICE void for_each_pair(Accumulator<N, ORDER>& a, F&& f) {
+  const int row = static_cast<int>(lane_index() / 4), quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, 8 * j + column);
+    for (int i = 0; i < 2; ++i) {
+      if constexpr (ORDER == Columns::pairs) {
+        f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, a.column(j, 0, quad));
+      } else {
+        f(a.v[j / 2 * 2][2 * i + j % 2], a.v[j / 2 * 2 + 1][2 * i + j % 2], row + 8 * i, a.column(j / 2 * 2, j % 2, quad));
+      }
+    }
   }
 }
 
@@ -88,8 +101,8 @@ LATHE_DEVICE bool leads_row() {
   return lane_index() % 4 == 0;
 }
 
-template <int N>
-LATHE_DEVICE void clear(Accumulator<N>& a) {
+template <int N, Columns ORDER>
+LATHE_DEVICE void clear(Accumulator<N, ORDER>& a) {
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
@@ -98,8 +111,8 @@ LATHE_DEVICE void clear(Accumulator<N>& a) {
 }
 
 // Multiplies each row by its value.
-template <int N>
-LATHE_DEVICE void scale_rows(Accumulator<N>& a, Row<float>& factor) {
+template <int N, Columns ORDER>
+LATHE_DEVICE void scale_rows(Accumulator<N, ORDER>& a, Row<float>& factor) {
   for_each(
       a, [](float& x, int, int, float f) { x *= f; }, factor);
 }

@@ -155,16 +155,16 @@ struct SharedRows {
   }
 };
 
-// ROWS x COLS 16-bit elements in panels of 64 columns: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at
-// chunk c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and
-// matrix instructions find the same bytes. `offset` is a multiple of 1024.
+// ROWS x COLS elements of 16 or 8 bits in panels: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at chunk
+// c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and matrix
+// instructions find the same bytes. `offset` is a multiple of 1024.
 template <class T, int ROWS, int COLS>
 struct SharedTile {
   static_assert(ROWS % 8 == 0 && COLS % 16 == 0, "a tile is made of 8-row swizzle atoms and 16-column matrix steps");
   static constexpr int kRows = ROWS;
   static constexpr int kCols = COLS;
-  static constexpr int kChunks = COLS / 8;  // 16-byte chunks of a row
-  static constexpr int kPanels = (COLS + 63) / 64;
+  static constexpr int kChunks = COLS * static_cast<int>(sizeof(T)) / 16;  // 16-byte chunks of a row
+  static constexpr int kPanels = (kChunks + 7) / 8;
   static constexpr u32 kPanelBytes = ROWS * 128;
   static constexpr u32 kBytes = kPanels * kPanelBytes;
   u32 offset;
@@ -181,12 +181,12 @@ struct TileRow {
   u32 base;
   u32 term[4];
 
-  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each 16-column step.
+  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each pair.
   LATHE_DEVICE TileRow(Tile tile, int row, int half) : base(tile.offset + static_cast<u32>(row) * 128) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) term[i] = static_cast<u32>(((2 * i + half) ^ row) & 7) * 16;
   }
-  // Byte offset of the chunk of 16-column step `step`, `down` rows below; `down` is a multiple of 8.
+  // Byte offset of the chunk of pair `step`, `down` rows below; `down` is a multiple of 8. A pair is 16 columns of 16 bits, or 32 of 8.
   LATHE_DEVICE u32 chunk(int step, int down) const {
     return base + static_cast<u32>(step / 4) * Tile::kPanelBytes + static_cast<u32>(down) * 128 + term[step % 4];
   }

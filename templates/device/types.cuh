@@ -22,6 +22,17 @@ struct f16 {
 struct bf16 {
   u16 bits;
 };
+// 8-bit codes, which become 16-bit floats in registers: two floats of the OCP 8-bit floating point specification (1.0), and an
+// integer.
+struct e4m3 {
+  u8 bits;
+};
+struct e5m2 {
+  u8 bits;
+};
+struct i8 {
+  u8 bits;
+};
 
 // 8 and 16 bytes moved by one instruction. Addresses are aligned to the size.
 struct alignas(8) Vec8 {

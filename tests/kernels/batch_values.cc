@@ -17,6 +17,43 @@ std::vector<uint16_t> normal(DType dtype, int64_t n, double deviation, std::mt19
   return out;
 }
 
+// Codes and their scales for normal numbers of about `deviation`: scales differ by up to a factor of four, zero-points by up to half
+// of what codes reach.
+struct Codes {
+  std::vector<uint16_t> codes;
+  ScaleValues scales;
+};
+Codes draw_codes(DType format, KvScale scale, KvZero zero, int64_t tokens, int64_t heads, int64_t dim, double deviation,
+                 std::mt19937_64& rng) {
+  const double spread = format == DType::i8 ? 30 : format == DType::e4m3 ? 20 : 1;  // of the codes' own numbers
+  std::uniform_real_distribution<double> factor(0.5, 2.0), shift(-60.0, 60.0);
+  const auto draw = [&](std::vector<float>& table, int64_t n, auto&& from) {
+    for (int64_t i = 0; i < n; ++i) table.push_back(static_cast<float>(from(rng)));
+  };
+  Codes out;
+  if (has_token_scale(scale)) draw(out.scales.token_scale, tokens * heads, factor);
+  if (has_channel_scale(scale)) draw(out.scales.channel_scale, heads * dim, factor);
+  if (zero == KvZero::token) draw(out.scales.zero, tokens * heads, shift);
+  if (zero == KvZero::channel) draw(out.scales.zero, heads * dim, shift);
+  out.scales.scale = static_cast<float>(deviation / spread);
+  std::normal_distribution<double> number(0, spread);
+  for (int64_t i = 0; i < tokens * heads * dim; ++i) {
+    const int64_t row = i / dim, channel = row % heads * dim + i % dim;
+    const int64_t at = zero == KvZero::token ? row : channel;
+    const double middle = zero == KvZero::none ? 0 : static_cast<double>(out.scales.zero[static_cast<size_t>(at)]);
+    out.codes.push_back(oracle::encode(format, number(rng) + middle));
+  }
+  return out;
+}
+
+oracle::ScaleViews views(const ScaleValues& scales, KvZero zero, int64_t heads, int64_t dim) {
+  const auto view = [](const std::vector<float>& table, int64_t row) {
+    return oracle::FloatView{table.data(), {row, 1}};
+  };
+  return {static_cast<double>(scales.scale), view(scales.token_scale, heads), view(scales.channel_scale, dim),
+          view(scales.zero, zero == KvZero::token ? heads : dim)};
+}
+
 // Up to this head dim, one query in a million comes out so short that rounding alone breaks the bound of its row; above it, the
 // sum of that many independent columns never does.
 constexpr int32_t kSmallHeadDim = 32;
@@ -35,6 +72,7 @@ std::vector<int64_t> short_rows(const AttentionSpec& spec, const BatchShape& sha
   in.q = {values.q.data(), {qo_heads * qk, qk, 1}};
   in.k = {values.k.data(), {kv_heads * qk, qk, 1}};
   in.v = {values.v.data(), {kv_heads * vo, vo, 1}};
+  in.k_scales = views(values.k_scales, spec.kzero, kv_heads, qk), in.v_scales = views(values.v_scales, spec.vzero, kv_heads, vo);
   in.sm_scale = static_cast<double>(shape.sm_scale), in.soft_cap = static_cast<double>(shape.soft_cap), in.window = shape.window;
   const oracle::AttentionOutput out = oracle::attention(in);
   std::vector<int64_t> found;
@@ -65,8 +103,17 @@ BatchValues draw_values(const AttentionSpec& spec, const BatchShape& shape, doub
   const int64_t qo_heads = shape.num_kv_heads * spec.group_size;
   BatchValues values;
   values.q = normal(spec.q_dtype, shape.qo_tokens() * qo_heads * spec.head_dim_qk, gain, rng);
-  values.k = normal(spec.kfmt, shape.kv_tokens() * shape.num_kv_heads * spec.head_dim_qk, gain, rng);
-  values.v = normal(spec.vfmt, shape.kv_tokens() * shape.num_kv_heads * spec.head_dim_vo, 1, rng);
+  const auto draw = [&](DType format, KvScale kind, KvZero zero, int64_t dim, double deviation, std::vector<uint16_t>& elements,
+                        ScaleValues& scales) {
+    if (!is_code(format)) {
+      elements = normal(format, shape.kv_tokens() * shape.num_kv_heads * dim, deviation, rng);
+      return;
+    }
+    Codes codes = draw_codes(format, kind, zero, shape.kv_tokens(), shape.num_kv_heads, dim, deviation, rng);
+    elements = std::move(codes.codes), scales = std::move(codes.scales);
+  };
+  draw(spec.kfmt, spec.kscale, spec.kzero, spec.head_dim_qk, gain, values.k, values.k_scales);
+  draw(spec.vfmt, spec.vscale, spec.vzero, spec.head_dim_vo, 1, values.v, values.v_scales);
   for (int round = 0; round < kMaxRounds && spec.head_dim_vo <= kSmallHeadDim; ++round) {
     const std::vector<int64_t> rows = short_rows(spec, shape, values);
     if (rows.empty()) break;
@@ -88,6 +135,14 @@ Batch select(const AttentionSpec& spec, const Batch& batch, const std::vector<si
     append(out.values.q, rows(batch.values.q, qo[b], qo[b + 1], qo_heads * spec.head_dim_qk));
     append(out.values.k, rows(batch.values.k, kv[b], kv[b + 1], kv_heads * spec.head_dim_qk));
     append(out.values.v, rows(batch.values.v, kv[b], kv[b + 1], kv_heads * spec.head_dim_vo));
+    const auto select_scales = [&](const ScaleValues& from, KvZero zero, ScaleValues& to) {
+      to.scale = from.scale, to.channel_scale = from.channel_scale;
+      if (!from.token_scale.empty()) append(to.token_scale, rows(from.token_scale, kv[b], kv[b + 1], kv_heads));
+      if (zero == KvZero::token) append(to.zero, rows(from.zero, kv[b], kv[b + 1], kv_heads));
+      if (zero == KvZero::channel) to.zero = from.zero;
+    };
+    select_scales(batch.values.k_scales, spec.kzero, out.values.k_scales);
+    select_scales(batch.values.v_scales, spec.vzero, out.values.v_scales);
   }
   return out;
 }

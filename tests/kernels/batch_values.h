@@ -22,11 +22,20 @@ struct BatchShape {
   int64_t kv_tokens() const;
 };
 
-/// 16-bit patterns, contiguous, requests one after another.
+/// What codes stand for, contiguous; tables that the spec does not have are empty.
+struct ScaleValues {
+  float scale = 1;
+  std::vector<float> token_scale;    // [kv tokens, num_kv_heads]
+  std::vector<float> channel_scale;  // [num_kv_heads, head_dim]
+  std::vector<float> zero;           // as one of these
+};
+
+/// Patterns of elements, contiguous, requests one after another; codes of 8 bits in 16 too.
 struct BatchValues {
   std::vector<uint16_t> q;  // [qo tokens, num_qo_heads, head_dim_qk]
   std::vector<uint16_t> k;  // [kv tokens, num_kv_heads, head_dim_qk]
   std::vector<uint16_t> v;  // [kv tokens, num_kv_heads, head_dim_vo]
+  ScaleValues k_scales, v_scales;
 };
 
 /// Normal numbers. `logit_gain` is the standard deviation of the scores before soft-cap. A query whose values all but cancel by

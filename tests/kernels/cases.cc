@@ -103,7 +103,9 @@ std::vector<AttentionSpec> draw_specs(int shard, uint64_t seed) {
     AttentionSpec spec = random_spec(rng);
     spec.hooks = {};  // variants have a suite of their own
     spec.arch = "host";
-    spec.q_dtype = spec.kfmt = spec.vfmt = types[i];
+    spec.q_dtype = types[i];
+    if (!is_code(spec.kfmt)) spec.kfmt = types[i];
+    if (!is_code(spec.vfmt)) spec.vfmt = types[i];
     spec.o_dtype = out_types[i];
     spec.mask = masks[i];
     spec.lse = lses[i];
@@ -114,7 +116,10 @@ std::vector<AttentionSpec> draw_specs(int shard, uint64_t seed) {
     spec.layout = layout_of(pagings[i], rng);
     spec.head_dim_qk = head_dim(g + static_cast<int>(i), 5);
     spec.head_dim_vo = head_dim(g + dims[i], 7);
-    if (spec.layout.storage == KvStorage::joint) spec.head_dim_vo = spec.head_dim_qk;
+    if (spec.layout.storage == KvStorage::joint) {
+      spec.head_dim_vo = spec.head_dim_qk;
+      spec.vfmt = spec.kfmt, spec.vscale = spec.kscale, spec.vzero = spec.kzero;
+    }
     spec.group_size = std::min(spec.group_size, 32);
     spec.gqa_pack = packs[i];
     if (spec.group_size > 8 && spec.gqa_pack == GqaPack::off)

@@ -29,15 +29,27 @@ std::vector<T> values_of(const Bytes& bytes) {
 struct Buffers {
   GuardedBuffer q, k, v, o, lse, kv_indices, workspace;
   std::vector<GuardedBuffer> hook_tensors;
+  std::array<GuardedBuffer, ScaleImage::kTables> k_scales, v_scales;
   std::vector<std::pair<const char*, GuardedBuffer*>> all() {
     std::vector<std::pair<const char*, GuardedBuffer*>> list{
         {"q", &q}, {"k", &k}, {"v", &v}, {"o", &o}, {"lse", &lse}, {"kv_indices", &kv_indices}, {"workspace", &workspace}};
     for (GuardedBuffer& tensor : hook_tensors) list.push_back({"a hook's tensor", &tensor});
+    for (GuardedBuffer& table : k_scales) list.push_back({"a table of k_scales", &table});
+    for (GuardedBuffer& table : v_scales) list.push_back({"a table of v_scales", &table});
     return list;
   }
 };
 
-Result<Buffers> make_buffers(const std::shared_ptr<Device>& device, const BatchImage& image, size_t workspace_bytes) {
+// Points the tables of `scales` that there are to their buffers.
+void point_to(std::array<GuardedBuffer, ScaleImage::kTables>& buffers, KvScales& scales) {
+  Tensor* const tables[] = {&scales.token_scale, &scales.channel_scale, &scales.zero};
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    if (tables[i]->rank != 0) tables[i]->data = buffers[i].data();
+  }
+}
+
+Result<Buffers> make_buffers(const std::shared_ptr<Device>& device, const AttentionSpec& spec, const BatchImage& image,
+                             size_t workspace_bytes) {
   Buffers out;
   const auto make = [&](GuardedBuffer& buffer, std::span<const std::byte> content) -> Status {
     auto made = GuardedBuffer::make(device, content);
@@ -46,8 +58,12 @@ Result<Buffers> make_buffers(const std::shared_ptr<Device>& device, const BatchI
     return {};
   };
   LATHE_TRY(make(out.q, bytes_of(image.q)));
-  LATHE_TRY(make(out.k, bytes_of(image.k)));
-  LATHE_TRY(make(out.v, bytes_of(image.v)));
+  LATHE_TRY(make(out.k, device_bytes(spec.kfmt, image.k)));
+  LATHE_TRY(make(out.v, device_bytes(spec.vfmt, image.v)));
+  for (size_t i = 0; i < ScaleImage::kTables; ++i) {
+    LATHE_TRY(make(out.k_scales[i], bytes_of(image.k_scales->tables[i])));
+    LATHE_TRY(make(out.v_scales[i], bytes_of(image.v_scales->tables[i])));
+  }
   LATHE_TRY(make(out.o, bytes_of(image.o)));
   LATHE_TRY(make(out.lse, bytes_of(image.lse)));
   LATHE_TRY(make(out.kv_indices, bytes_of(image.kv_indices)));
@@ -97,7 +113,7 @@ Status run_or_fail(const std::shared_ptr<Device>& device, const Attention& atten
   LATHE_TRY(plan);
   out.plan = *plan;
   const WorkspaceLayout& layout = plan->plan.workspace;
-  Result<Buffers> buffers = make_buffers(device, image, layout.total());
+  Result<Buffers> buffers = make_buffers(device, attention.spec(), image, layout.total());
   LATHE_TRY(buffers);
   LATHE_TRY(attention.upload(*plan, buffers->workspace.data(), layout.total(), nullptr));
   AttentionArgs args = image.args();
@@ -110,6 +126,8 @@ Status run_or_fail(const std::shared_ptr<Device>& device, const Attention& atten
   std::vector<HookTensor> hook_tensors = image.hook_args();
   for (size_t i = 0; i < hook_tensors.size(); ++i) hook_tensors[i].tensor.data = buffers->hook_tensors[i].data();
   args.hook_tensors = hook_tensors;
+  point_to(buffers->k_scales, args.k_scales);
+  point_to(buffers->v_scales, args.v_scales);
 
   Result<Raw> first = launch(device, attention, image, args, *plan, *buffers);
   LATHE_TRY(first);
@@ -128,10 +146,9 @@ Status run_or_fail(const std::shared_ptr<Device>& device, const Attention& atten
     LATHE_TRY(damage);
     if (!damage->empty()) out.problems.push_back(std::string(name) + ": " + *damage);
   }
-  const std::pair<GuardedBuffer*, std::span<const std::byte>> inputs[] = {{&buffers->q, bytes_of(image.q)},
-                                                                          {&buffers->k, bytes_of(image.k)},
-                                                                          {&buffers->v, bytes_of(image.v)},
-                                                                          {&buffers->kv_indices, bytes_of(image.kv_indices)}};
+  const Bytes k = device_bytes(attention.spec().kfmt, image.k), v = device_bytes(attention.spec().vfmt, image.v);
+  const std::pair<GuardedBuffer*, std::span<const std::byte>> inputs[] = {
+      {&buffers->q, bytes_of(image.q)}, {&buffers->k, k}, {&buffers->v, v}, {&buffers->kv_indices, bytes_of(image.kv_indices)}};
   for (const auto& [buffer, content] : inputs) {
     Result<Bytes> now = buffer->read();
     LATHE_TRY(now);

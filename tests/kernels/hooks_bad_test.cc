@@ -94,7 +94,7 @@ TEST_F(BadHooks, Tensors) {
   other[0].name = "b";
   args.hook_tensors = other;
   expect_run_refused(args, {"has b", "allowed: a", "hook_tensors.a"});
-  expect_tensor_refused([](Tensor& t) { t.rank = 1; }, {"hook_tensors.a", "1 dimensions", "declared are 2"});
+  expect_tensor_refused([](Tensor& t) { t.rank = 1; }, {"hook_tensors.a", "1 dimensions", "must have 2"});
   expect_tensor_refused([](Tensor& t) { t.shape[0] = 2; }, {"hook_tensors.a.shape[0]", "is 2", "at least 3", "TOK"});
   expect_tensor_refused([](Tensor& t) { t.shape[1] = 3; }, {"hook_tensors.a.shape[1]", "is 3", "at least 4", "HQ"});
   expect_tensor_refused([](Tensor& t) { t.stride[0] = -4; }, {"hook_tensors.a", "negative stride -4"});

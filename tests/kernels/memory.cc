@@ -22,19 +22,8 @@ size_t extent(const Tensor& t) {
   return last + 1;
 }
 
-// A tensor of `shape`; when padded, rows of every dimension but the innermost are a few 16-byte steps further apart than they need
-// be.
-Tensor make_tensor(std::initializer_list<int64_t> shape, bool padded) {
-  Tensor t = Tensor::contiguous(nullptr, shape);
-  if (!padded) return t;
-  int64_t step = 1;
-  for (int i = t.rank - 1; i >= 0; --i) {
-    const auto at = static_cast<size_t>(i);
-    t.stride[at] = step;
-    step *= t.shape[at];
-    step += 8 * (1 + i % 3);
-  }
-  return t;
+int64_t row_step(DType dtype) {
+  return static_cast<int64_t>(16 / bytes_of(dtype));
 }
 
 oracle::View view(const std::vector<uint16_t>& image, const Tensor& t) {
@@ -42,6 +31,29 @@ oracle::View view(const std::vector<uint16_t>& image, const Tensor& t) {
 }
 
 }  // namespace
+
+Tensor make_tensor(std::initializer_list<int64_t> shape, int64_t row_step, bool padded) {
+  Tensor t = Tensor::contiguous(nullptr, shape);
+  if (!padded) return t;
+  int64_t step = 1;
+  for (int i = t.rank - 1; i >= 0; --i) {
+    const auto at = static_cast<size_t>(i);
+    t.stride[at] = step;
+    step *= t.shape[at];
+    step += row_step * (1 + i % 3);
+  }
+  return t;
+}
+
+Bytes device_bytes(DType dtype, std::span<const uint16_t> elements) {
+  Bytes out(elements.size() * bytes_of(dtype));
+  if (is_code(dtype)) {
+    std::ranges::transform(elements, out.begin(), [](uint16_t code) { return static_cast<std::byte>(code); });
+  } else if (!out.empty()) {
+    std::memcpy(out.data(), elements.data(), out.size());
+  }
+  return out;
+}
 
 Result<GuardedBuffer> GuardedBuffer::make(std::shared_ptr<Device> device, std::span<const std::byte> content) {
   GuardedBuffer out;
@@ -85,8 +97,8 @@ BatchImage::BatchImage(const AttentionSpec& spec, const Batch& batch, const Plac
   constexpr int64_t kSpareRows = 2;
   const int64_t heads = shape_.num_kv_heads * spec.group_size, tokens = shape_.qo_tokens() + kSpareRows;
   qo_indptr_ = indptr(shape_.qo_lens);
-  tq_ = make_tensor({tokens, heads, spec.head_dim_qk}, placement.padded);
-  to_ = make_tensor({tokens, heads, spec.head_dim_vo}, placement.padded);
+  tq_ = make_tensor({tokens, heads, spec.head_dim_qk}, row_step(spec.q_dtype), placement.padded);
+  to_ = make_tensor({tokens, heads, spec.head_dim_vo}, row_step(spec.o_dtype), placement.padded);
   q = scatter(batch.values.q, tq_, oracle::nan_pattern(spec.q_dtype));
   o.assign(extent(to_), kUntouched);
   if (spec.lse != LseOut::none) {
@@ -116,10 +128,20 @@ std::vector<uint16_t> BatchImage::scatter(const std::vector<uint16_t>& dense, co
 void BatchImage::place_ragged(const Batch& batch) {
   const int64_t tokens = shape_.kv_tokens() + 1;  // the row past the end is nobody's
   kv_indptr_ = indptr(shape_.kv_lens);
-  tk_ = make_tensor({tokens, shape_.num_kv_heads, spec_.head_dim_qk}, placement_.padded);
-  tv_ = make_tensor({tokens, shape_.num_kv_heads, spec_.head_dim_vo}, placement_.padded);
+  tk_ = make_tensor({tokens, shape_.num_kv_heads, spec_.head_dim_qk}, row_step(spec_.kfmt), placement_.padded);
+  tv_ = make_tensor({tokens, shape_.num_kv_heads, spec_.head_dim_vo}, row_step(spec_.vfmt), placement_.padded);
   k = scatter(batch.values.k, tk_, oracle::nan_pattern(spec_.kfmt));
   v = scatter(batch.values.v, tv_, oracle::nan_pattern(spec_.vfmt));
+  make_scales(batch.values, tokens);
+  for (int64_t token = 0; token < shape_.kv_tokens(); ++token) {
+    k_scales->place(batch.values.k_scales, token, 0, token);
+    v_scales->place(batch.values.v_scales, token, 0, token);
+  }
+}
+
+void BatchImage::make_scales(const BatchValues& values, int64_t rows) {
+  k_scales.emplace(spec_, true, values.k_scales, shape_.num_kv_heads, rows, placement_.padded);
+  v_scales.emplace(spec_, false, values.v_scales, shape_.num_kv_heads, rows, placement_.padded);
 }
 
 void BatchImage::place_paged(const Batch& batch, uint64_t seed) {
@@ -137,13 +159,14 @@ void BatchImage::place_paged(const Batch& batch, uint64_t seed) {
 
   const int64_t first = nhd ? size : heads, second = nhd ? heads : size;
   if (joint) {
-    tk_ = make_tensor({num_pages_, 2, first, second, spec_.head_dim_qk}, placement_.padded);
+    tk_ = make_tensor({num_pages_, 2, first, second, spec_.head_dim_qk}, row_step(spec_.kfmt), placement_.padded);
   } else {
-    tk_ = make_tensor({num_pages_, first, second, spec_.head_dim_qk}, placement_.padded);
-    tv_ = make_tensor({num_pages_, first, second, spec_.head_dim_vo}, placement_.padded);
+    tk_ = make_tensor({num_pages_, first, second, spec_.head_dim_qk}, row_step(spec_.kfmt), placement_.padded);
+    tv_ = make_tensor({num_pages_, first, second, spec_.head_dim_vo}, row_step(spec_.vfmt), placement_.padded);
   }
   k.assign(extent(tk_), oracle::nan_pattern(spec_.kfmt));
   v.assign(extent(tv_), oracle::nan_pattern(spec_.vfmt));
+  make_scales(batch.values, num_pages_);
 
   kv_indptr_ = indptr(pages);
   const int32_t most = pages.empty() ? 0 : *std::max_element(pages.begin(), pages.end());
@@ -164,6 +187,8 @@ void BatchImage::place_paged(const Batch& batch, uint64_t seed) {
     for (int64_t j = 0; j < shape_.kv_lens[b]; ++j, ++token) {
       if (j % size == 0) kv_indices[static_cast<size_t>(entries + j / size)] = page_of(b, j / size);
       const int64_t page = kv_indices[static_cast<size_t>(entries + j / size)], slot = j % size;
+      k_scales->place(batch.values.k_scales, token, page, slot);
+      v_scales->place(batch.values.v_scales, token, page, slot);
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t i = nhd ? slot : h, l = nhd ? h : slot;
         const size_t inner = joint ? 2 : 1;  // the dimension of i
@@ -232,12 +257,16 @@ void share_values(const AttentionSpec& spec, std::span<const SharedPages> shared
   const std::vector<int32_t> kv = indptr(batch.shape.kv_lens);
   for (const SharedPages& s : shared) {
     const int64_t tokens = int64_t{s.pages} * spec.layout.page_size;
-    const auto copy = [&](std::vector<uint16_t>& values, int64_t dim) {
+    const auto copy = [&](auto& values, int64_t dim) {
       const int64_t width = batch.shape.num_kv_heads * dim;
       std::copy_n(values.begin() + kv[s.other] * width, tokens * width, values.begin() + kv[s.request] * width);
     };
     copy(batch.values.k, spec.head_dim_qk);
     copy(batch.values.v, spec.head_dim_vo);
+    if (has_token_scale(spec.kscale)) copy(batch.values.k_scales.token_scale, 1);
+    if (has_token_scale(spec.vscale)) copy(batch.values.v_scales.token_scale, 1);
+    if (spec.kzero == KvZero::token) copy(batch.values.k_scales.zero, 1);
+    if (spec.vzero == KvZero::token) copy(batch.values.v_scales.zero, 1);
   }
 }
 
@@ -271,6 +300,7 @@ AttentionArgs BatchImage::args() const {
   out.num_kv_indices = static_cast<int64_t>(kv_indices.size());
   out.sm_scale = shape_.sm_scale;
   out.hook_params = hooks_.params;
+  out.k_scales = k_scales->args(), out.v_scales = v_scales->args();
   out.soft_cap = spec_.soft_cap ? shape_.soft_cap : 0;
   return out;
 }
@@ -291,6 +321,7 @@ oracle::AttentionInput BatchImage::oracle_input() const {
   in.soft_cap = static_cast<double>(shape_.soft_cap);
   in.window = shape_.window;
   in.hooks = hooks_.values;
+  in.k_scales = k_scales->views(), in.v_scales = v_scales->views();
   return in;
 }
 

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "lathe/oracle/attention.h"
 #include "lathe/proof/batch_values.h"
 #include "lathe/proof/hook_values.h"
+#include "lathe/proof/scale_image.h"
 #include "lathe/runtime/device.h"
 
 namespace lathe::testing {
@@ -35,6 +38,13 @@ class GuardedBuffer {
   std::shared_ptr<std::byte> memory_;
   size_t size_ = 0;
 };
+
+/// A tensor of `shape`; when padded, rows of every dimension but the innermost are a few steps of `row_step` elements further apart
+/// than they need be.
+Tensor make_tensor(std::initializer_list<int64_t> shape, int64_t row_step, bool padded);
+
+/// The bytes of elements that are kept in 16 bits each.
+Bytes device_bytes(DType dtype, std::span<const uint16_t> elements);
 
 /// The first `pages` pages of `request` are those of `other`, an earlier request with the same keys and values there.
 struct SharedPages {
@@ -69,7 +79,8 @@ class BatchImage {
 
   static constexpr uint16_t kUntouched = 0x5a5a;
 
-  std::vector<uint16_t> q, k, v, o;
+  std::vector<uint16_t> q, k, v, o;  // codes of 8 bits in 16 too, see device_bytes()
+  std::optional<ScaleImage> k_scales, v_scales;  // always there
   std::vector<uint16_t> lse;  // two patterns for each fp32
   std::vector<int32_t> kv_indices;
   std::vector<Bytes> hook_tensors;  // by place in spec.hooks.given()
@@ -87,6 +98,7 @@ class BatchImage {
   void place_paged(const Batch& batch, uint64_t seed);
   void take_out_prefixes();
   void place_hooks();
+  void make_scales(const BatchValues& values, int64_t rows);
   std::vector<uint16_t> scatter(const std::vector<uint16_t>& dense, const Tensor& t, uint16_t filler) const;
 
   AttentionSpec spec_;

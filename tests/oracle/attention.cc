@@ -13,34 +13,22 @@ using expr::Input;
 
 namespace {
 
-// The element at [i0, i1, ...] of a tensor.
+// Where the element [i0, i1, ...] of a tensor lies.
 template <class... I>
-double element(const View& t, DType dtype, I... index) {
+int64_t place(const std::array<int64_t, 5>& stride, I... index) {
   int64_t at = 0;
   size_t d = 0;
-  ((at += static_cast<int64_t>(index) * t.stride[d++]), ...);
-  return decode(dtype, t.data[at]);
+  ((at += static_cast<int64_t>(index) * stride[d++]), ...);
+  return at;
 }
 
-enum class Part { key, value };
-
-// Element `d` of the key or value `j` of request `b` and kv head `h`.
-double kv_element(const AttentionInput& in, Part part, size_t b, int64_t j, int64_t h, int64_t d) {
-  const LayoutSpec& layout = in.spec.layout;
-  const DType dtype = part == Part::key ? in.spec.kfmt : in.spec.vfmt;
-  const bool joint = layout.kind == LayoutKind::paged && layout.storage == KvStorage::joint;
-  const View& t = part == Part::key || joint ? in.k : in.v;
-  if (layout.kind == LayoutKind::ragged) return element(t, dtype, in.kv_indptr[b] + j, h, d);
-  const int64_t first = layout.index == PageIndex::csr
-                            ? in.kv_indptr[b]
-                            : static_cast<int64_t>(b) * in.block_table_stride;  // the request's first page id
-  const int64_t page = in.kv_indices[static_cast<size_t>(first + j / layout.page_size)];
-  const int64_t slot = j % layout.page_size;
-  const int64_t which = part == Part::key ? 0 : 1;
-  if (layout.order == PageOrder::nhd) {
-    return joint ? element(t, dtype, page, which, slot, h, d) : element(t, dtype, page, slot, h, d);
-  }
-  return joint ? element(t, dtype, page, which, h, slot, d) : element(t, dtype, page, h, slot, d);
+template <class... I>
+double element(const View& t, DType dtype, I... index) {
+  return decode(dtype, t.data[place(t.stride, index...)]);
+}
+template <class... I>
+double element(const FloatView& t, I... index) {
+  return static_cast<double>(t.data[place(t.stride, index...)]);
 }
 
 }  // namespace
@@ -55,12 +43,58 @@ int64_t kv_len(const AttentionInput& in, size_t b) {
 
 namespace {
 
+enum class Part { key, value };
+
+// Page and place in it of key `j` of request `b`; ragged: page 0 and the row.
+struct Place {
+  int64_t page, slot;
+};
+Place place_of(const AttentionInput& in, size_t b, int64_t j) {
+  const LayoutSpec& layout = in.spec.layout;
+  if (layout.kind == LayoutKind::ragged) return {0, in.kv_indptr[b] + j};
+  const int64_t first = layout.index == PageIndex::csr
+                            ? in.kv_indptr[b]
+                            : static_cast<int64_t>(b) * in.block_table_stride;  // the request's first page id
+  return {in.kv_indices[static_cast<size_t>(first + j / layout.page_size)], j % layout.page_size};
+}
+
+// Element `d` of the key or value at `at` of kv head `h`, as it lies there.
+double kv_element(const AttentionInput& in, Part part, Place at, int64_t h, int64_t d) {
+  const LayoutSpec& layout = in.spec.layout;
+  const DType dtype = part == Part::key ? in.spec.kfmt : in.spec.vfmt;
+  const bool joint = layout.kind == LayoutKind::paged && layout.storage == KvStorage::joint;
+  const View& t = part == Part::key || joint ? in.k : in.v;
+  if (layout.kind == LayoutKind::ragged) return element(t, dtype, at.slot, h, d);
+  const int64_t which = part == Part::key ? 0 : 1;
+  if (layout.order == PageOrder::nhd) {
+    return joint ? element(t, dtype, at.page, which, at.slot, h, d) : element(t, dtype, at.page, at.slot, h, d);
+  }
+  return joint ? element(t, dtype, at.page, which, h, at.slot, d) : element(t, dtype, at.page, h, at.slot, d);
+}
+
+double of_token(const AttentionInput& in, const FloatView& table, Place at, int64_t h) {
+  return in.spec.layout.kind == LayoutKind::ragged ? element(table, at.slot, h) : element(table, at.page, at.slot, h);
+}
+
+// What the code that kv_element finds stands for. The channels' scales of keys are left out: the query has them.
+double kv_value(const AttentionInput& in, Part part, Place at, int64_t h, int64_t d) {
+  const bool key = part == Part::key;
+  const ScaleViews& scales = key ? in.k_scales : in.v_scales;
+  const KvScale scale = key ? in.spec.kscale : in.spec.vscale;
+  const KvZero zero = key ? in.spec.kzero : in.spec.vzero;
+  double x = kv_element(in, part, at, h, d);
+  if (!is_code(key ? in.spec.kfmt : in.spec.vfmt)) return x;
+  if (zero == KvZero::token) x -= of_token(in, scales.zero, at, h);
+  if (zero == KvZero::channel) x -= element(scales.zero, h, d);
+  if (has_token_scale(scale)) x *= of_token(in, scales.token_scale, at, h);
+  if (has_channel_scale(scale) && !key) x *= element(scales.channel_scale, h, d);
+  return x * scales.scale;
+}
+
 // Row of the pool that key `j` of request `b` lies in.
 int64_t slot_of(const AttentionInput& in, size_t b, int64_t j) {
-  const LayoutSpec& layout = in.spec.layout;
-  if (layout.kind == LayoutKind::ragged) return in.kv_indptr[b] + j;
-  const int64_t first = layout.index == PageIndex::csr ? in.kv_indptr[b] : static_cast<int64_t>(b) * in.block_table_stride;
-  return int64_t{in.kv_indices[static_cast<size_t>(first + j / layout.page_size)]} * layout.page_size + j % layout.page_size;
+  const Place at = place_of(in, b, j);
+  return in.spec.layout.kind == LayoutKind::ragged ? at.slot : at.page * in.spec.layout.page_size + at.slot;
 }
 
 // rot(x): the rotary partner of each element with its sign, 0 where it has none.
@@ -143,8 +177,9 @@ AttentionOutput attention(const AttentionInput& in) {
       // The head's keys and values, decoded once.
       std::vector<double> k(static_cast<size_t>(num_keys * dim_qk)), v(static_cast<size_t>(num_keys * dim_vo));
       for (int64_t j = 0; j < num_keys; ++j) {
-        for (int64_t d = 0; d < dim_qk; ++d) k[static_cast<size_t>(j * dim_qk + d)] = kv_element(in, Part::key, b, j, h, d);
-        for (int64_t d = 0; d < dim_vo; ++d) v[static_cast<size_t>(j * dim_vo + d)] = kv_element(in, Part::value, b, j, h, d);
+        const Place at = place_of(in, b, j);
+        for (int64_t d = 0; d < dim_qk; ++d) k[static_cast<size_t>(j * dim_qk + d)] = kv_value(in, Part::key, at, h, d);
+        for (int64_t d = 0; d < dim_vo; ++d) v[static_cast<size_t>(j * dim_vo + d)] = kv_value(in, Part::value, at, h, d);
         see_key(j);
         transform(hooks, Hook::key, spec.q_dtype,
                   std::span(k).subspan(static_cast<size_t>(j * dim_qk), static_cast<size_t>(dim_qk)));
@@ -158,6 +193,10 @@ AttentionOutput attention(const AttentionInput& in) {
           hooks.set(Input::h, head), hooks.set(Input::q, i), hooks.set(Input::tok, token);
           for (int64_t d = 0; d < dim_qk; ++d) q[static_cast<size_t>(d)] = element(in.q, spec.q_dtype, token, head, d);
           transform(hooks, Hook::query, spec.q_dtype, q);
+          for (int64_t d = 0; d < dim_qk && has_channel_scale(spec.kscale); ++d) {
+            double& x = q[static_cast<size_t>(d)];
+            x = decode(spec.q_dtype, encode(spec.q_dtype, x * element(in.k_scales.channel_scale, h, d)));
+          }
           for (int64_t j = 0; j < num_keys; ++j) {
             see_key(j);
             double dot = 0;

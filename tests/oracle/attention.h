@@ -13,10 +13,22 @@
 
 namespace lathe::oracle {
 
-/// A 16-bit tensor in host memory; strides count elements and stand in the order of the tensor's dimensions.
+/// A tensor in host memory, codes of 8 bits in 16 too; strides count elements and stand in the order of the tensor's dimensions.
 struct View {
   const uint16_t* data = nullptr;
   std::array<int64_t, 5> stride{};
+};
+
+/// An fp32 table in host memory, likewise; without data where there is none.
+struct FloatView {
+  const float* data = nullptr;
+  std::array<int64_t, 5> stride{};
+};
+
+/// Of codes, as csrc/api/kv_scales.h has them.
+struct ScaleViews {
+  double scale = 1;
+  FloatView token_scale, channel_scale, zero;
 };
 
 /// One batch, in the caller's terms. All memory is the host's.
@@ -34,6 +46,8 @@ struct AttentionInput {
   View q;  // [tokens, heads, head_dim_qk]
   View k;  // ragged [tokens, heads, dim]; paged NHD [page, token, head, dim], HND [page, head, token, dim]; joint: [page, 2, ...]
   View v;  // joint: unused
+
+  ScaleViews k_scales, v_scales;
 
   double sm_scale = 0;  // 0: 1 / sqrt(head_dim_qk)
   double soft_cap = 0;

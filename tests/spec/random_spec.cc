@@ -98,6 +98,15 @@ TileSpec given_tile(Draw& draw, AttentionSpec spec) {
   return tile.classes.empty() ? TileSpec{} : tile;
 }
 
+/// Keys or values as codes now and then, with scales and zero-points.
+void draw_format(Draw& draw, DType q_dtype, DType& format, KvScale& scale, KvZero& zero) {
+  format = q_dtype;
+  if (draw.chance(60)) return;
+  format = draw.one_of(std::array{DType::e4m3, DType::e5m2, DType::i8});
+  scale = draw.enumerator(KvScale::token_channel);
+  if (format == DType::i8) zero = draw.enumerator(KvZero::channel);
+}
+
 /// Hooks that go with the rest of `spec`.
 AttentionHooks hooks(Draw& draw, const AttentionSpec& spec) {
   if (draw.chance(60)) return {};
@@ -115,13 +124,19 @@ AttentionSpec random_spec(std::mt19937_64& rng) {
   spec.label = label(draw);
   spec.q_dtype = draw.enumerator(DType::bf16);
   spec.o_dtype = draw.enumerator(DType::bf16);
-  spec.kfmt = spec.vfmt = spec.q_dtype;
+  draw_format(draw, spec.q_dtype, spec.kfmt, spec.kscale, spec.kzero);
+  draw_format(draw, spec.q_dtype, spec.vfmt, spec.vscale, spec.vzero);
   spec.group_size = group_size(draw);
   spec.head_dim_qk = head_dim(draw);
   spec.head_dim_vo = draw.chance(50) ? spec.head_dim_qk : head_dim(draw);
   spec.gqa_pack = draw.enumerator(GqaPack::off);
   spec.layout = layout(draw);
-  if (spec.layout.storage == KvStorage::joint) spec.head_dim_vo = spec.head_dim_qk;
+  if (spec.layout.storage == KvStorage::joint) {
+    spec.head_dim_vo = spec.head_dim_qk;
+    spec.vfmt = spec.kfmt;
+    if (!is_code(spec.vfmt)) spec.vscale = KvScale::none;
+    if (spec.vfmt != DType::i8) spec.vzero = KvZero::none;
+  }
   spec.mask = draw.enumerator(Mask::causal_window);
   spec.soft_cap = draw.chance(50);
   spec.lse = draw.enumerator(LseOut::log2);

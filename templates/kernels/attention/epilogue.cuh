@@ -2,6 +2,7 @@
 // final output or as a partial state.
 #pragma once
 
+#include "kernels/attention/kv_formats.cuh"
 #include "kernels/attention/merge_parts.cuh"
 #include "kernels/attention/problem.cuh"
 #include "kernels/attention/softmax.cuh"
@@ -11,7 +12,7 @@ namespace attention {
 // Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
 // groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params,
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, const abi::AttentionParams& params,
                               int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;

@@ -50,12 +50,12 @@ class KvLoader {
   }
 
   // Copies the prefetched tile's rows into `tile`, from row `row_begin` on.
-  template <int ROWS>
-  LATHE_DEVICE void copy_keys(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, int row_begin) const {
+  template <class TILE>
+  LATHE_DEVICE void copy_keys(TILE tile, int row_begin) const {
     copy(tile, row_begin, params_.k, params_.k_stride_page, params_.k_stride_token, params_.k_stride_head);
   }
-  template <int ROWS>
-  LATHE_DEVICE void copy_values(dev::SharedTile<Element, ROWS, config::kHeadDimVo> tile, int row_begin) const {
+  template <class TILE>
+  LATHE_DEVICE void copy_values(TILE tile, int row_begin) const {
     copy(tile, row_begin, params_.v, params_.v_stride_page, params_.v_stride_token, params_.v_stride_head);
   }
 
@@ -78,9 +78,8 @@ class KvLoader {
     return row_of(step) < KEYS && row_of(step) < left_;
   }
 
-  template <int ROWS, int COLS>
-  LATHE_DEVICE void copy(dev::SharedTile<Element, ROWS, COLS> tile, int row_begin, const void* base, i64 stride_page,
-                         i64 stride_token, i64 stride_head) const {
+  template <class TILE>
+  LATHE_DEVICE void copy(TILE tile, int row_begin, const void* base, i64 stride_page, i64 stride_token, i64 stride_head) const {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       if (KEYS % kRowsPerStep != 0 && row_of(step) >= KEYS) break;

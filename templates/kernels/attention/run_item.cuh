@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/attention/epilogue.cuh"
+#include "kernels/attention/kv_formats.cuh"
 #include "kernels/attention/loader.cuh"
 #include "kernels/attention/problem.cuh"
 #include "kernels/attention/softmax.cuh"
@@ -22,8 +23,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   constexpr int kKeys = C::kKeys / Group::kGroups;  // keys of a tile that one group takes
   static_assert(kKeys % 16 == 0, "a group takes whole matrix steps of keys");
   using QTile = dev::SharedTile<Element, C::kRows, config::kHeadDimQk>;
-  using KTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>;
-  using VTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>;
+  using KTile = dev::SharedTile<KeyFormat::Element, C::kKeys, config::kHeadDimQk>;
+  using VTile = dev::SharedTile<ValueFormat::Element, C::kKeys, config::kHeadDimVo>;
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
 
@@ -56,8 +57,10 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   load_queries(q_tile, params, problem);
   const float scale = exponent_scale(params);
   Softmax softmax;
-  dev::Accumulator<config::kHeadDimVo> o;
+  dev::Accumulator<config::kHeadDimVo, kOutputColumns> o;
   dev::clear(o);
+  dev::Row<float> query_sums;
+  ValueDebt debt;
   // Loads run kStages tiles ahead of the products, which begin at tile 0.
 #pragma unroll 1
   for (int t = -kStages; t < num_tiles; ++t) {
@@ -68,6 +71,13 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       if (t == 0) {
         transform_queries(q_tile, params, problem);
         dev::block_barrier();
+      }
+    }
+    if constexpr (kCodes<KeyFormat>) {
+      if (t == 0) {
+        fold_query_scales(q_tile, params, problem);
+        dev::block_barrier();
+        if constexpr (kHasZero<KeyFormat>) sum_queries(query_sums, q_tile, row_begin, params, problem);
       }
     }
     load_values(t + kStages - 1);
@@ -89,13 +99,16 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::gemm_wait<0>();
       pipeline.release();
 
+      apply_key_scales(scores, query_sums, params, problem, first_key);
       shape_scores(scores, params, problem, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
         softmax.update(scores, shrink, scale);
         dev::scale_rows(o, shrink);
+        debt.shrink(shrink);
       }
       if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
+      debt.apply_scales(scores, params, problem, first_key);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
@@ -115,6 +128,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     pipeline.release();
   }
   dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
+  debt.settle(o, params, problem);
   finish_item<C, Group::kGroups>(o, softmax, params, index, head, group.index(), row_begin);
 }
 

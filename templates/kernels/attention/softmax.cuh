@@ -4,13 +4,14 @@
 // ex2 each.
 #pragma once
 
+#include "kernels/attention/kv_formats.cuh"
 #include "kernels/attention/problem.cuh"
 
 namespace attention {
 
-// Factor that turns raw scores into base-2 exponents. With a soft-cap or a hook the scores already carry sm_scale.
+// Factor that turns raw scores into base-2 exponents. With a soft-cap or a hook the scores already carry their scale.
 LATHE_DEVICE float exponent_scale(const abi::AttentionParams& params) {
-  return config::kSoftCap || hooks::kLogits ? dev::kLog2E : params.sm_scale * dev::kLog2E;
+  return config::kSoftCap || hooks::kLogits ? dev::kLog2E : score_scale(params) * dev::kLog2E;
 }
 
 // cap * tanh(x / cap), by tanh(y) = 1 - 2 / (1 + e^(2 y)).
@@ -56,6 +57,7 @@ LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::Atte
     dev::for_each_by_column(
         scores, [&](int column) { return view.column(column); },
         [&](float& s, const hooks::Column& column, const hooks::Row& row) {
+          if constexpr (kCodes<KeyFormat>) s *= params.k_scales.scale;
           s = hooks::logit(params.hooks, view.tile, row, column, s, s * params.sm_scale);
         },
         view.rows);
@@ -91,7 +93,7 @@ LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::Attention
                                int row_begin, int first_key, bool full) {
   apply_score_hooks(scores, params, problem, row_begin, first_key, !full);
   if constexpr (config::kSoftCap) {
-    const float inverse_cap = params.sm_scale / params.soft_cap;
+    const float inverse_cap = score_scale(params) / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
   }
   const int last_row = row_begin + dev::kFragmentRows - 1;

@@ -1,0 +1,196 @@
+// Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token and
+// head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs least:
+//
+//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the query
+//   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to the weights
+//
+// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums likewise.
+#pragma once
+
+#include "device/gemm_codes.cuh"
+#include "kernels/attention/problem.cuh"
+
+namespace attention {
+
+using config::KeyFormat;
+using config::ValueFormat;
+using config::ZeroPoint;
+
+template <class FORMAT>
+constexpr bool kCodes = sizeof(typename FORMAT::Element) == 1;
+template <class FORMAT>
+constexpr bool kHasZero = FORMAT::kZero != ZeroPoint::none;
+
+// Columns of the output as the values' format leaves them.
+constexpr dev::Columns kOutputColumns = kCodes<ValueFormat> ? dev::Columns::quads : dev::Columns::pairs;
+
+// A power of two near a code's largest value: weights times scales times this are about as large as the values themselves, so that
+// they keep their digits in an element. Codes of e5m2 have f16's range and often no scale at all.
+template <class E>
+constexpr float kCodeUnit = dev::kSame<E, dev::e4m3> ? 256.0f : dev::kSame<E, dev::i8> ? 128.0f : 1.0f;
+
+// What a score is multiplied with: sm_scale, and the scale of all keys.
+LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
+  return kCodes<KeyFormat> ? params.sm_scale * params.k_scales.scale : params.sm_scale;
+}
+
+// One kv head's entries of a table.
+struct KvTable {
+  const abi::AttentionKvTable& table;
+  const Problem& problem;
+
+  LATHE_DEVICE float of_channel(int channel) const { return load(channel * table.stride_channel); }
+  // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
+  LATHE_DEVICE float of_token(const abi::AttentionParams& params, int key) const {
+    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
+    if (key > last) key = last;
+    if constexpr (config::kPaged) {
+      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(problem.request.kv_begin) +
+                                                                    static_cast<u32>(key) / config::kPageSize);
+      return load(page * table.stride_page + static_cast<u32>(key) % config::kPageSize * table.stride_token);
+    } else {
+      return load((static_cast<i64>(problem.request.kv_begin) + key) * table.stride_token);
+    }
+  }
+
+ private:
+  LATHE_DEVICE float load(i64 offset) const {
+    return dev::float_from_bits(dev::global_load_u32(dev::at(table.data, offset + problem.kv_head() * table.stride_head)));
+  }
+};
+
+// Multiplies queries by their channels' scales and puts them in the order that codes of keys ask for. By the whole block.
+template <class TILE>
+LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
+  const KvTable scale{params.k_scales.channel_scale, problem};
+  dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()),
+                       config::kWarps * dev::kWarpSize, [&](int, int column, float(&x)[16]) {
+                         if constexpr (KeyFormat::kChannelScale) {
+#pragma unroll 1
+                           for (int d = 0; d < 16; ++d) x[d] *= scale.of_channel(column + d);
+                         }
+                       });
+}
+
+// What a warp's rows owe to the keys' zero-points: sum_d q'_d, or with zero-points of channels sum_d q'_d z_d. Of queries that
+// fold_query_scales has dealt with.
+template <class TILE>
+LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
+                              const Problem& problem) {
+  constexpr int kLanes = 4;  // that share a row
+  const KvTable zero{params.k_scales.zero, problem};
+  dev::for_each_row(
+      [&](int row, float& sum) {
+        sum = 0.0f;
+#pragma unroll 1
+        for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
+#pragma unroll 1
+          for (int word = 0; word < 8; ++word) {
+            // Words of the left chunk hold columns 4 w and 4 w + 1, those of the right one the two behind them.
+            const int column = 16 * step + word % 4 * 4 + word / 4 * 2;
+            const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
+#pragma unroll
+            for (int c = 0; c < 2; ++c) {
+              const float z = KeyFormat::kZero == ZeroPoint::channel ? zero.of_channel(column + c) : 1.0f;
+              sum = dev::fma(dev::unpack<Element>(x, c), z, sum);
+            }
+          }
+        }
+      },
+      sums);
+  dev::row_add_lanes(sums);
+}
+
+// Makes scores of the products with the codes of the keys from `first_key` on, but for score_scale.
+template <int N>
+LATHE_DEVICE void apply_key_scales(dev::Accumulator<N>& scores, dev::Row<float>& query_sums, const abi::AttentionParams& params,
+                                   const Problem& problem, int first_key) {
+  if constexpr (!KeyFormat::kTokenScale && !kHasZero<KeyFormat>) return;
+  struct Column {
+    float scale, zero;
+  };
+  const KvTable scale{params.k_scales.token_scale, problem}, zero{params.k_scales.zero, problem};
+  dev::for_each_by_column(
+      scores,
+      [&](int column) {
+        Column out{1.0f, 1.0f};
+        if constexpr (KeyFormat::kTokenScale) out.scale = scale.of_token(params, first_key + column);
+        if constexpr (KeyFormat::kZero == ZeroPoint::token) out.zero = zero.of_token(params, first_key + column);
+        return out;
+      },
+      [&](float& s, const Column& column, float query_sum) {
+        if constexpr (kHasZero<KeyFormat>) s = dev::fma(-query_sum, column.zero, s);
+        if constexpr (KeyFormat::kTokenScale) s *= column.scale;
+      },
+      query_sums);
+}
+
+// What the rows' outputs owe to the values' zero-points so far: sum_j w'_j z_j, or with zero-points of channels sum_j w'_j, of this
+// lane's columns only until finish().
+struct ValueDebt {
+  dev::Row<float> owed;
+
+  LATHE_DEVICE ValueDebt() {
+    dev::for_each_row([](int, float& x) { x = 0.0f; }, owed);
+  }
+  LATHE_DEVICE void shrink(dev::Row<float>& factor) {
+    if constexpr (!kHasZero<ValueFormat>) return;
+    dev::for_each_row([](int, float& x, float f) { x *= f; }, owed, factor);
+  }
+
+  // Makes w' of the weights of the keys from `first_key` on, and adds what they owe.
+  template <int N>
+  LATHE_DEVICE void apply_scales(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
+                                 int first_key) {
+    if constexpr (!ValueFormat::kTokenScale && !kHasZero<ValueFormat>) return;
+    struct Column {
+      float scale, zero;
+    };
+    const KvTable scale{params.v_scales.token_scale, problem}, zero{params.v_scales.zero, problem};
+    dev::for_each_by_column(
+        weights,
+        [&](int column) {
+          Column out{1.0f, 1.0f};
+          if constexpr (ValueFormat::kTokenScale)
+            out.scale = scale.of_token(params, first_key + column) * kCodeUnit<ValueFormat::Element>;
+          if constexpr (ValueFormat::kZero == ZeroPoint::token) out.zero = zero.of_token(params, first_key + column);
+          return out;
+        },
+        [&](float& w, const Column& column, float& debt) {
+          w *= column.scale;
+          if constexpr (kHasZero<ValueFormat>) {
+            w = dev::unpack<Element>(dev::pack2<Element>(w, 0.0f), 0);  // as the product will have it
+            debt = dev::fma(w, column.zero, debt);
+          }
+        },
+        owed);
+  }
+
+  // Makes output of the products with the codes.
+  template <int N, dev::Columns ORDER>
+  LATHE_DEVICE void settle(dev::Accumulator<N, ORDER>& o, const abi::AttentionParams& params, const Problem& problem) {
+    if constexpr (!kCodes<ValueFormat>) return;
+    if constexpr (kHasZero<ValueFormat>) dev::row_add_lanes(owed);
+    constexpr float kUnit = ValueFormat::kTokenScale ? 1.0f / kCodeUnit<ValueFormat::Element> : 1.0f;
+    const float all = params.v_scales.scale * kUnit;
+    const KvTable scale{params.v_scales.channel_scale, problem}, zero{params.v_scales.zero, problem};
+    struct Channel {
+      float scale, zero;
+    };
+    dev::for_each_by_column(
+        o,
+        [&](int channel) {
+          Channel out{all, 1.0f};
+          if constexpr (ValueFormat::kChannelScale) out.scale *= scale.of_channel(channel);
+          if constexpr (ValueFormat::kZero == ZeroPoint::channel) out.zero = zero.of_channel(channel);
+          return out;
+        },
+        [&](float& x, const Channel& channel, float debt) {
+          if constexpr (kHasZero<ValueFormat>) x = dev::fma(-debt, channel.zero, x);
+          x *= channel.scale;
+        },
+        owed);
+  }
+};
+
+}  // namespace attention
