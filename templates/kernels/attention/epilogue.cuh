@@ -12,7 +12,7 @@ namespace attention {
 // Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
 // groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, const abi::AttentionParams& params,
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt, const abi::AttentionParams& params,
                               int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
@@ -21,14 +21,16 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumn
   const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
 
   softmax.finish();
+  debt.finish();
   dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
   dev::for_each_row(
-      [&](int row, float& m, float& l) {
+      [&](int row, float& m, float& l, float owed) {
         if (!dev::leads_row()) return;
         control.max.store(slot + row, m);
         control.sum.store(slot + row, l);
+        if constexpr (kHasZero<ValueFormat>) control.debt.store(slot + row, owed);
       },
-      softmax.max, softmax.sum);
+      softmax.max, softmax.sum, debt.owed);
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
@@ -38,7 +40,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumn
     float top = -dev::kInfinity;
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
-    float sum = 0.0f;
+    float sum = 0.0f, owed = 0.0f;
     float x[8] = {};
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
@@ -46,6 +48,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumn
       const float m = control.max.load(from);
       const float weight = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
       sum += control.sum.load(from) * weight;
+      if constexpr (kHasZero<ValueFormat>) owed += control.debt.load(from) * weight;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         float part[4];
@@ -54,6 +57,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumn
         for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c] * weight;
       }
     }
+    apply_value_scales(x, owed, chunk * 8, params, problem.kv_head());
     float lse = 0.0f;
     if constexpr (hooks::kNormalizes) {
       const bool empty = sum == 0.0f;  // no visible key

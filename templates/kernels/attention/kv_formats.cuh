@@ -34,39 +34,84 @@ LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
   return kCodes<KeyFormat> ? params.sm_scale * params.k_scales.scale : params.sm_scale;
 }
 
+// Where a key lies in the pool: its page and place there, or, ragged, its row.
+struct KeyPlace {
+  int page = 0, slot;
+
+  // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
+  LATHE_DEVICE KeyPlace(const abi::AttentionParams& params, const Problem& problem, int key) {
+    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
+    slot = key < last ? key : last;
+    if constexpr (config::kPaged) {
+      const u32 at = static_cast<u32>(slot);  // not negative, which spares the corrections of signed division
+      page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(problem.request.kv_begin) + at / config::kPageSize);
+      slot = static_cast<int>(at % config::kPageSize);
+    } else {
+      slot += problem.request.kv_begin;
+    }
+  }
+};
+
 // One kv head's entries of a table.
 struct KvTable {
   const abi::AttentionKvTable& table;
-  const Problem& problem;
+  int kv_head;
 
   LATHE_DEVICE float of_channel(int channel) const { return load(channel * table.stride_channel); }
-  // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
-  LATHE_DEVICE float of_token(const abi::AttentionParams& params, int key) const {
-    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
-    if (key > last) key = last;
-    if constexpr (config::kPaged) {
-      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(problem.request.kv_begin) +
-                                                                    static_cast<u32>(key) / config::kPageSize);
-      return load(page * table.stride_page + static_cast<u32>(key) % config::kPageSize * table.stride_token);
-    } else {
-      return load((static_cast<i64>(problem.request.kv_begin) + key) * table.stride_token);
-    }
+  LATHE_DEVICE float of_token(const KeyPlace& at) const {
+    return load(at.slot * table.stride_token + (config::kPaged ? at.page * table.stride_page : 0));
   }
 
  private:
   LATHE_DEVICE float load(i64 offset) const {
-    return dev::float_from_bits(dev::global_load_u32(dev::at(table.data, offset + problem.kv_head() * table.stride_head)));
+    return dev::float_from_bits(dev::global_load_u32(dev::at(table.data, offset + kv_head * table.stride_head)));
   }
+};
+
+// Scales and zero-points of N tokens, spread over the lanes of a warp; 1 where the format has none. Read well before they are used.
+template <class FORMAT, int N>
+class TokenScales {
+ public:
+  LATHE_DEVICE TokenScales(const abi::AttentionParams& params, const abi::AttentionKvScales& scales, const Problem& problem,
+                           int first_key) {
+    if constexpr (!kHasScale && !kHasZeroPoint) return;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const KeyPlace at(params, problem, first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()));
+      if constexpr (kHasScale) scale_[i] = KvTable{scales.token_scale, problem.kv_head()}.of_token(at);
+      if constexpr (kHasZeroPoint) zero_[i] = KvTable{scales.zero, problem.kv_head()}.of_token(at);
+    }
+  }
+
+  struct Values {
+    float scale = 1.0f, zero = 1.0f;
+  };
+  // By all lanes, each for a column of its own within the same 8.
+  LATHE_DEVICE Values operator()(int column) const {
+    Values out;
+    if constexpr (kHasScale) out.scale = of_lane(scale_[column / dev::kWarpSize], column);
+    if constexpr (kHasZeroPoint) out.zero = of_lane(zero_[column / dev::kWarpSize], column);
+    return out;
+  }
+
+ private:
+  static constexpr bool kHasScale = FORMAT::kTokenScale, kHasZeroPoint = FORMAT::kZero == ZeroPoint::token;
+  static constexpr int kEach = (N + dev::kWarpSize - 1) / dev::kWarpSize;
+  LATHE_DEVICE static float of_lane(float x, int column) {
+    return dev::float_from_bits(dev::shuffle(dev::float_bits(x), static_cast<u32>(column) % dev::kWarpSize));
+  }
+
+  float scale_[kEach], zero_[kEach];
 };
 
 // Multiplies queries by their channels' scales and puts them in the order that codes of keys ask for. By the whole block.
 template <class TILE>
 LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
-  const KvTable scale{params.k_scales.channel_scale, problem};
+  const KvTable scale{params.k_scales.channel_scale, problem.kv_head()};
   dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()),
                        config::kWarps * dev::kWarpSize, [&](int, int column, float(&x)[16]) {
                          if constexpr (KeyFormat::kChannelScale) {
-#pragma unroll 1
+#pragma unroll
                            for (int d = 0; d < 16; ++d) x[d] *= scale.of_channel(column + d);
                          }
                        });
@@ -78,7 +123,7 @@ template <class TILE>
 LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
                               const Problem& problem) {
   constexpr int kLanes = 4;  // that share a row
-  const KvTable zero{params.k_scales.zero, problem};
+  const KvTable zero{params.k_scales.zero, problem.kv_head()};
   dev::for_each_row(
       [&](int row, float& sum) {
         sum = 0.0f;
@@ -101,24 +146,14 @@ LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, c
   dev::row_add_lanes(sums);
 }
 
-// Makes scores of the products with the codes of the keys from `first_key` on, but for score_scale.
+// Makes scores of the products with codes, but for score_scale.
 template <int N>
-LATHE_DEVICE void apply_key_scales(dev::Accumulator<N>& scores, dev::Row<float>& query_sums, const abi::AttentionParams& params,
-                                   const Problem& problem, int first_key) {
+LATHE_DEVICE void apply_key_scales(dev::Accumulator<N>& scores, dev::Row<float>& query_sums,
+                                   const TokenScales<KeyFormat, N>& tokens) {
   if constexpr (!KeyFormat::kTokenScale && !kHasZero<KeyFormat>) return;
-  struct Column {
-    float scale, zero;
-  };
-  const KvTable scale{params.k_scales.token_scale, problem}, zero{params.k_scales.zero, problem};
   dev::for_each_by_column(
-      scores,
-      [&](int column) {
-        Column out{1.0f, 1.0f};
-        if constexpr (KeyFormat::kTokenScale) out.scale = scale.of_token(params, first_key + column);
-        if constexpr (KeyFormat::kZero == ZeroPoint::token) out.zero = zero.of_token(params, first_key + column);
-        return out;
-      },
-      [&](float& s, const Column& column, float query_sum) {
+      scores, tokens,
+      [&](float& s, const auto& column, float query_sum) {
         if constexpr (kHasZero<KeyFormat>) s = dev::fma(-query_sum, column.zero, s);
         if constexpr (KeyFormat::kTokenScale) s *= column.scale;
       },
@@ -138,26 +173,14 @@ struct ValueDebt {
     dev::for_each_row([](int, float& x, float f) { x *= f; }, owed, factor);
   }
 
-  // Makes w' of the weights of the keys from `first_key` on, and adds what they owe.
+  // Makes w' of weights, and adds what they owe.
   template <int N>
-  LATHE_DEVICE void apply_scales(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
-                                 int first_key) {
+  LATHE_DEVICE void apply_scales(dev::Accumulator<N>& weights, const TokenScales<ValueFormat, N>& tokens) {
     if constexpr (!ValueFormat::kTokenScale && !kHasZero<ValueFormat>) return;
-    struct Column {
-      float scale, zero;
-    };
-    const KvTable scale{params.v_scales.token_scale, problem}, zero{params.v_scales.zero, problem};
     dev::for_each_by_column(
-        weights,
-        [&](int column) {
-          Column out{1.0f, 1.0f};
-          if constexpr (ValueFormat::kTokenScale)
-            out.scale = scale.of_token(params, first_key + column) * kCodeUnit<ValueFormat::Element>;
-          if constexpr (ValueFormat::kZero == ZeroPoint::token) out.zero = zero.of_token(params, first_key + column);
-          return out;
-        },
-        [&](float& w, const Column& column, float& debt) {
-          w *= column.scale;
+        weights, tokens,
+        [&](float& w, const auto& column, float& debt) {
+          if constexpr (ValueFormat::kTokenScale) w *= column.scale * kCodeUnit<ValueFormat::Element>;
           if constexpr (kHasZero<ValueFormat>) {
             w = dev::unpack<Element>(dev::pack2<Element>(w, 0.0f), 0);  // as the product will have it
             debt = dev::fma(w, column.zero, debt);
@@ -166,31 +189,23 @@ struct ValueDebt {
         owed);
   }
 
-  // Makes output of the products with the codes.
-  template <int N, dev::Columns ORDER>
-  LATHE_DEVICE void settle(dev::Accumulator<N, ORDER>& o, const abi::AttentionParams& params, const Problem& problem) {
-    if constexpr (!kCodes<ValueFormat>) return;
+  LATHE_DEVICE void finish() {
     if constexpr (kHasZero<ValueFormat>) dev::row_add_lanes(owed);
-    constexpr float kUnit = ValueFormat::kTokenScale ? 1.0f / kCodeUnit<ValueFormat::Element> : 1.0f;
-    const float all = params.v_scales.scale * kUnit;
-    const KvTable scale{params.v_scales.channel_scale, problem}, zero{params.v_scales.zero, problem};
-    struct Channel {
-      float scale, zero;
-    };
-    dev::for_each_by_column(
-        o,
-        [&](int channel) {
-          Channel out{all, 1.0f};
-          if constexpr (ValueFormat::kChannelScale) out.scale *= scale.of_channel(channel);
-          if constexpr (ValueFormat::kZero == ZeroPoint::channel) out.zero = zero.of_channel(channel);
-          return out;
-        },
-        [&](float& x, const Channel& channel, float debt) {
-          if constexpr (kHasZero<ValueFormat>) x = dev::fma(-debt, channel.zero, x);
-          x *= channel.scale;
-        },
-        owed);
   }
 };
+
+// Makes output of 8 columns of a row's products with codes, the first of which is `channel`.
+LATHE_DEVICE void apply_value_scales(float (&x)[8], float debt, int channel, const abi::AttentionParams& params, int kv_head) {
+  if constexpr (!kCodes<ValueFormat>) return;
+  constexpr float kUnit = ValueFormat::kTokenScale ? 1.0f / kCodeUnit<ValueFormat::Element> : 1.0f;
+  const KvTable scale{params.v_scales.channel_scale, kv_head}, zero{params.v_scales.zero, kv_head};
+#pragma unroll
+  for (int c = 0; c < 8; ++c) {
+    if constexpr (kHasZero<ValueFormat>)
+      x[c] = dev::fma(-debt, ValueFormat::kZero == ZeroPoint::channel ? zero.of_channel(channel + c) : 1.0f, x[c]);
+    x[c] *= params.v_scales.scale * kUnit;
+    if constexpr (ValueFormat::kChannelScale) x[c] *= scale.of_channel(channel + c);
+  }
+}
 
 }  // namespace attention

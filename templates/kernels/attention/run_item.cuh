@@ -92,6 +92,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
             [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
         group.sync();
       }
+      const TokenScales<KeyFormat, kKeys> key_scales(params, params.k_scales, problem, first_key);
+      const TokenScales<ValueFormat, kKeys> value_scales(params, params.v_scales, problem, first_key);
       dev::Accumulator<kKeys> scores;
       dev::clear(scores);
       dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
@@ -99,7 +101,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::gemm_wait<0>();
       pipeline.release();
 
-      apply_key_scales(scores, query_sums, params, problem, first_key);
+      apply_key_scales(scores, query_sums, key_scales);
       shape_scores(scores, params, problem, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
@@ -108,7 +110,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
         debt.shrink(shrink);
       }
       if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
-      debt.apply_scales(scores, params, problem, first_key);
+      debt.apply_scales(scores, value_scales);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
@@ -128,8 +130,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     pipeline.release();
   }
   dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
-  debt.settle(o, params, problem);
-  finish_item<C, Group::kGroups>(o, softmax, params, index, head, group.index(), row_begin);
+  finish_item<C, Group::kGroups>(o, softmax, debt, params, index, head, group.index(), row_begin);
 }
 
 }  // namespace attention
