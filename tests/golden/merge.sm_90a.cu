@@ -58,6 +58,17 @@ struct f16 {
 struct bf16 {
   u16 bits;
 };
+// 8-bit codes, which become 16-bit floats in registers: two floats of the OCP 8-bit floating point specification (1.0), and an
+// integer.
+struct e4m3 {
+  u8 bits;
+};
+struct e5m2 {
+  u8 bits;
+};
+struct i8 {
+  u8 bits;
+};
 
 // 8 and 16 bytes moved by one instruction. Addresses are aligned to the size.
 struct alignas(8) Vec8 {
@@ -390,11 +401,20 @@ struct Row {
   T v[2];
 };
 
+// Which columns a lane holds: pairs of neighbours, 8 columns apart, as the matrix unit has them; or four neighbours of each 16
+// columns, where the right operand was made of 8-bit codes (device/gemm_codes.cuh).
+enum class Columns { pairs, quads };
+
 // 16 x N fp32 accumulator. Layout: PTX ISA, "Matrix fragments for mma.m16n8k16", accumulator C/D.
-template <int N>
+template <int N, Columns ORDER = Columns::pairs>
 struct Accumulator {
   static_assert(N % 16 == 0, "accumulators are built from 16-column steps");
   float v[N / 8][4];
+
+  // Column of v[j][c] and v[j][c + 2] in the lane that is lane `quad` of the four that share a row.
+  LATHE_DEVICE static int column(int j, int c, int quad) {
+    return ORDER == Columns::pairs ? 8 * j + 2 * quad + c : 16 * (j / 2) + 4 * quad + 2 * c + j % 2;
+  }
 
   Accumulator() = default;
   Accumulator(const Accumulator&) = delete;
@@ -412,26 +432,25 @@ struct Operand {
 };
 
 // Calls f(x, row, column, row values...) for every element this lane holds.
-template <int N, class F, class... R>
-LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
-  const int row = static_cast<int>(lane_index() / 4);
-  const int column = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class F, class... R>
+LATHE_DEVICE void for_each(Accumulator<N, ORDER>& a, F&& f, Row<R>&... rows) {
+  const int row = static_cast<int>(lane_index() / 4), quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2, rows.v[i / 2]...);
+    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), a.column(j, i % 2, quad), rows.v[i / 2]...);
   }
 }
 
 // Calls f(x, columns(column), row values...) for every element this lane holds, columns(column) once for each column.
-template <int N, class C, class F, class... R>
-LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<R>&... rows) {
-  const int first = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class C, class F, class... R>
+LATHE_DEVICE void for_each_by_column(Accumulator<N, ORDER>& a, C&& columns, F&& f, Row<R>&... rows) {
+  const int quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const auto column = columns(8 * j + first + c);
+      const auto column = columns(a.column(j, c, quad));
 #pragma unroll
       for (int i = 0; i < 2; ++i) f(a.v[j][2 * i + c], column, rows.v[i]...);
     }
@@ -439,14 +458,19 @@ LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<
 }
 
 // Calls f(x, y, row, column) for every pair of neighbouring elements (columns column and column + 1).
-template <int N, class F>
-LATHE_DEVICE void for_each_pair(Accumulator<N>& a, F&& f) {
-  const int row = static_cast<int>(lane_index() / 4);
-  const int column = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class F>
+LATHE_DEVICE void for_each_pair(Accumulator<N, ORDER>& a, F&& f) {
+  const int row = static_cast<int>(lane_index() / 4), quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, 8 * j + column);
+    for (int i = 0; i < 2; ++i) {
+      if constexpr (ORDER == Columns::pairs) {
+        f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, a.column(j, 0, quad));
+      } else {
+        f(a.v[j / 2 * 2][2 * i + j % 2], a.v[j / 2 * 2 + 1][2 * i + j % 2], row + 8 * i, a.column(j / 2 * 2, j % 2, quad));
+      }
+    }
   }
 }
 
@@ -462,8 +486,8 @@ LATHE_DEVICE bool leads_row() {
   return lane_index() % 4 == 0;
 }
 
-template <int N>
-LATHE_DEVICE void clear(Accumulator<N>& a) {
+template <int N, Columns ORDER>
+LATHE_DEVICE void clear(Accumulator<N, ORDER>& a) {
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
@@ -472,8 +496,8 @@ LATHE_DEVICE void clear(Accumulator<N>& a) {
 }
 
 // Multiplies each row by its value.
-template <int N>
-LATHE_DEVICE void scale_rows(Accumulator<N>& a, Row<float>& factor) {
+template <int N, Columns ORDER>
+LATHE_DEVICE void scale_rows(Accumulator<N, ORDER>& a, Row<float>& factor) {
   for_each(
       a, [](float& x, int, int, float f) { x *= f; }, factor);
 }
@@ -676,16 +700,16 @@ struct SharedRows {
   }
 };
 
-// ROWS x COLS 16-bit elements in panels of 64 columns: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at
-// chunk c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and
-// matrix instructions find the same bytes. `offset` is a multiple of 1024.
+// ROWS x COLS elements of 16 or 8 bits in panels: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at chunk
+// c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and matrix
+// instructions find the same bytes. `offset` is a multiple of 1024.
 template <class T, int ROWS, int COLS>
 struct SharedTile {
   static_assert(ROWS % 8 == 0 && COLS % 16 == 0, "a tile is made of 8-row swizzle atoms and 16-column matrix steps");
   static constexpr int kRows = ROWS;
   static constexpr int kCols = COLS;
-  static constexpr int kChunks = COLS / 8;  // 16-byte chunks of a row
-  static constexpr int kPanels = (COLS + 63) / 64;
+  static constexpr int kChunks = COLS * static_cast<int>(sizeof(T)) / 16;  // 16-byte chunks of a row
+  static constexpr int kPanels = (kChunks + 7) / 8;
   static constexpr u32 kPanelBytes = ROWS * 128;
   static constexpr u32 kBytes = kPanels * kPanelBytes;
   u32 offset;
@@ -702,12 +726,12 @@ struct TileRow {
   u32 base;
   u32 term[4];
 
-  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each 16-column step.
+  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each pair.
   LATHE_DEVICE TileRow(Tile tile, int row, int half) : base(tile.offset + static_cast<u32>(row) * 128) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) term[i] = static_cast<u32>(((2 * i + half) ^ row) & 7) * 16;
   }
-  // Byte offset of the chunk of 16-column step `step`, `down` rows below; `down` is a multiple of 8.
+  // Byte offset of the chunk of pair `step`, `down` rows below; `down` is a multiple of 8. A pair is 16 columns of 16 bits, or 32 of 8.
   LATHE_DEVICE u32 chunk(int step, int down) const {
     return base + static_cast<u32>(step / 4) * Tile::kPanelBytes + static_cast<u32>(down) * 128 + term[step % 4];
   }

@@ -115,6 +115,19 @@ struct AttentionHookArgs {
   AttentionHookTensor tensors[kMaxHookTensors];
 };
 
+// fp32 factors or zero-points of keys or values: of a token and kv head, or of a kv head and channel. Strides are bytes; an axis
+// that is not there has stride 0.
+struct AttentionKvTable {
+  const void* data;
+  long long stride_page, stride_token, stride_head, stride_channel;  // ragged: stride_page unused
+};
+
+// What 8-bit codes stand for: (code - zero) * scale * token_scale * channel_scale.
+struct AttentionKvScales {
+  AttentionKvTable token_scale, channel_scale, zero;
+  float scale;
+};
+
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
 struct alignas(64) AttentionParams {
   const void* q;
@@ -136,6 +149,7 @@ struct alignas(64) AttentionParams {
   float soft_cap;              // > 0; read only when the spec has soft_cap
   int window;                  // >= 1; read only when the mask has a window
   int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  AttentionKvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
   AttentionHookArgs hooks;     // read only where the spec has hooks
 };
 
@@ -239,6 +253,17 @@ struct f16 {
 };
 struct bf16 {
   u16 bits;
+};
+// 8-bit codes, which become 16-bit floats in registers: two floats of the OCP 8-bit floating point specification (1.0), and an
+// integer.
+struct e4m3 {
+  u8 bits;
+};
+struct e5m2 {
+  u8 bits;
+};
+struct i8 {
+  u8 bits;
 };
 
 // 8 and 16 bytes moved by one instruction. Addresses are aligned to the size.
@@ -576,11 +601,20 @@ struct Row {
   T v[2];
 };
 
+// Which columns a lane holds: pairs of neighbours, 8 columns apart, as the matrix unit has them; or four neighbours of each 16
+// columns, where the right operand was made of 8-bit codes (device/gemm_codes.cuh).
+enum class Columns { pairs, quads };
+
 // 16 x N fp32 accumulator. Layout: PTX ISA, "Matrix fragments for mma.m16n8k16", accumulator C/D.
-template <int N>
+template <int N, Columns ORDER = Columns::pairs>
 struct Accumulator {
   static_assert(N % 16 == 0, "accumulators are built from 16-column steps");
   float v[N / 8][4];
+
+  // Column of v[j][c] and v[j][c + 2] in the lane that is lane `quad` of the four that share a row.
+  LATHE_DEVICE static int column(int j, int c, int quad) {
+    return ORDER == Columns::pairs ? 8 * j + 2 * quad + c : 16 * (j / 2) + 4 * quad + 2 * c + j % 2;
+  }
 
   Accumulator() = default;
   Accumulator(const Accumulator&) = delete;
@@ -598,26 +632,25 @@ struct Operand {
 };
 
 // Calls f(x, row, column, row values...) for every element this lane holds.
-template <int N, class F, class... R>
-LATHE_DEVICE void for_each(Accumulator<N>& a, F&& f, Row<R>&... rows) {
-  const int row = static_cast<int>(lane_index() / 4);
-  const int column = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class F, class... R>
+LATHE_DEVICE void for_each(Accumulator<N, ORDER>& a, F&& f, Row<R>&... rows) {
+  const int row = static_cast<int>(lane_index() / 4), quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), 8 * j + column + i % 2, rows.v[i / 2]...);
+    for (int i = 0; i < 4; ++i) f(a.v[j][i], row + 8 * (i / 2), a.column(j, i % 2, quad), rows.v[i / 2]...);
   }
 }
 
 // Calls f(x, columns(column), row values...) for every element this lane holds, columns(column) once for each column.
-template <int N, class C, class F, class... R>
-LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<R>&... rows) {
-  const int first = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class C, class F, class... R>
+LATHE_DEVICE void for_each_by_column(Accumulator<N, ORDER>& a, C&& columns, F&& f, Row<R>&... rows) {
+  const int quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const auto column = columns(8 * j + first + c);
+      const auto column = columns(a.column(j, c, quad));
 #pragma unroll
       for (int i = 0; i < 2; ++i) f(a.v[j][2 * i + c], column, rows.v[i]...);
     }
@@ -625,14 +658,19 @@ LATHE_DEVICE void for_each_by_column(Accumulator<N>& a, C&& columns, F&& f, Row<
 }
 
 // Calls f(x, y, row, column) for every pair of neighbouring elements (columns column and column + 1).
-template <int N, class F>
-LATHE_DEVICE void for_each_pair(Accumulator<N>& a, F&& f) {
-  const int row = static_cast<int>(lane_index() / 4);
-  const int column = static_cast<int>(lane_index() % 4) * 2;
+template <int N, Columns ORDER, class F>
+LATHE_DEVICE void for_each_pair(Accumulator<N, ORDER>& a, F&& f) {
+  const int row = static_cast<int>(lane_index() / 4), quad = static_cast<int>(lane_index() % 4);
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, 8 * j + column);
+    for (int i = 0; i < 2; ++i) {
+      if constexpr (ORDER == Columns::pairs) {
+        f(a.v[j][2 * i], a.v[j][2 * i + 1], row + 8 * i, a.column(j, 0, quad));
+      } else {
+        f(a.v[j / 2 * 2][2 * i + j % 2], a.v[j / 2 * 2 + 1][2 * i + j % 2], row + 8 * i, a.column(j / 2 * 2, j % 2, quad));
+      }
+    }
   }
 }
 
@@ -648,8 +686,8 @@ LATHE_DEVICE bool leads_row() {
   return lane_index() % 4 == 0;
 }
 
-template <int N>
-LATHE_DEVICE void clear(Accumulator<N>& a) {
+template <int N, Columns ORDER>
+LATHE_DEVICE void clear(Accumulator<N, ORDER>& a) {
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
 #pragma unroll
@@ -658,8 +696,8 @@ LATHE_DEVICE void clear(Accumulator<N>& a) {
 }
 
 // Multiplies each row by its value.
-template <int N>
-LATHE_DEVICE void scale_rows(Accumulator<N>& a, Row<float>& factor) {
+template <int N, Columns ORDER>
+LATHE_DEVICE void scale_rows(Accumulator<N, ORDER>& a, Row<float>& factor) {
   for_each(
       a, [](float& x, int, int, float f) { x *= f; }, factor);
 }
@@ -862,16 +900,16 @@ struct SharedRows {
   }
 };
 
-// ROWS x COLS 16-bit elements in panels of 64 columns: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at
-// chunk c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and
-// matrix instructions find the same bytes. `offset` is a multiple of 1024.
+// ROWS x COLS elements of 16 or 8 bits in panels: a panel is ROWS rows of 128 bytes, and the 16-byte chunk c of row r lies at chunk
+// c ^ (r % 8) of its row. This is the 128-byte swizzle of TMA and wgmma (PTX ISA, "Swizzling modes"), so later loaders and matrix
+// instructions find the same bytes. `offset` is a multiple of 1024.
 template <class T, int ROWS, int COLS>
 struct SharedTile {
   static_assert(ROWS % 8 == 0 && COLS % 16 == 0, "a tile is made of 8-row swizzle atoms and 16-column matrix steps");
   static constexpr int kRows = ROWS;
   static constexpr int kCols = COLS;
-  static constexpr int kChunks = COLS / 8;  // 16-byte chunks of a row
-  static constexpr int kPanels = (COLS + 63) / 64;
+  static constexpr int kChunks = COLS * static_cast<int>(sizeof(T)) / 16;  // 16-byte chunks of a row
+  static constexpr int kPanels = (kChunks + 7) / 8;
   static constexpr u32 kPanelBytes = ROWS * 128;
   static constexpr u32 kBytes = kPanels * kPanelBytes;
   u32 offset;
@@ -888,12 +926,12 @@ struct TileRow {
   u32 base;
   u32 term[4];
 
-  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each 16-column step.
+  // The row `row`, looking at the left (half 0) or right (half 1) 16-byte chunk of each pair.
   LATHE_DEVICE TileRow(Tile tile, int row, int half) : base(tile.offset + static_cast<u32>(row) * 128) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) term[i] = static_cast<u32>(((2 * i + half) ^ row) & 7) * 16;
   }
-  // Byte offset of the chunk of 16-column step `step`, `down` rows below; `down` is a multiple of 8.
+  // Byte offset of the chunk of pair `step`, `down` rows below; `down` is a multiple of 8. A pair is 16 columns of 16 bits, or 32 of 8.
   LATHE_DEVICE u32 chunk(int step, int down) const {
     return base + static_cast<u32>(step / 4) * Tile::kPanelBytes + static_cast<u32>(down) * 128 + term[step % 4];
   }
@@ -1095,8 +1133,22 @@ LATHE_DEVICE float output([[maybe_unused]] const Args& args, [[maybe_unused]] co
 
 namespace config {
 
-using Element = dev::f16;         // q, k, v
+using Element = dev::f16;         // q, and what the matrix unit takes
 using OutElement = dev::f16;  // o
+enum class ZeroPoint { none, token, channel };
+// k or v as they lie in memory: elements as q's, or 8-bit codes with their scales (kernels/attention/kv_formats.cuh).
+struct KeyFormat {
+  using Element = dev::f16;
+  static constexpr bool kTokenScale = false;
+  static constexpr bool kChannelScale = false;
+  static constexpr ZeroPoint kZero = ZeroPoint::none;
+};
+struct ValueFormat {
+  using Element = dev::f16;
+  static constexpr bool kTokenScale = false;
+  static constexpr bool kChannelScale = false;
+  static constexpr ZeroPoint kZero = ZeroPoint::none;
+};
 constexpr int kHeadDimQk = 80;
 constexpr int kHeadDimVo = 64;
 constexpr int kGroupSize = 1;   // qo heads per kv head
@@ -1120,7 +1172,7 @@ struct TileClass<0> {
   static constexpr int kRows = 128;
   static constexpr int kKeys = 64;
 };
-#line 29 "templates/kernels/attention/kernel.cu"
+#line 43 "templates/kernels/attention/kernel.cu"
 template <>
 struct TileClass<1> {
   static constexpr int kRows = 16;
@@ -1130,7 +1182,7 @@ struct TileClass<1> {
 LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 
   if (tile_class == 0) return 128;
-#line 37 "templates/kernels/attention/kernel.cu"
+#line 51 "templates/kernels/attention/kernel.cu"
   if (tile_class == 1) return 16;
 
   return 0;
@@ -1152,11 +1204,139 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 // final output or as a partial state.
 
 
-#line 1 "templates/kernels/attention/merge_parts.cuh"
-// Where the parts of a tile come together, and where a request's own keys meet those that it shares: whoever arrives last at a
-// merge group merges its states and writes the final rows.
+#line 1 "templates/kernels/attention/kv_formats.cuh"
+// Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token and
+// head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs least:
+//
+//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the query
+//   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to the weights
+//
+// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums likewise.
 
 
+#line 1 "templates/device/gemm_codes.cuh"
+// Matrix products of one warp whose right operand is 8-bit codes in shared memory. Codes become 16-bit elements in registers, on
+// their way from shared memory to the matrix unit; both products arrange the operand so that no code changes its lane.
+
+
+#line 1 "templates/device/host/codes.cuh"
+// 8-bit codes become 16-bit floats, host form: the twin of device/sm_80/codes.cuh.
+
+
+
+
+namespace dev {
+
+template <class E>
+LATHE_DEVICE float code_value(u32 code) {
+  if constexpr (kSame<E, i8>) {
+    return static_cast<float>(static_cast<signed char>(code));
+  } else {
+    constexpr int kMantissa = kSame<E, e4m3> ? 3 : 2;
+    const float magnitude = float_from_bits((code & 0x7fu) << (23 - kMantissa)) * (kSame<E, e4m3> ? 0x1p120f : 0x1p112f);
+    return (code & 0x80u) != 0 ? -magnitude : magnitude;
+  }
+}
+
+// Codes I and J of the four in `codes` as elements of T, packed. What is no number in e4m3 counts as 480, and in e5m2, for bf16, as
+// if its numbers went on.
+template <class T, class E, int I, int J>
+LATHE_DEVICE u32 widen(u32 codes) {
+  const u32 low = codes >> (8 * I) & 0xffu, high = codes >> (8 * J) & 0xffu;
+  if constexpr (kSame<E, e5m2> && kSame<T, f16>) return low << 8 | high << 24;
+  return pack2<T>(code_value<E>(low), code_value<E>(high));
+}
+
+}  // namespace dev
+#line 7 "templates/device/gemm_codes.cuh"
+
+namespace dev {
+
+// Rows [0, ROWS) of a left operand of codes, 16 columns at a time, from their own order to the one in which gemm_nt_issue meets the
+// codes: a lane's 4 codes are columns 4 t .. 4 t + 3, where the matrix unit wants 2 t, 2 t + 1 and 2 t + 8, 2 t + 9. Calls
+// f(row, column, x[16]) in between. In place, by `threads` threads of which this one is `thread`; every other reader and writer is
+// behind a barrier.
+template <class T, int ROWS, int K, class F>
+LATHE_DEVICE void order_for_codes(SharedTile<T, ROWS, K> tile, int rows, int thread, int threads, F&& f) {
+#pragma unroll 1
+  for (int i = thread; i < rows * (K / 16); i += threads) {
+    const int row = i / (K / 16), step = i % (K / 16);
+    const u32 at[2] = {tile.chunk_offset(row, 2 * step), tile.chunk_offset(row, 2 * step + 1)};
+    float x[16];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Vec16 v = shared_load_vec16(at[half]);
+#pragma unroll
+      for (int c = 0; c < 8; ++c) x[8 * half + c] = unpack<T>(v.word[c / 2], c % 2);
+    }
+    f(row, 16 * step, x);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      Vec16 v;
+#pragma unroll
+      for (int t = 0; t < 4; ++t) v.word[t] = pack2<T>(x[4 * t + 2 * half], x[4 * t + 2 * half + 1]);
+      shared_store_vec16(at[half], v);
+    }
+  }
+}
+
+// acc[16, N] += A[row_a .. row_a + 16, :] * B[row_b .. row_b + N, :]^T, both from shared memory with K along the rows, A as
+// order_for_codes leaves it.
+template <class T, class E, int N, int ROWS_A, int ROWS_B, int K>
+LATHE_DEVICE void gemm_nt_issue(Accumulator<N>& acc, SharedTile<T, ROWS_A, K> a, int row_a, SharedTile<E, ROWS_B, K> b, int row_b) {
+  static_assert(sizeof(E) == 1, "8-bit codes");
+  const int lane = static_cast<int>(lane_index());
+  const TileRow<SharedTile<T, ROWS_A, K>> a_row(a, row_a + lane % 16, lane / 16);
+  const auto products = [&](const TileRow<SharedTile<E, ROWS_B, K>>& b_row, int pair, int steps) {
+    u32 af[2][4];
+#pragma unroll
+    for (int s = 0; s < steps; ++s) load_matrix_x4(af[s], a_row.chunk(2 * pair + s, 0));
+#pragma unroll
+    for (int n = 0; n < N / 16; ++n) {
+      u32 bf[4];  // codes of rows 0-7, 16 columns and the next 16; then of rows 8-15
+      load_matrix_x4(bf, b_row.chunk(pair, 16 * n));
+#pragma unroll
+      for (int s = 0; s < steps; ++s) {
+        mma_m16n8k16<T>(acc.v[2 * n], af[s], widen<T, E, 0, 1>(bf[s]), widen<T, E, 2, 3>(bf[s]));
+        mma_m16n8k16<T>(acc.v[2 * n + 1], af[s], widen<T, E, 0, 1>(bf[s + 2]), widen<T, E, 2, 3>(bf[s + 2]));
+      }
+    }
+  };
+  const int row = row_b + lane % 8 + lane / 16 * 8;
+  const TileRow<SharedTile<E, ROWS_B, K>> b_row(b, row, lane / 8 % 2);
+#pragma unroll
+  for (int pair = 0; pair < K / 32; ++pair) products(b_row, pair, 2);
+  // The last of an odd number of chunks has no neighbour: both halves look at it.
+  if constexpr (K % 32 != 0) products({b, row, 0}, K / 32, 1);
+}
+
+// acc[16, N] += A * B[row_b .. row_b + K, :], A in registers, B from shared memory with N along the rows. A transposing ldmatrix
+// takes codes two by two: a lane gets columns 2 c and 2 c + 1 of two rows, and the even columns of 16 make one product, the odd ones
+// the other.
+template <class T, class E, int N, int K, int ROWS_B>
+LATHE_DEVICE void gemm_nn_issue(Accumulator<N, Columns::quads>& acc, const Operand<T, K>& a, SharedTile<E, ROWS_B, N> b, int row_b) {
+  static_assert(sizeof(E) == 1, "8-bit codes");
+  const int lane = static_cast<int>(lane_index());
+  const auto products = [&](const TileRow<SharedTile<E, ROWS_B, N>>& b_row, int k, int pair, int chunks) {
+    u32 bf[4];  // rows 0-7 and 8-15 of 16 columns, then of the next 16
+    load_matrix_x4_transposed(bf, b_row.chunk(pair, 16 * k));
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+      const int n = 2 * (2 * pair + c);
+      mma_m16n8k16<T>(acc.v[n], a.v[k], widen<T, E, 0, 2>(bf[2 * c]), widen<T, E, 0, 2>(bf[2 * c + 1]));
+      mma_m16n8k16<T>(acc.v[n + 1], a.v[k], widen<T, E, 1, 3>(bf[2 * c]), widen<T, E, 1, 3>(bf[2 * c + 1]));
+    }
+  };
+  const TileRow<SharedTile<E, ROWS_B, N>> b_row(b, row_b + lane % 16, lane / 16);
+#pragma unroll
+  for (int k = 0; k < K / 16; ++k) {
+#pragma unroll
+    for (int pair = 0; pair < N / 32; ++pair) products(b_row, k, pair, 2);
+    if constexpr (N % 32 != 0) products({b, row_b + lane % 16, 0}, k, N / 32, 1);
+  }
+}
+
+}  // namespace dev
 #line 1 "templates/kernels/attention/problem.cuh"
 // What one work item is about: where its rows and keys lie, and which keys each row may see.
 
@@ -1366,6 +1546,212 @@ class KeyLine {
 };
 
 }  // namespace attention
+#line 12 "templates/kernels/attention/kv_formats.cuh"
+
+namespace attention {
+
+using config::KeyFormat;
+using config::ValueFormat;
+using config::ZeroPoint;
+
+template <class FORMAT>
+constexpr bool kCodes = sizeof(typename FORMAT::Element) == 1;
+template <class FORMAT>
+constexpr bool kHasZero = FORMAT::kZero != ZeroPoint::none;
+
+// Columns of the output as the values' format leaves them.
+constexpr dev::Columns kOutputColumns = kCodes<ValueFormat> ? dev::Columns::quads : dev::Columns::pairs;
+
+// A power of two near a code's largest value: weights times scales times this are about as large as the values themselves, so that
+// they keep their digits in an element. Codes of e5m2 have f16's range and often no scale at all.
+template <class E>
+constexpr float kCodeUnit = dev::kSame<E, dev::e4m3> ? 256.0f : dev::kSame<E, dev::i8> ? 128.0f : 1.0f;
+
+// What a score is multiplied with: sm_scale, and the scale of all keys.
+LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
+  return kCodes<KeyFormat> ? params.sm_scale * params.k_scales.scale : params.sm_scale;
+}
+
+// Where a key lies in the pool: its page and place there, or, ragged, its row.
+struct KeyPlace {
+  int page = 0, slot;
+
+  // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
+  LATHE_DEVICE KeyPlace(const abi::AttentionParams& params, const Problem& problem, int key) {
+    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
+    slot = key < last ? key : last;
+    if constexpr (config::kPaged) {
+      const u32 at = static_cast<u32>(slot);  // not negative, which spares the corrections of signed division
+      page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(problem.request.kv_begin) + at / config::kPageSize);
+      slot = static_cast<int>(at % config::kPageSize);
+    } else {
+      slot += problem.request.kv_begin;
+    }
+  }
+};
+
+// One kv head's entries of a table.
+struct KvTable {
+  const abi::AttentionKvTable& table;
+  int kv_head;
+
+  LATHE_DEVICE float of_channel(int channel) const { return load(channel * table.stride_channel); }
+  LATHE_DEVICE float of_token(const KeyPlace& at) const {
+    return load(at.slot * table.stride_token + (config::kPaged ? at.page * table.stride_page : 0));
+  }
+
+ private:
+  LATHE_DEVICE float load(i64 offset) const {
+    return dev::float_from_bits(dev::global_load_u32(dev::at(table.data, offset + kv_head * table.stride_head)));
+  }
+};
+
+// Scales and zero-points of N tokens, spread over the lanes of a warp; 1 where the format has none. Read well before they are used.
+template <class FORMAT, int N>
+class TokenScales {
+ public:
+  LATHE_DEVICE TokenScales(const abi::AttentionParams& params, const abi::AttentionKvScales& scales, const Problem& problem,
+                           int first_key) {
+    if constexpr (!kHasScale && !kHasZeroPoint) return;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const KeyPlace at(params, problem, first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()));
+      if constexpr (kHasScale) scale_[i] = KvTable{scales.token_scale, problem.kv_head()}.of_token(at);
+      if constexpr (kHasZeroPoint) zero_[i] = KvTable{scales.zero, problem.kv_head()}.of_token(at);
+    }
+  }
+
+  struct Values {
+    float scale = 1.0f, zero = 1.0f;
+  };
+  // By all lanes, each for a column of its own within the same 8.
+  LATHE_DEVICE Values operator()(int column) const {
+    Values out;
+    if constexpr (kHasScale) out.scale = of_lane(scale_[column / dev::kWarpSize], column);
+    if constexpr (kHasZeroPoint) out.zero = of_lane(zero_[column / dev::kWarpSize], column);
+    return out;
+  }
+
+ private:
+  static constexpr bool kHasScale = FORMAT::kTokenScale, kHasZeroPoint = FORMAT::kZero == ZeroPoint::token;
+  static constexpr int kEach = (N + dev::kWarpSize - 1) / dev::kWarpSize;
+  LATHE_DEVICE static float of_lane(float x, int column) {
+    return dev::float_from_bits(dev::shuffle(dev::float_bits(x), static_cast<u32>(column) % dev::kWarpSize));
+  }
+
+  float scale_[kEach], zero_[kEach];
+};
+
+// Multiplies queries by their channels' scales and puts them in the order that codes of keys ask for. By the whole block.
+template <class TILE>
+LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
+  const KvTable scale{params.k_scales.channel_scale, problem.kv_head()};
+  dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()),
+                       config::kWarps * dev::kWarpSize, [&](int, int column, float(&x)[16]) {
+                         if constexpr (KeyFormat::kChannelScale) {
+#pragma unroll
+                           for (int d = 0; d < 16; ++d) x[d] *= scale.of_channel(column + d);
+                         }
+                       });
+}
+
+// What a warp's rows owe to the keys' zero-points: sum_d q'_d, or with zero-points of channels sum_d q'_d z_d. Of queries that
+// fold_query_scales has dealt with.
+template <class TILE>
+LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
+                              const Problem& problem) {
+  constexpr int kLanes = 4;  // that share a row
+  const KvTable zero{params.k_scales.zero, problem.kv_head()};
+  dev::for_each_row(
+      [&](int row, float& sum) {
+        sum = 0.0f;
+#pragma unroll 1
+        for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
+#pragma unroll 1
+          for (int word = 0; word < 8; ++word) {
+            // Words of the left chunk hold columns 4 w and 4 w + 1, those of the right one the two behind them.
+            const int column = 16 * step + word % 4 * 4 + word / 4 * 2;
+            const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
+#pragma unroll
+            for (int c = 0; c < 2; ++c) {
+              const float z = KeyFormat::kZero == ZeroPoint::channel ? zero.of_channel(column + c) : 1.0f;
+              sum = dev::fma(dev::unpack<Element>(x, c), z, sum);
+            }
+          }
+        }
+      },
+      sums);
+  dev::row_add_lanes(sums);
+}
+
+// Makes scores of the products with codes, but for score_scale.
+template <int N>
+LATHE_DEVICE void apply_key_scales(dev::Accumulator<N>& scores, dev::Row<float>& query_sums,
+                                   const TokenScales<KeyFormat, N>& tokens) {
+  if constexpr (!KeyFormat::kTokenScale && !kHasZero<KeyFormat>) return;
+  dev::for_each_by_column(
+      scores, tokens,
+      [&](float& s, const auto& column, float query_sum) {
+        if constexpr (kHasZero<KeyFormat>) s = dev::fma(-query_sum, column.zero, s);
+        if constexpr (KeyFormat::kTokenScale) s *= column.scale;
+      },
+      query_sums);
+}
+
+// What the rows' outputs owe to the values' zero-points so far: sum_j w'_j z_j, or with zero-points of channels sum_j w'_j, of this
+// lane's columns only until finish().
+struct ValueDebt {
+  dev::Row<float> owed;
+
+  LATHE_DEVICE ValueDebt() {
+    dev::for_each_row([](int, float& x) { x = 0.0f; }, owed);
+  }
+  LATHE_DEVICE void shrink(dev::Row<float>& factor) {
+    if constexpr (!kHasZero<ValueFormat>) return;
+    dev::for_each_row([](int, float& x, float f) { x *= f; }, owed, factor);
+  }
+
+  // Makes w' of weights, and adds what they owe.
+  template <int N>
+  LATHE_DEVICE void apply_scales(dev::Accumulator<N>& weights, const TokenScales<ValueFormat, N>& tokens) {
+    if constexpr (!ValueFormat::kTokenScale && !kHasZero<ValueFormat>) return;
+    dev::for_each_by_column(
+        weights, tokens,
+        [&](float& w, const auto& column, float& debt) {
+          if constexpr (ValueFormat::kTokenScale) w *= column.scale * kCodeUnit<ValueFormat::Element>;
+          if constexpr (kHasZero<ValueFormat>) {
+            w = dev::unpack<Element>(dev::pack2<Element>(w, 0.0f), 0);  // as the product will have it
+            debt = dev::fma(w, column.zero, debt);
+          }
+        },
+        owed);
+  }
+
+  LATHE_DEVICE void finish() {
+    if constexpr (kHasZero<ValueFormat>) dev::row_add_lanes(owed);
+  }
+};
+
+// Makes output of 8 columns of a row's products with codes, the first of which is `channel`.
+LATHE_DEVICE void apply_value_scales(float (&x)[8], float debt, int channel, const abi::AttentionParams& params, int kv_head) {
+  if constexpr (!kCodes<ValueFormat>) return;
+  constexpr float kUnit = ValueFormat::kTokenScale ? 1.0f / kCodeUnit<ValueFormat::Element> : 1.0f;
+  const KvTable scale{params.v_scales.channel_scale, kv_head}, zero{params.v_scales.zero, kv_head};
+#pragma unroll
+  for (int c = 0; c < 8; ++c) {
+    if constexpr (kHasZero<ValueFormat>)
+      x[c] = dev::fma(-debt, ValueFormat::kZero == ZeroPoint::channel ? zero.of_channel(channel + c) : 1.0f, x[c]);
+    x[c] *= params.v_scales.scale * kUnit;
+    if constexpr (ValueFormat::kChannelScale) x[c] *= scale.of_channel(channel + c);
+  }
+}
+
+}  // namespace attention
+#line 1 "templates/kernels/attention/merge_parts.cuh"
+// Where the parts of a tile come together, and where a request's own keys meet those that it shares: whoever arrives last at a
+// merge group merges its states and writes the final rows.
+
+
 #line 1 "templates/kernels/shared/merge_states.cuh"
 // Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
 // so that equal parts give equal bits.
@@ -1424,9 +1810,10 @@ struct Control {
   static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
   dev::SharedFloats max{0};                                          // [kRows], raw score units
   dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
+  dev::SharedFloats debt{kRows * 8};                                 // [kRows], likewise (kernels/attention/kv_formats.cuh)
   static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
 
-  // Whether the block arrived last at the leaf of a link; -1: at its own merge group.
+  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are settled.
   LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
@@ -1585,11 +1972,12 @@ LATHE_DEVICE_CALL void merge_if_last(const abi::AttentionParams& params, int ite
 
 
 
+
 namespace attention {
 
-// Factor that turns raw scores into base-2 exponents. With a soft-cap or a hook the scores already carry sm_scale.
+// Factor that turns raw scores into base-2 exponents. With a soft-cap or a hook the scores already carry their scale.
 LATHE_DEVICE float exponent_scale(const abi::AttentionParams& params) {
-  return config::kSoftCap || hooks::kLogits ? dev::kLog2E : params.sm_scale * dev::kLog2E;
+  return config::kSoftCap || hooks::kLogits ? dev::kLog2E : score_scale(params) * dev::kLog2E;
 }
 
 // cap * tanh(x / cap), by tanh(y) = 1 - 2 / (1 + e^(2 y)).
@@ -1635,6 +2023,7 @@ LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::Atte
     dev::for_each_by_column(
         scores, [&](int column) { return view.column(column); },
         [&](float& s, const hooks::Column& column, const hooks::Row& row) {
+          if constexpr (kCodes<KeyFormat>) s *= params.k_scales.scale;
           s = hooks::logit(params.hooks, view.tile, row, column, s, s * params.sm_scale);
         },
         view.rows);
@@ -1670,7 +2059,7 @@ LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::Attention
                                int row_begin, int first_key, bool full) {
   apply_score_hooks(scores, params, problem, row_begin, first_key, !full);
   if constexpr (config::kSoftCap) {
-    const float inverse_cap = params.sm_scale / params.soft_cap;
+    const float inverse_cap = score_scale(params) / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
   }
   const int last_row = row_begin + dev::kFragmentRows - 1;
@@ -1723,14 +2112,14 @@ struct Softmax {
 };
 
 }  // namespace attention
-#line 8 "templates/kernels/attention/epilogue.cuh"
+#line 9 "templates/kernels/attention/epilogue.cuh"
 
 namespace attention {
 
 // Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
 // groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& softmax, const abi::AttentionParams& params,
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt, const abi::AttentionParams& params,
                               int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
@@ -1739,14 +2128,16 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
   const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
 
   softmax.finish();
+  debt.finish();
   dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
   dev::for_each_row(
-      [&](int row, float& m, float& l) {
+      [&](int row, float& m, float& l, float owed) {
         if (!dev::leads_row()) return;
         control.max.store(slot + row, m);
         control.sum.store(slot + row, l);
+        if constexpr (kHasZero<ValueFormat>) control.debt.store(slot + row, owed);
       },
-      softmax.max, softmax.sum);
+      softmax.max, softmax.sum, debt.owed);
   dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
   dev::block_barrier();
 
@@ -1756,7 +2147,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
     float top = -dev::kInfinity;
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
-    float sum = 0.0f;
+    float sum = 0.0f, owed = 0.0f;
     float x[8] = {};
 #pragma unroll 1
     for (int g = 0; g < GROUPS; ++g) {
@@ -1764,6 +2155,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
       const float m = control.max.load(from);
       const float weight = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
       sum += control.sum.load(from) * weight;
+      if constexpr (kHasZero<ValueFormat>) owed += control.debt.load(from) * weight;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         float part[4];
@@ -1772,6 +2164,7 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo>& o, Softmax& 
         for (int c = 0; c < 4; ++c) x[half * 4 + c] += part[c] * weight;
       }
     }
+    apply_value_scales(x, owed, chunk * 8, params, problem.kv_head());
     float lse = 0.0f;
     if constexpr (hooks::kNormalizes) {
       const bool empty = sum == 0.0f;  // no visible key
@@ -1844,12 +2237,12 @@ class KvLoader {
   }
 
   // Copies the prefetched tile's rows into `tile`, from row `row_begin` on.
-  template <int ROWS>
-  LATHE_DEVICE void copy_keys(dev::SharedTile<Element, ROWS, config::kHeadDimQk> tile, int row_begin) const {
+  template <class TILE>
+  LATHE_DEVICE void copy_keys(TILE tile, int row_begin) const {
     copy(tile, row_begin, params_.k, params_.k_stride_page, params_.k_stride_token, params_.k_stride_head);
   }
-  template <int ROWS>
-  LATHE_DEVICE void copy_values(dev::SharedTile<Element, ROWS, config::kHeadDimVo> tile, int row_begin) const {
+  template <class TILE>
+  LATHE_DEVICE void copy_values(TILE tile, int row_begin) const {
     copy(tile, row_begin, params_.v, params_.v_stride_page, params_.v_stride_token, params_.v_stride_head);
   }
 
@@ -1872,9 +2265,8 @@ class KvLoader {
     return row_of(step) < KEYS && row_of(step) < left_;
   }
 
-  template <int ROWS, int COLS>
-  LATHE_DEVICE void copy(dev::SharedTile<Element, ROWS, COLS> tile, int row_begin, const void* base, i64 stride_page,
-                         i64 stride_token, i64 stride_head) const {
+  template <class TILE>
+  LATHE_DEVICE void copy(TILE tile, int row_begin, const void* base, i64 stride_page, i64 stride_token, i64 stride_head) const {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       if (KEYS % kRowsPerStep != 0 && row_of(step) >= KEYS) break;
@@ -1989,7 +2381,7 @@ LATHE_DEVICE void transform_keys(GROUP group, TILE tile, int row_begin, int rows
 }
 
 }  // namespace attention
-#line 14 "templates/kernels/attention/run_item.cuh"
+#line 15 "templates/kernels/attention/run_item.cuh"
 
 namespace attention {
 
@@ -2001,8 +2393,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   constexpr int kKeys = C::kKeys / Group::kGroups;  // keys of a tile that one group takes
   static_assert(kKeys % 16 == 0, "a group takes whole matrix steps of keys");
   using QTile = dev::SharedTile<Element, C::kRows, config::kHeadDimQk>;
-  using KTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>;
-  using VTile = dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>;
+  using KTile = dev::SharedTile<KeyFormat::Element, C::kKeys, config::kHeadDimQk>;
+  using VTile = dev::SharedTile<ValueFormat::Element, C::kKeys, config::kHeadDimVo>;
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
 
@@ -2035,8 +2427,10 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   load_queries(q_tile, params, problem);
   const float scale = exponent_scale(params);
   Softmax softmax;
-  dev::Accumulator<config::kHeadDimVo> o;
+  dev::Accumulator<config::kHeadDimVo, kOutputColumns> o;
   dev::clear(o);
+  dev::Row<float> query_sums;
+  ValueDebt debt;
   // Loads run kStages tiles ahead of the products, which begin at tile 0.
 #pragma unroll 1
   for (int t = -kStages; t < num_tiles; ++t) {
@@ -2047,6 +2441,13 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       if (t == 0) {
         transform_queries(q_tile, params, problem);
         dev::block_barrier();
+      }
+    }
+    if constexpr (kCodes<KeyFormat>) {
+      if (t == 0) {
+        fold_query_scales(q_tile, params, problem);
+        dev::block_barrier();
+        if constexpr (kHasZero<KeyFormat>) sum_queries(query_sums, q_tile, row_begin, params, problem);
       }
     }
     load_values(t + kStages - 1);
@@ -2061,6 +2462,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
             [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
         group.sync();
       }
+      const TokenScales<KeyFormat, kKeys> key_scales(params, params.k_scales, problem, first_key);
+      const TokenScales<ValueFormat, kKeys> value_scales(params, params.v_scales, problem, first_key);
       dev::Accumulator<kKeys> scores;
       dev::clear(scores);
       dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
@@ -2068,13 +2471,16 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       dev::gemm_wait<0>();
       pipeline.release();
 
+      apply_key_scales(scores, query_sums, key_scales);
       shape_scores(scores, params, problem, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
         softmax.update(scores, shrink, scale);
         dev::scale_rows(o, shrink);
+        debt.shrink(shrink);
       }
       if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
+      debt.apply_scales(scores, value_scales);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
@@ -2094,11 +2500,11 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     pipeline.release();
   }
   dev::copy_async_wait<0>();  // without a tile nobody has waited for the queries
-  finish_item<C, Group::kGroups>(o, softmax, params, index, head, group.index(), row_begin);
+  finish_item<C, Group::kGroups>(o, softmax, debt, params, index, head, group.index(), row_begin);
 }
 
 }  // namespace attention
-#line 45 "templates/kernels/attention/kernel.cu"
+#line 59 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
   using attention::Plan;
@@ -2110,7 +2516,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         case 0:
           attention::run_item<config::TileClass<0>>(params, i, n);
           break;
-#line 53 "templates/kernels/attention/kernel.cu"
+#line 67 "templates/kernels/attention/kernel.cu"
         case 1:
           attention::run_item<config::TileClass<1>>(params, i, n);
           break;

@@ -62,7 +62,8 @@ TEST(Json, CanonicalText) {
   AttentionSpec spec;
   spec.split_kv = {SplitMode::fixed, 2048};
   EXPECT_EQ(to_json(spec),
-            R"({"op":"attention","label":"","q_dtype":"bf16","o_dtype":"bf16","kfmt":"bf16","vfmt":"bf16","group_size":1,)"
+            R"({"op":"attention","label":"","q_dtype":"bf16","o_dtype":"bf16","kfmt":"bf16","vfmt":"bf16",)"
+            R"("kscale":"none","vscale":"none","kzero":"none","vzero":"none","group_size":1,)"
             R"("head_dim_qk":128,"head_dim_vo":128,"gqa_pack":"auto","layout":{"kind":"paged","page_size":16,"order":"NHD",)"
             R"("storage":"separate","index":"csr"},"mask":"none","soft_cap":false,"lse":"none","determinism":"run_to_run",)"
             R"("split_kv":{"fixed":2048},"tile":"auto","hooks":"","arch":"host"})");

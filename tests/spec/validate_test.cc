@@ -73,9 +73,17 @@ TEST(Validate, EveryAttentionFieldOutOfRange) {
       {"label", label("a\nb"), "\"a?b\"", "without control characters"},
       {"label", label("\xff"), "\"?\"", "UTF-8"},
       {"o_dtype", [](A& s) { s.o_dtype = static_cast<DType>(7); }, "7", "f16, bf16"},
-      {"kfmt", [](A& s) { s.kfmt = DType::f16; }, "f16 differs from q_dtype bf16", "the same as q_dtype"},
-      {"vfmt", [](A& s) { s.vfmt = DType::f16; }, "f16 differs from q_dtype bf16", "the same as q_dtype"},
-      {"q_dtype", [](A& s) { s.q_dtype = s.kfmt = s.vfmt = static_cast<DType>(2); }, "2", "f16, bf16"},
+      {"kfmt", [](A& s) { s.kfmt = DType::f16; }, "f16 differs from q_dtype bf16", "bf16, e4m3, e5m2, i8"},
+      {"kfmt", [](A& s) { s.kfmt = static_cast<DType>(5); }, "5", "f16, bf16, e4m3, e5m2, i8"},
+      {"vfmt", [](A& s) { s.vfmt = DType::f16; }, "f16 differs from q_dtype bf16", "bf16, e4m3, e5m2, i8"},
+      {"kscale", [](A& s) { s.kscale = static_cast<KvScale>(4); }, "4", "none, token, channel, token_channel"},
+      {"kscale", [](A& s) { s.kscale = KvScale::token; }, "token is given, but kfmt bf16 has no scales", "e4m3, e5m2, i8"},
+      {"vscale", [](A& s) { s.vscale = KvScale::channel; }, "channel is given, but vfmt bf16 has no scales", "e4m3, e5m2, i8"},
+      {"kzero", [](A& s) { s.kzero = KvZero::token; }, "token is given, but kfmt is bf16", "another with kfmt i8"},
+      {"vzero", [](A& s) { s.vfmt = DType::e4m3, s.vzero = KvZero::channel; }, "channel is given, but vfmt is e4m3",
+       "another with vfmt i8"},
+      {"q_dtype", [](A& s) { s.q_dtype = s.kfmt = s.vfmt = static_cast<DType>(5); }, "5", "f16, bf16"},
+      {"q_dtype", [](A& s) { s.q_dtype = DType::e4m3; }, "e4m3 is not allowed", "f16, bf16"},
       {"group_size", group(0), "0", "1..128"},
       {"group_size", group(129), "129", "1..128"},
       {"group_size", group(kMin), "-2147483648", "1..128"},
@@ -119,7 +127,8 @@ TEST(Validate, EveryMergeFieldOutOfRange) {
   using M = MergeSpec;
   expect_refused<M>({
       {"label", [](M& s) { s.label = "\x01"; }, "\"?\"", "UTF-8"},
-      {"dtype", [](M& s) { s.dtype = static_cast<DType>(2); }, "2", "f16, bf16"},
+      {"dtype", [](M& s) { s.dtype = static_cast<DType>(5); }, "5", "f16, bf16"},
+      {"dtype", [](M& s) { s.dtype = DType::i8; }, "i8 is not allowed", "f16, bf16"},
       {"head_dim", [](M& s) { s.head_dim = 0; }, "0", "multiples of 8 in 8..256"},
       {"head_dim", [](M& s) { s.head_dim = 12; }, "12", "multiples of 8 in 8..256"},
       {"head_dim", [](M& s) { s.head_dim = 264; }, "264", "multiples of 8 in 8..256"},
@@ -147,6 +156,27 @@ TEST(Validate, JointStorageOfTwoHeadDims) {
   spec.head_dim_qk = 64;
   EXPECT_THAT(validate(spec).to_string(), HasSubstr("layout.storage: joint holds keys and values in one tensor, but head_dim_qk 64 "
                                                     "differs from head_dim_vo 128; allowed: equal head dims, or separate"));
+}
+
+TEST(Validate, JointStorageOfTwoFormats) {
+  AttentionSpec spec;
+  spec.layout.storage = KvStorage::joint;
+  spec.kfmt = DType::e4m3, spec.vfmt = DType::i8;
+  const Status status = validate(spec);
+  for (const char* words : {"layout.storage: joint", "kfmt e4m3 differs from vfmt i8", "equal formats, or separate"})
+    EXPECT_THAT(status.to_string(), HasSubstr(words));
+  spec.vfmt = DType::e4m3, spec.vscale = KvScale::token;  // scales are tensors of their own
+  EXPECT_TRUE(validate(spec).ok());
+}
+
+TEST(Validate, HooksThatChangeCodes) {
+  AttentionSpec spec;
+  spec.kfmt = spec.vfmt = DType::e5m2;
+  spec.hooks = *expr::parse("key = x * 2; value = x + 1; query = x * 2");
+  const Status status = validate(spec);
+  for (const char* words : {"2 problems", "hooks: key changes vectors of 16-bit elements, but kfmt is e5m2",
+                            "hooks: value changes vectors of 16-bit elements, but vfmt is e5m2"})
+    EXPECT_THAT(status.message(), HasSubstr(words));
 }
 
 TEST(Validate, AllProblemsAtOnce) {
