@@ -123,12 +123,13 @@ struct PlannedAttention {
 
 /// Tensors of one run, in device memory of the kernel's device.
 struct AttentionArgs {
-  Tensor q;    // [tokens, num_qo_heads, head_dim_qk]
-  Tensor k;    // elements of kfmt; ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk], HND with the
-               // middle two swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal)
-  Tensor v;    // as k, with vfmt and head_dim_vo
-  Tensor o;    // [tokens, num_qo_heads, head_dim_vo]
-  Tensor lse;  // f32 [tokens, num_qo_heads], heads contiguous; empty unless the spec asks for it
+  Tensor q;  // [tokens, num_qo_heads, head_dim_qk]
+  Tensor
+      k;  // elements of kfmt; ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk],
+          // HND with the middle two swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal)
+  Tensor v;                             // as k, with vfmt and head_dim_vo
+  Tensor o;                             // [tokens, num_qo_heads, head_dim_vo]
+  Tensor lse;                           // f32 [tokens, num_qo_heads], heads contiguous; empty unless the spec asks for it
   const int32_t* kv_indices = nullptr;  // device: csr indices, or block_table [batch, block_table_stride]; null when ragged
   int64_t num_kv_indices = 0;           // its entries
   float sm_scale = 0;                   // 0: 1 / sqrt(head_dim_qk); else > 0

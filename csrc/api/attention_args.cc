@@ -158,7 +158,8 @@ Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const Att
   abi::AttentionParams& p = out.params;
   p.q = args.q.data;
   p.k = args.k.data;
-  p.v = joint ? static_cast<const std::byte*>(args.k.data) + args.k.stride[1] * static_cast<int64_t>(bytes_of(spec.kfmt)) : args.v.data;
+  p.v = joint ? static_cast<const std::byte*>(args.k.data) + args.k.stride[1] * static_cast<int64_t>(bytes_of(spec.kfmt))
+              : args.v.data;
   p.o = args.o.data;
   p.lse = static_cast<float*>(args.lse.data);
   p.kv_indices = args.kv_indices;

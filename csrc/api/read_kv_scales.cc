@@ -27,7 +27,8 @@ void read_table(const AttentionSpec& spec, const Table& table, int64_t head_dim,
   buffer = {};
   table.out = {};
   if (table.over == Over::nothing) {
-    if (t.rank != 0 || t.data != nullptr) problems.add(table.name, std::string("is given, but the spec's ") + table.field + " has none");
+    if (t.rank != 0 || t.data != nullptr)
+      problems.add(table.name, std::string("is given, but the spec's ") + table.field + " has none");
     return;
   }
   const bool paged = spec.layout.kind == LayoutKind::paged;
@@ -62,14 +63,16 @@ void read_kv_scales(const AttentionSpec& spec, bool keys, const KvScales& given,
   if (!(given.scale > 0) || std::isinf(given.scale)) {
     problems.add(name, "is " + std::to_string(given.scale) + ", must be finite and > 0");
   } else if (!is_code(format) && given.scale != 1) {
-    problems.add(name,
-                 "is " + std::to_string(given.scale) + ", but the spec's " + (keys ? "kfmt " : "vfmt ") + name_of(format) + " has no scales");
+    problems.add(name, "is " + std::to_string(given.scale) + ", but the spec's " + (keys ? "kfmt " : "vfmt ") + name_of(format) +
+                           " has no scales");
   }
   out.scale = given.scale;
   const char* field = keys ? "kscale" : "vscale";
   const Table tables[kKvTables] = {
-      {keys ? "k_scales.token_scale" : "v_scales.token_scale", has_token_scale(scale) ? Over::tokens : Over::nothing, field, given.token_scale, out.token_scale},
-      {keys ? "k_scales.channel_scale" : "v_scales.channel_scale", has_channel_scale(scale) ? Over::channels : Over::nothing, field, given.channel_scale, out.channel_scale},
+      {keys ? "k_scales.token_scale" : "v_scales.token_scale", has_token_scale(scale) ? Over::tokens : Over::nothing, field,
+       given.token_scale, out.token_scale},
+      {keys ? "k_scales.channel_scale" : "v_scales.channel_scale", has_channel_scale(scale) ? Over::channels : Over::nothing, field,
+       given.channel_scale, out.channel_scale},
       {keys ? "k_scales.zero" : "v_scales.zero",
        zero == KvZero::none    ? Over::nothing
        : zero == KvZero::token ? Over::tokens

@@ -20,8 +20,8 @@ struct KvExtents {
 
 constexpr size_t kKvTables = 3;
 
-/// Adds what is wrong with the scales of the keys, or else of the values; without a problem, what the kernel reads and the buffers of
-/// the tables (without a name where there is none).
+/// Adds what is wrong with the scales of the keys, or else of the values; without a problem, what the kernel reads and the buffers
+/// of the tables (without a name where there is none).
 void read_kv_scales(const AttentionSpec& spec, bool keys, const KvScales& given, const KvExtents& extents,
                     abi::AttentionKvScales& out, std::array<BufferArg, kKvTables>& buffers, Problems& problems);
 

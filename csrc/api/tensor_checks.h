@@ -34,7 +34,8 @@ struct TableAxis {
 
 /// Adds what is wrong with a tensor that is read element by element, with any strides that are not negative: rank, an extent that
 /// is too small or passes 2^31, null, misaligned to its elements, reaching past 2^62. True when nothing is.
-bool check_table(const std::string& name, const Tensor& t, size_t element_bytes, std::span<const TableAxis> axes, Problems& problems);
+bool check_table(const std::string& name, const Tensor& t, size_t element_bytes, std::span<const TableAxis> axes,
+                 Problems& problems);
 
 /// Bytes from the first to past the last element of a tensor that passed a check; 0 when it has no element.
 size_t extent_bytes(const Tensor& t, size_t element_bytes);

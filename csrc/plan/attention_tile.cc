@@ -30,7 +30,11 @@ constexpr int64_t kPtxOfOutput = 120;       // one column of the output: shrinki
 constexpr int64_t kPtxOfRow = 520;          // one row that a thread loads: its addresses
 constexpr int64_t kPtxOfPagedRow = 1420;    // the same with its page id
 constexpr int64_t kPtxOfCopy = 350;         // one cp.async: 64 elements of a row, by eight threads
-constexpr int32_t kLoadersPerRow = 8;       // threads
+// What 8-bit codes of keys, or of values, add. Fitted to 110 kernels more: up to a third larger than what it is.
+constexpr int64_t kPtxOfCodes = 9000;        // scales of the output, the query's order
+constexpr int64_t kPtxOfCodeProduct = 1250;  // 16 x 16 x 16: eight codes of a lane become elements
+constexpr int64_t kPtxOfTokenTable = 450;    // one column of scores with its token's scale or a zero-point
+constexpr int32_t kLoadersPerRow = 8;        // threads
 // Shared memory that the driver takes from each block; it counts when two blocks are to share a multiprocessor.
 constexpr int32_t kReservedPerBlock = 1024;
 // Up to this head dim a thread needs at most half of its registers, so that a second block fits beside the first.
@@ -65,12 +69,25 @@ Share share_of(const AttentionSpec& spec, int32_t warps, const TileClass& c) {
   return {keys, ceil_div<int64_t>(keys * kLoadersPerRow, int64_t{32} * warps_q), spec.head_dim_vo / 2 + keys / 2};
 }
 
+int64_t ptx_of_codes(const AttentionSpec& spec, const Share& share) {
+  int64_t bytes = 0;
+  const auto add = [&](DType format, int64_t head_dim, bool has_tables) {
+    if (!is_code(format)) return;
+    bytes += kPtxOfCodes + share.keys / 16 * head_dim / 16 * kPtxOfCodeProduct + (has_tables ? share.keys * kPtxOfTokenTable : 0);
+  };
+  const int64_t unrolled = spec.head_dim_qk < 128 ? spec.head_dim_qk : 128 + spec.head_dim_qk % 128;  // by panels of 128 codes
+  add(spec.kfmt, unrolled, has_token_scale(spec.kscale) || spec.kzero != KvZero::none);
+  add(spec.vfmt, spec.head_dim_vo, has_token_scale(spec.vscale) || spec.vzero != KvZero::none);
+  return bytes;
+}
+
 int64_t ptx_bytes(const AttentionSpec& spec, const Share& share, int64_t num_classes) {
   const int64_t products = share.keys / 16 * (spec.head_dim_qk + spec.head_dim_vo) / 16;
   const int64_t copies = share.rows * kv_row_bytes(spec) / 128;
   return kPtxOfFrame + kPtxOfMerge / num_classes + products * kPtxOfProduct +
          share.keys * (spec.soft_cap ? kPtxOfCappedScore : kPtxOfScore) + spec.head_dim_vo * kPtxOfOutput +
-         share.rows * (spec.layout.kind == LayoutKind::paged ? kPtxOfPagedRow : kPtxOfRow) + copies * kPtxOfCopy;
+         share.rows * (spec.layout.kind == LayoutKind::paged ? kPtxOfPagedRow : kPtxOfRow) + copies * kPtxOfCopy +
+         ptx_of_codes(spec, share);
 }
 
 bool packs(const AttentionSpec& spec) {

@@ -157,8 +157,8 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
   schedule.num_classes = static_cast<int>(shape.tile.classes.size());
   const AttentionSpec& spec = shape.spec;
   const int64_t dims = int64_t{spec.head_dim_qk} + spec.head_dim_vo;
-  const int64_t key_bytes = spec.head_dim_qk * static_cast<int64_t>(bytes_of(spec.kfmt)) +
-                            spec.head_dim_vo * static_cast<int64_t>(bytes_of(spec.vfmt));
+  const int64_t key_bytes =
+      spec.head_dim_qk * static_cast<int64_t>(bytes_of(spec.kfmt)) + spec.head_dim_vo * static_cast<int64_t>(bytes_of(spec.vfmt));
   const bool masked = skips_tiles(spec);
   for (int c = 0; c < schedule.num_classes; ++c) {
     const TileClass& tile = shape.tile.classes[static_cast<size_t>(c)];

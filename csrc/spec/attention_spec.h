@@ -69,15 +69,15 @@ struct AttentionSpec {
   std::string label;  // for people; not part of the identity
   DType q_dtype = DType::bf16;
   DType o_dtype = DType::bf16;
-  DType kfmt = DType::bf16;   // q_dtype, or codes of 8 bits
-  DType vfmt = DType::bf16;   // q_dtype, or codes of 8 bits
+  DType kfmt = DType::bf16;  // q_dtype, or codes of 8 bits
+  DType vfmt = DType::bf16;  // q_dtype, or codes of 8 bits
   KvScale kscale = KvScale::none;
   KvScale vscale = KvScale::none;
   KvZero kzero = KvZero::none;  // i8 only
   KvZero vzero = KvZero::none;  // i8 only
-  int32_t group_size = 1;     // num_qo_heads / num_kv_heads, 1..128
-  int32_t head_dim_qk = 128;  // multiple of 16, 16..256
-  int32_t head_dim_vo = 128;  // multiple of 16, 16..256
+  int32_t group_size = 1;       // num_qo_heads / num_kv_heads, 1..128
+  int32_t head_dim_qk = 128;    // multiple of 16, 16..256
+  int32_t head_dim_vo = 128;    // multiple of 16, 16..256
   GqaPack gqa_pack = GqaPack::automatic;
   LayoutSpec layout;
   Mask mask = Mask::none;

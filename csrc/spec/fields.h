@@ -44,11 +44,12 @@ void visit_fields(Spec& s, Visitor&& v) {
   v(Field{"o_dtype", 2, "Element type of o."}, s.o_dtype, kFloat16);
   v(Field{"kfmt", 3, "Elements of the keys: as q_dtype, or codes of 8 bits with scales (docs/kv-formats.md)."}, s.kfmt, as_q);
   v(Field{"vfmt", 4, "Elements of the values: as q_dtype, or codes of 8 bits with scales."}, s.vfmt, as_q);
-  v(Field{"kscale", 22, "Scales of the keys' codes besides the one of all: for each token and kv head, each kv head and channel, or both."},
+  v(Field{"kscale", 22,
+          "Scales of the keys' codes besides the one of all: for each token and kv head, each kv head and channel, or both."},
     s.kscale, OneOf<KvScale>{});
   v(Field{"vscale", 23, "Scales of the values' codes, likewise."}, s.vscale, OneOf<KvScale>{});
-  v(Field{"kzero", 24, "Zero-points of the keys' codes, which are i8: for each token and kv head, or each kv head and channel."}, s.kzero,
-    OneOf<KvZero>{});
+  v(Field{"kzero", 24, "Zero-points of the keys' codes, which are i8: for each token and kv head, or each kv head and channel."},
+    s.kzero, OneOf<KvZero>{});
   v(Field{"vzero", 25, "Zero-points of the values' codes, likewise."}, s.vzero, OneOf<KvZero>{});
   v(Field{"group_size", 5, "Query heads per KV head: num_qo_heads / num_kv_heads."}, s.group_size, IntRange{1, 128});
   v(Field{"head_dim_qk", 6, "Head dimension of q and k."}, s.head_dim_qk, kHeadDim);

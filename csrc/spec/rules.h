@@ -40,7 +40,8 @@ inline constexpr std::array kNames<DType>{EnumName{DType::f16, "f16"}, EnumName{
                                           EnumName{DType::e5m2, "e5m2"}, EnumName{DType::i8, "i8"}};
 template <>
 inline constexpr std::array kNames<KvScale>{EnumName{KvScale::none, "none"}, EnumName{KvScale::token, "token"},
-                                            EnumName{KvScale::channel, "channel"}, EnumName{KvScale::token_channel, "token_channel"}};
+                                            EnumName{KvScale::channel, "channel"},
+                                            EnumName{KvScale::token_channel, "token_channel"}};
 template <>
 inline constexpr std::array kNames<KvZero>{EnumName{KvZero::none, "none"}, EnumName{KvZero::token, "token"},
                                            EnumName{KvZero::channel, "channel"}};

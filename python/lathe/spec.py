@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["AttentionFields", "Field", "fields"]
 
 DType = Literal["f16", "bf16"]
+KvCode = Literal["e4m3", "e5m2", "i8"]
+KvScale = Literal["none", "token", "channel", "token_channel"]
+KvZero = Literal["none", "token", "channel"]
 
 
 class LayoutFields(TypedDict, total=False):
@@ -54,8 +57,12 @@ class AttentionFields(TypedDict, total=False):
     label: str
     q_dtype: DType
     o_dtype: DType
-    kfmt: DType
-    vfmt: DType
+    kfmt: DType | KvCode
+    vfmt: DType | KvCode
+    kscale: KvScale
+    vscale: KvScale
+    kzero: KvZero
+    vzero: KvZero
     group_size: int
     head_dim_qk: int
     head_dim_vo: int

@@ -143,13 +143,13 @@ struct alignas(64) AttentionParams {
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused
   long long v_stride_page, v_stride_token, v_stride_head;
-  long long lse_stride_token;  // bytes; heads are contiguous
-  float sm_scale;              // > 0
-  float soft_cap;              // > 0; read only when the spec has soft_cap
-  int window;                  // >= 1; read only when the mask has a window
-  int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  long long lse_stride_token;            // bytes; heads are contiguous
+  float sm_scale;                        // > 0
+  float soft_cap;                        // > 0; read only when the spec has soft_cap
+  int window;                            // >= 1; read only when the mask has a window
+  int num_pages;                         // pages in k and v; checked builds trap on page ids outside [0, num_pages)
   AttentionKvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
-  AttentionHookArgs hooks;     // read only where the spec has hooks
+  AttentionHookArgs hooks;               // read only where the spec has hooks
 };
 
 }  // namespace lathe::abi

@@ -17,8 +17,8 @@ std::vector<uint16_t> normal(DType dtype, int64_t n, double deviation, std::mt19
   return out;
 }
 
-// Codes and their scales for normal numbers of about `deviation`: scales differ by up to a factor of four, zero-points by up to half
-// of what codes reach.
+// Codes and their scales for normal numbers of about `deviation`: scales differ by up to a factor of four, zero-points by up to
+// half of what codes reach.
 struct Codes {
   std::vector<uint16_t> codes;
   ScaleValues scales;
@@ -32,7 +32,11 @@ Codes draw_codes(DType format, KvScale scale, KvZero zero, int64_t tokens, int64
   };
   Codes out;
   if (has_token_scale(scale)) draw(out.scales.token_scale, tokens * heads, factor);
-  if (has_channel_scale(scale)) draw(out.scales.channel_scale, heads * dim, factor);
+  // Few enough digits that a query times its scale is exact in fp32, and then rounded as the reference rounds it.
+  const auto short_factor = [&](std::mt19937_64& from) {
+    return oracle::decode(DType::bf16, oracle::encode(DType::bf16, factor(from)));
+  };
+  if (has_channel_scale(scale)) draw(out.scales.channel_scale, heads * dim, short_factor);
   if (zero == KvZero::token) draw(out.scales.zero, tokens * heads, shift);
   if (zero == KvZero::channel) draw(out.scales.zero, heads * dim, shift);
   out.scales.scale = static_cast<float>(deviation / spread);
@@ -47,9 +51,7 @@ Codes draw_codes(DType format, KvScale scale, KvZero zero, int64_t tokens, int64
 }
 
 oracle::ScaleViews views(const ScaleValues& scales, KvZero zero, int64_t heads, int64_t dim) {
-  const auto view = [](const std::vector<float>& table, int64_t row) {
-    return oracle::FloatView{table.data(), {row, 1}};
-  };
+  const auto view = [](const std::vector<float>& table, int64_t row) { return oracle::FloatView{table.data(), {row, 1}}; };
   return {static_cast<double>(scales.scale), view(scales.token_scale, heads), view(scales.channel_scale, dim),
           view(scales.zero, zero == KvZero::token ? heads : dim)};
 }

@@ -15,9 +15,7 @@ class BadKvFormats : public BadCall {
     spec.kscale = KvScale::token, spec.kzero = KvZero::token;
     spec.vscale = KvScale::channel, spec.vzero = KvZero::channel;
     prepare(spec);
-    const auto tokens = [&](int place) {
-      return Tensor::contiguous(memory_.get() + (place << 16), {kPages, kPageSize, kHeads});
-    };
+    const auto tokens = [&](int place) { return Tensor::contiguous(memory_.get() + (place << 16), {kPages, kPageSize, kHeads}); };
     const auto channels = [&](int place) { return Tensor::contiguous(memory_.get() + (place << 16), {kHeads, kDim}); };
     args_.k_scales = {0.5f, tokens(7), {}, tokens(8)};
     args_.v_scales = {0.25f, {}, channels(9), channels(10)};

@@ -79,9 +79,9 @@ class BatchImage {
 
   static constexpr uint16_t kUntouched = 0x5a5a;
 
-  std::vector<uint16_t> q, k, v, o;  // codes of 8 bits in 16 too, see device_bytes()
+  std::vector<uint16_t> q, k, v, o;              // codes of 8 bits in 16 too, see device_bytes()
   std::optional<ScaleImage> k_scales, v_scales;  // always there
-  std::vector<uint16_t> lse;  // two patterns for each fp32
+  std::vector<uint16_t> lse;                     // two patterns for each fp32
   std::vector<int32_t> kv_indices;
   std::vector<Bytes> hook_tensors;  // by place in spec.hooks.given()
 

@@ -1,5 +1,5 @@
-// Element formats of 16 and 8 bits in plain arithmetic, for references and test data. Decoding is exact; encoding rounds to nearest,
-// ties to even, once. Codes of 8 bits are patterns below 256.
+// Element formats of 16 and 8 bits in plain arithmetic, for references and test data. Decoding is exact; encoding rounds to
+// nearest, ties to even, once. Codes of 8 bits are patterns below 256.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,19 @@ void refuse(const char* argument, const std::string& message) {
 }
 
 ElementType element_of(DType dtype) {
-  return dtype == DType::f16 ? ElementType::Half : ElementType::BFloat16;
+  switch (dtype) {
+    case DType::f16:
+      return ElementType::Half;
+    case DType::e4m3:
+      return ElementType::Float8_e4m3fn;
+    case DType::e5m2:
+      return ElementType::Float8_e5m2;
+    case DType::i8:
+      return ElementType::Char;
+    case DType::bf16:
+      break;
+  }
+  return ElementType::BFloat16;
 }
 
 Tensor view(const char* name, const AnyTensor& t, ElementType type, const AnyTensor& like) {

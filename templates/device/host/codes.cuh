@@ -16,11 +16,11 @@ LATHE_DEVICE float code_value(u32 code) {
   }
 }
 
-// Codes I and J of the four in `codes` as elements of T, packed. What is no number in e4m3 counts as 480, and in e5m2, for bf16, as
-// if its numbers went on.
-template <class T, class E, int I, int J>
+// Codes 0 and 2 of the four in `codes` (HALF 0), or 1 and 3 (HALF 1), as elements of T, packed. What is no number in e4m3 counts as
+// 480, and in e5m2, for bf16, as if its numbers went on.
+template <class T, class E, int HALF>
 LATHE_DEVICE u32 widen(u32 codes) {
-  const u32 low = codes >> (8 * I) & 0xffu, high = codes >> (8 * J) & 0xffu;
+  const u32 x = codes >> (8 * HALF), low = x & 0xffu, high = x >> 16 & 0xffu;
   if constexpr (kSame<E, e5m2> && kSame<T, f16>) return low << 8 | high << 24;
   return pack2<T>(code_value<E>(low), code_value<E>(high));
 }

@@ -12,8 +12,8 @@ namespace attention {
 // Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
 // groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt, const abi::AttentionParams& params,
-                              int index, int head, int group, int row_begin) {
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt,
+                              const abi::AttentionParams& params, int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
   const dev::SharedRows<kStride> staging{config::kEpilogueOffset};

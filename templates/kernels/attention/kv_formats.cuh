@@ -1,10 +1,13 @@
-// Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token and
-// head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs least:
+// Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token
+// and head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs
+// least:
 //
-//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the query
-//   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to the weights
+//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the
+//   query o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to
+//   the weights
 //
-// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums likewise.
+// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums
+// likewise.
 #pragma once
 
 #include "device/gemm_codes.cuh"
@@ -27,7 +30,9 @@ constexpr dev::Columns kOutputColumns = kCodes<ValueFormat> ? dev::Columns::quad
 // A power of two near a code's largest value: weights times scales times this are about as large as the values themselves, so that
 // they keep their digits in an element. Codes of e5m2 have f16's range and often no scale at all.
 template <class E>
-constexpr float kCodeUnit = dev::kSame<E, dev::e4m3> ? 256.0f : dev::kSame<E, dev::i8> ? 128.0f : 1.0f;
+constexpr float kCodeUnit = dev::kSame<E, dev::e4m3> ? 256.0f
+                            : dev::kSame<E, dev::i8> ? 128.0f
+                                                     : 1.0f;
 
 // What a score is multiplied with: sm_scale, and the scale of all keys.
 LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
@@ -108,8 +113,8 @@ class TokenScales {
 template <class TILE>
 LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
   const KvTable scale{params.k_scales.channel_scale, problem.kv_head()};
-  dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()),
-                       config::kWarps * dev::kWarpSize, [&](int, int column, float(&x)[16]) {
+  dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
+                       [&](int, int column, float(&x)[16]) {
                          if constexpr (KeyFormat::kChannelScale) {
 #pragma unroll
                            for (int d = 0; d < 16; ++d) x[d] *= scale.of_channel(column + d);
@@ -131,12 +136,11 @@ LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, c
         for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
 #pragma unroll 1
           for (int word = 0; word < 8; ++word) {
-            // Words of the left chunk hold columns 4 w and 4 w + 1, those of the right one the two behind them.
-            const int column = 16 * step + word % 4 * 4 + word / 4 * 2;
             const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
-              const float z = KeyFormat::kZero == ZeroPoint::channel ? zero.of_channel(column + c) : 1.0f;
+              float z = 1.0f;
+              if constexpr (KeyFormat::kZero == ZeroPoint::channel) z = zero.of_channel(16 * step + dev::column_for_codes(word, c));
               sum = dev::fma(dev::unpack<Element>(x, c), z, sum);
             }
           }

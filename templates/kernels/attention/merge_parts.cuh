@@ -15,7 +15,8 @@ struct Control {
   dev::SharedFloats debt{kRows * 8};                                 // [kRows], likewise (kernels/attention/kv_formats.cuh)
   static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
 
-  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are settled.
+  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are
+  // settled.
   LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
