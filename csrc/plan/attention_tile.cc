@@ -30,11 +30,14 @@ constexpr int64_t kPtxOfOutput = 120;       // one column of the output: shrinki
 constexpr int64_t kPtxOfRow = 520;          // one row that a thread loads: its addresses
 constexpr int64_t kPtxOfPagedRow = 1420;    // the same with its page id
 constexpr int64_t kPtxOfCopy = 350;         // one cp.async: 64 elements of a row, by eight threads
-// What 8-bit codes of keys, or of values, add. Fitted to 110 kernels more: up to a third larger than what it is.
-constexpr int64_t kPtxOfCodes = 9000;        // scales of the output, the query's order
-constexpr int64_t kPtxOfCodeProduct = 1250;  // 16 x 16 x 16: eight codes of a lane become elements
-constexpr int64_t kPtxOfTokenTable = 450;    // one column of scores with its token's scale or a zero-point
-constexpr int32_t kLoadersPerRow = 8;        // threads
+// What 8-bit codes add, fitted to 105 kernels; none is larger than its estimate.
+constexpr int64_t kPtxOfCodes = 11'500;        // the query's order, scales of the output, and what the fit is off by
+constexpr int64_t kPtxOfCodeProduct = 1'150;   // 16 x 16 x 16: eight codes of a lane become elements
+constexpr int64_t kPtxOfShiftedProduct = 300;  // the same where that is a shift: e5m2 to f16
+constexpr int64_t kPtxOfTokenTable = 80;       // one column of scores with its token's scale or zero-point
+constexpr int64_t kPtxOfKeyZeros = 7'500;      // the queries' sums
+constexpr int64_t kPtxOfValueZero = 210;       // one column of weights with zero-points
+constexpr int32_t kLoadersPerRow = 8;          // threads
 // Shared memory that the driver takes from each block; it counts when two blocks are to share a multiprocessor.
 constexpr int32_t kReservedPerBlock = 1024;
 // Up to this head dim a thread needs at most half of its registers, so that a second block fits beside the first.
@@ -69,16 +72,24 @@ Share share_of(const AttentionSpec& spec, int32_t warps, const TileClass& c) {
   return {keys, ceil_div<int64_t>(keys * kLoadersPerRow, int64_t{32} * warps_q), spec.head_dim_vo / 2 + keys / 2};
 }
 
+bool has_codes(const AttentionSpec& spec) {
+  return is_code(spec.kfmt) || is_code(spec.vfmt);
+}
+
 int64_t ptx_of_codes(const AttentionSpec& spec, const Share& share) {
-  int64_t bytes = 0;
-  const auto add = [&](DType format, int64_t head_dim, bool has_tables) {
-    if (!is_code(format)) return;
-    bytes += kPtxOfCodes + share.keys / 16 * head_dim / 16 * kPtxOfCodeProduct + (has_tables ? share.keys * kPtxOfTokenTable : 0);
+  if (!has_codes(spec)) return 0;
+  const auto products = [&](DType format, int64_t head_dim) {
+    if (!is_code(format)) return int64_t{0};
+    const bool shifted = format == DType::e5m2 && spec.q_dtype == DType::f16;
+    return share.keys / 16 * head_dim / 16 * (shifted ? kPtxOfShiftedProduct : kPtxOfCodeProduct);
   };
-  const int64_t unrolled = spec.head_dim_qk < 128 ? spec.head_dim_qk : 128 + spec.head_dim_qk % 128;  // by panels of 128 codes
-  add(spec.kfmt, unrolled, has_token_scale(spec.kscale) || spec.kzero != KvZero::none);
-  add(spec.vfmt, spec.head_dim_vo, has_token_scale(spec.vscale) || spec.vzero != KvZero::none);
-  return bytes;
+  const int64_t unrolled = spec.head_dim_qk < 128 ? spec.head_dim_qk : 128 + spec.head_dim_qk % 128;  // the rest is a loop
+  const auto tables = [&](KvScale scale, KvZero zero) {
+    return has_token_scale(scale) || zero == KvZero::token ? share.keys * kPtxOfTokenTable : 0;
+  };
+  return kPtxOfCodes + products(spec.kfmt, unrolled) + products(spec.vfmt, spec.head_dim_vo) + tables(spec.kscale, spec.kzero) +
+         tables(spec.vscale, spec.vzero) + (spec.kzero != KvZero::none ? kPtxOfKeyZeros : 0) +
+         (spec.vzero != KvZero::none ? share.keys * kPtxOfValueZero : 0);
 }
 
 int64_t ptx_bytes(const AttentionSpec& spec, const Share& share, int64_t num_classes) {
@@ -125,10 +136,18 @@ std::string print(const AttentionSpec& spec, const AttentionTile& tile, const Ar
 }
 
 // A tall class for prefill, and 16 rows for decode, where every warp has its own 16 tokens of the kv tile. The decode class stays
-// at that minimum: it already has the larger kv tile, and the largest class sets the shared memory of both.
+// at that minimum: it already has the larger kv tile, and the largest class sets the shared memory of both. Codes may take more
+// code than there should be; the tall class then does with fewer keys.
 std::vector<TileClass> automatic_classes(const AttentionSpec& spec, int32_t warps) {
   int32_t head_dim = std::max(spec.head_dim_qk, spec.head_dim_vo);
-  return {{16 * warps, head_dim <= 128 ? 64 : 32}, {16, 16 * warps}};
+  std::vector<TileClass> classes{{16 * warps, head_dim <= 128 ? 64 : 32}, {16, 16 * warps}};
+  const auto mean_ptx = [&] {
+    int64_t sum = 0;
+    for (const TileClass& c : classes) sum += ptx_bytes(spec, share_of(spec, warps, c), std::ssize(classes));
+    return sum / std::ssize(classes);
+  };
+  while (has_codes(spec) && classes[0].kv > 16 && mean_ptx() > kMaxPtx) classes[0].kv /= 2;
+  return classes;
 }
 
 Result<AttentionTile> automatic_tile(const AttentionSpec& spec, const ArchTraits& arch) {

@@ -70,6 +70,13 @@ def read_tensors(given: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
     return {str(name): value for name, value in (given or {}).items()}
 
 
+def read_scales(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    scales = {str(key): value for key, value in (given or {}).items()}
+    if "scale" in scales:
+        scales["scale"] = read_positive(f"{name}.scale", scales["scale"])
+    return scales
+
+
 def read_stream(stream: Any) -> int:
     if isinstance(stream, bool) or not isinstance(stream, int) or stream < 0:
         raise SpecError(f"is {stream!r}; allowed: the address of a CUDA stream, or 0", where="stream")

@@ -30,6 +30,8 @@ def attention(
     window: int | None = None,
     sm_scale: float | None = None,
     soft_cap: float | None = None,
+    k_scales: Mapping[str, Any] | None = None,
+    v_scales: Mapping[str, Any] | None = None,
     lse: str = "none",
     order: str = "NHD",
     out: ArrayLike | None = None,
@@ -63,6 +65,8 @@ def attention(
         1 / sqrt(head_dim_qk) when left out.
     soft_cap : float, optional
         Scores become ``soft_cap * tanh(score / soft_cap)``.
+    k_scales, v_scales : mappings, optional
+        Of codes of 8 bits, as in `Attention.run`; with ``kfmt="e4m3"`` and the like among the fields.
     lse : str
         ``"ln"`` or ``"log2"``: the log-sum-exp of each row is returned too.
     out : array, optional
@@ -149,7 +153,7 @@ def attention(
         params=params,
         tensors=tensors,
     )
-    return kernel.run(q, k, v, plan, out=out, sm_scale=sm_scale, soft_cap=soft_cap)
+    return kernel.run(q, k, v, plan, out=out, sm_scale=sm_scale, soft_cap=soft_cap, k_scales=k_scales, v_scales=v_scales)
 
 
 def _shape(name: str, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from lathe._arguments import (
     read_integer,
     read_params,
     read_positive,
+    read_scales,
     read_stream,
     read_tensors,
 )
@@ -220,6 +221,8 @@ class Attention:
         kv_indices: ArrayLike | None = None,
         sm_scale: float | None = None,
         soft_cap: float | None = None,
+        k_scales: Mapping[str, Any] | None = None,
+        v_scales: Mapping[str, Any] | None = None,
         params: Mapping[str, float] | None = None,
         tensors: Mapping[str, ArrayLike] | None = None,
         stream: int = 0,
@@ -233,7 +236,8 @@ class Attention:
             Ragged: [tokens, num_kv_heads, head_dim]. Paged: [pages, page_size, num_kv_heads, head_dim], or with ``order="HND"``
             [pages, num_kv_heads, page_size, head_dim]. With joint storage k is [pages, 2, ...] and v is None.
             Elements are those of the spec: ``numpy.float16``, ``ml_dtypes.bfloat16``, DLPack tensors of these, or their bits as
-            ``numpy.uint16``. The innermost stride is 1, others are whole 16 bytes; memory is 16-byte aligned.
+            ``numpy.uint16``; codes of 8 bits (kfmt, vfmt) as their own types or ``numpy.uint8``. The innermost stride is 1, others
+            are whole 16 bytes; memory is 16-byte aligned.
         plan : Plan
             Of this kernel.
         out : [tokens, num_qo_heads, head_dim_vo], optional
@@ -246,6 +250,10 @@ class Attention:
             Scale of the scores; 1 / sqrt(head_dim_qk) when left out.
         soft_cap : float, optional
             In units of scores; needed when the spec has a soft-cap.
+        k_scales, v_scales : mappings, optional
+            What codes of 8 bits stand for, (code - zero) * scale * token_scale * channel_scale (docs/kv-formats.md): ``scale`` a
+            float, 1 when left out; and those of the f32 arrays ``token_scale``, ``channel_scale`` and ``zero`` that the spec has.
+            Of tokens [tokens, num_kv_heads] or, paged, [pages, page_size, num_kv_heads]; of channels [num_kv_heads, head_dim].
         params, tensors : mappings, optional
             What the spec's hooks declare, by name; those of the plan when left out. Tensors are in the memory of the device.
         stream : int
@@ -283,6 +291,8 @@ class Attention:
             kv_indices=indices,
             sm_scale=read_positive("sm_scale", sm_scale),
             soft_cap=read_positive("soft_cap", soft_cap),
+            k_scales=read_scales("k_scales", k_scales),
+            v_scales=read_scales("v_scales", v_scales),
             stream=read_stream(stream),
             params=plan._params if params is None else read_params(params),
             tensors=plan._tensors if tensors is None else read_tensors(tensors),

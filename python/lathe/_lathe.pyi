@@ -47,6 +47,14 @@ class AttentionSpec:
     @property
     def vfmt(self) -> str: ...
     @property
+    def kscale(self) -> str: ...
+    @property
+    def vscale(self) -> str: ...
+    @property
+    def kzero(self) -> str: ...
+    @property
+    def vzero(self) -> str: ...
+    @property
     def group_size(self) -> int: ...
     @property
     def head_dim_qk(self) -> int: ...
@@ -176,6 +184,8 @@ class PreparedAttention:
         kv_indices: Any,
         sm_scale: float,
         soft_cap: float,
+        k_scales: dict[str, Any],
+        v_scales: dict[str, Any],
         stream: int,
         params: dict[str, float],
         tensors: dict[str, Any],

@@ -144,13 +144,13 @@ struct alignas(64) AttentionParams {
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused
   long long v_stride_page, v_stride_token, v_stride_head;
-  long long lse_stride_token;  // bytes; heads are contiguous
-  float sm_scale;              // > 0
-  float soft_cap;              // > 0; read only when the spec has soft_cap
-  int window;                  // >= 1; read only when the mask has a window
-  int num_pages;               // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  long long lse_stride_token;            // bytes; heads are contiguous
+  float sm_scale;                        // > 0
+  float soft_cap;                        // > 0; read only when the spec has soft_cap
+  int window;                            // >= 1; read only when the mask has a window
+  int num_pages;                         // pages in k and v; checked builds trap on page ids outside [0, num_pages)
   AttentionKvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
-  AttentionHookArgs hooks;     // read only where the spec has hooks
+  AttentionHookArgs hooks;               // read only where the spec has hooks
 };
 
 }  // namespace lathe::abi
@@ -869,7 +869,8 @@ struct TileRow {
 #pragma unroll
     for (int i = 0; i < 4; ++i) term[i] = static_cast<u32>(((2 * i + half) ^ row) & 7) * 16;
   }
-  // Byte offset of the chunk of pair `step`, `down` rows below; `down` is a multiple of 8. A pair is 16 columns of 16 bits, or 32 of 8.
+  // Byte offset of the chunk of pair `step`, `down` rows below; `down` is a multiple of 8. A pair is 16 columns of 16 bits, or 32
+  // of 8.
   LATHE_DEVICE u32 chunk(int step, int down) const {
     return base + static_cast<u32>(step / 4) * Tile::kPanelBytes + static_cast<u32>(down) * 128 + term[step % 4];
   }
@@ -1143,13 +1144,16 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 
 
 #line 1 "templates/kernels/attention/kv_formats.cuh"
-// Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token and
-// head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs least:
+// Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token
+// and head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs
+// least:
 //
-//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the query
-//   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to the weights
+//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the
+//   query o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to
+//   the weights
 //
-// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums likewise.
+// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums
+// likewise.
 
 
 #line 1 "templates/device/gemm_codes.cuh"
@@ -1161,60 +1165,52 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 // 8-bit codes become 16-bit floats, PTX form, by integer arithmetic that every arch has. device/host/codes.cuh is the twin.
 //
 // A float's exponent and mantissa are moved to where the wider format has them, and a product with a power of two corrects the
-// bias; subnormal codes come out exact too. An integer becomes the low digits of a float whose unit in the last place is 1.
+// bias; subnormal codes come out exact too. An integer's low seven bits, and its sign bit, become the last digits of two floats
+// whose difference it is.
 
 
 
 
 namespace dev {
 
-// Bytes of `a` (0-3) and `b` (4-7), chosen by the nibbles of `selector` (PTX: prmt).
-LATHE_DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
+// (a & b) | c, which is one instruction (PTX: lop3).
+LATHE_DEVICE u32 and_or(u32 a, u32 b, u32 c) {
   u32 x;
-  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(x) : "r"(a), "r"(b), "r"(selector));
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(x) : "r"(a), "r"(b), "r"(c));
   return x;
 }
 
-// Two exact products.
+// a * b + c of two elements each. (A product of bf16 alone takes sm_90.)
 template <class T>
-LATHE_DEVICE u32 multiply_packed(u32 x, u32 y) {
-  u32 z;
+LATHE_DEVICE u32 fma_packed(u32 a, u32 b, u32 c) {
+  u32 x;
   if constexpr (kSame<T, bf16>) {
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(z) : "r"(x), "r"(y), "r"(0x80008000u));  // - 0: mul takes sm_90
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(x) : "r"(a), "r"(b), "r"(c));
   } else {
-    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(z) : "r"(x), "r"(y));
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(x) : "r"(a), "r"(b), "r"(c));
   }
-  return z;
+  return x;
 }
 
-// Codes I and J of the four in `codes` as elements of T, packed. What is no number in e4m3 counts as 480, and in e5m2, for bf16, as
-// if its numbers went on.
-template <class T, class E, int I, int J>
+// Codes 0 and 2 of the four in `codes` (HALF 0), or 1 and 3 (HALF 1), as elements of T, packed. What is no number in e4m3 counts as
+// 480, and in e5m2, for bf16, as if its numbers went on.
+template <class T, class E, int HALF>
 LATHE_DEVICE u32 widen(u32 codes) {
-  constexpr u32 kSign = 0x80008000u;
+  constexpr u32 kSign = 0x80008000u, kMinusZero = kSign;
   if constexpr (kSame<E, i8>) {
-    const u32 biased = codes ^ 0x80808080u;  // 0..255
-    if constexpr (kSame<T, f16>) {
-      const u32 x = permute_bytes(biased, 0x64646464u, 0x4040u | J << 8 | I);  // 1024 + code + 128
-      u32 y;
-      asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(y) : "r"(x), "r"(0x64806480u));
-      return y;
-    } else {
-      constexpr float kBias = 8388608.0f + 128.0f;  // 2^23 + 128
-      return pack2<T>(float_from_bits(permute_bytes(biased, 0x4b000000u, 0x7440u | I)) - kBias,
-                      float_from_bits(permute_bytes(biased, 0x4b000000u, 0x7440u | J)) - kBias);
-    }
+    const u32 x = HALF == 0 ? codes : codes >> 8;
+    constexpr bool kF16 = kSame<T, f16>;
+    constexpr u32 kOne = kF16 ? 0x3c003c00u : 0x3f803f80u, kBase = kF16 ? 0x64006400u : 0x43004300u;  // 1; 1024 or 128
+    return fma_packed<T>(and_or(x, 0x007f007fu, kBase), kOne, and_or(x, 0x00800080u, kBase | kSign));
+  } else if constexpr (kSame<E, e5m2> && kSame<T, f16>) {
+    return (HALF == 0 ? codes << 8 : codes) & 0xff00ff00u;
   } else {
-    const u32 x = permute_bytes(codes, 0, 0x0404u | J << 12 | I << 4);  // in the upper bytes
-    if constexpr (kSame<E, e5m2> && kSame<T, f16>) {
-      return x;
-    } else if constexpr (kSame<E, e5m2>) {
-      return multiply_packed<T>((x & kSign) | (x >> 3 & 0x0fe00fe0u), 0x77807780u);  // 2^112
-    } else if constexpr (kSame<T, f16>) {
-      return multiply_packed<T>((x & kSign) | (x >> 1 & 0x3f803f80u), 0x5c005c00u);  // 2^8
-    } else {
-      return multiply_packed<T>((x & kSign) | (x >> 4 & 0x07f007f0u), 0x7b807b80u);  // 2^120
-    }
+    // By how much exponents and mantissas move down from the upper byte, where they then are, and what corrects the bias.
+    constexpr int kDown = kSame<E, e5m2> ? 3 : kSame<T, f16> ? 1 : 4;
+    constexpr u32 kMagnitude = kSame<E, e5m2> ? 0x0fe00fe0u : kSame<T, f16> ? 0x3f803f80u : 0x07f007f0u;
+    constexpr u32 kFactor = kSame<E, e5m2> ? 0x77807780u : kSame<T, f16> ? 0x5c005c00u : 0x7b807b80u;  // 2^112, 2^8, 2^120
+    const u32 magnitude = (HALF == 0 ? codes << (8 - kDown) : codes >> kDown) & kMagnitude;
+    return fma_packed<T>(and_or(HALF == 0 ? codes << 8 : codes, kSign, magnitude), kFactor, kMinusZero);
   }
 }
 
@@ -1223,10 +1219,10 @@ LATHE_DEVICE u32 widen(u32 codes) {
 
 namespace dev {
 
-// Rows [0, ROWS) of a left operand of codes, 16 columns at a time, from their own order to the one in which gemm_nt_issue meets the
-// codes: a lane's 4 codes are columns 4 t .. 4 t + 3, where the matrix unit wants 2 t, 2 t + 1 and 2 t + 8, 2 t + 9. Calls
-// f(row, column, x[16]) in between. In place, by `threads` threads of which this one is `thread`; every other reader and writer is
-// behind a barrier.
+// Rows [0, rows) of the left operand of a product with codes, 16 columns at a time, from their own order to the one in which
+// gemm_nt_issue meets the codes: where the matrix unit wants columns 2 t and 2 t + 1 together, and 2 t + 8 and 2 t + 9, it finds
+// codes 4 t and 4 t + 2, and 4 t + 1 and 4 t + 3. Calls f(row, column, x[16]) in between. In place, by `threads` threads of which
+// this one is `thread`; every other reader and writer is behind a barrier.
 template <class T, int ROWS, int K, class F>
 LATHE_DEVICE void order_for_codes(SharedTile<T, ROWS, K> tile, int rows, int thread, int threads, F&& f) {
 #pragma unroll 1
@@ -1245,10 +1241,15 @@ LATHE_DEVICE void order_for_codes(SharedTile<T, ROWS, K> tile, int rows, int thr
     for (int half = 0; half < 2; ++half) {
       Vec16 v;
 #pragma unroll
-      for (int t = 0; t < 4; ++t) v.word[t] = pack2<T>(x[4 * t + 2 * half], x[4 * t + 2 * half + 1]);
+      for (int t = 0; t < 4; ++t) v.word[t] = pack2<T>(x[4 * t + half], x[4 * t + half + 2]);
       shared_store_vec16(at[half], v);
     }
   }
+}
+
+// Column of element `c` of word `word` of 16 columns that order_for_codes has put in order.
+LATHE_DEVICE constexpr int column_for_codes(int word, int c) {
+  return word % 4 * 4 + word / 4 + 2 * c;
 }
 
 // acc[16, N] += A[row_a .. row_a + 16, :] * B[row_b .. row_b + N, :]^T, both from shared memory with K along the rows, A as
@@ -1256,6 +1257,7 @@ LATHE_DEVICE void order_for_codes(SharedTile<T, ROWS, K> tile, int rows, int thr
 template <class T, class E, int N, int ROWS_A, int ROWS_B, int K>
 LATHE_DEVICE void gemm_nt_issue(Accumulator<N>& acc, SharedTile<T, ROWS_A, K> a, int row_a, SharedTile<E, ROWS_B, K> b, int row_b) {
   static_assert(sizeof(E) == 1, "8-bit codes");
+  constexpr int kPairs = K / 32, kPairsOfPanel = 4;  // a pair is 32 columns, two chunks of codes
   const int lane = static_cast<int>(lane_index());
   const TileRow<SharedTile<T, ROWS_A, K>> a_row(a, row_a + lane % 16, lane / 16);
   const auto products = [&](const TileRow<SharedTile<E, ROWS_B, K>>& b_row, int pair, int steps) {
@@ -1268,24 +1270,31 @@ LATHE_DEVICE void gemm_nt_issue(Accumulator<N>& acc, SharedTile<T, ROWS_A, K> a,
       load_matrix_x4(bf, b_row.chunk(pair, 16 * n));
 #pragma unroll
       for (int s = 0; s < steps; ++s) {
-        mma_m16n8k16<T>(acc.v[2 * n], af[s], widen<T, E, 0, 1>(bf[s]), widen<T, E, 2, 3>(bf[s]));
-        mma_m16n8k16<T>(acc.v[2 * n + 1], af[s], widen<T, E, 0, 1>(bf[s + 2]), widen<T, E, 2, 3>(bf[s + 2]));
+        mma_m16n8k16<T>(acc.v[2 * n], af[s], widen<T, E, 0>(bf[s]), widen<T, E, 1>(bf[s]));
+        mma_m16n8k16<T>(acc.v[2 * n + 1], af[s], widen<T, E, 0>(bf[s + 2]), widen<T, E, 1>(bf[s + 2]));
       }
     }
   };
   const int row = row_b + lane % 8 + lane / 16 * 8;
   const TileRow<SharedTile<E, ROWS_B, K>> b_row(b, row, lane / 8 % 2);
+  // Rolled: widening makes long code.
+#pragma unroll 1
+  for (int panel = 0; panel < kPairs / kPairsOfPanel; ++panel) {
 #pragma unroll
-  for (int pair = 0; pair < K / 32; ++pair) products(b_row, pair, 2);
+    for (int i = 0; i < kPairsOfPanel; ++i) products(b_row, kPairsOfPanel * panel + i, 2);
+  }
+#pragma unroll
+  for (int pair = kPairs / kPairsOfPanel * kPairsOfPanel; pair < kPairs; ++pair) products(b_row, pair, 2);
   // The last of an odd number of chunks has no neighbour: both halves look at it.
-  if constexpr (K % 32 != 0) products({b, row, 0}, K / 32, 1);
+  if constexpr (K % 32 != 0) products({b, row, 0}, kPairs, 1);
 }
 
 // acc[16, N] += A * B[row_b .. row_b + K, :], A in registers, B from shared memory with N along the rows. A transposing ldmatrix
-// takes codes two by two: a lane gets columns 2 c and 2 c + 1 of two rows, and the even columns of 16 make one product, the odd ones
-// the other.
+// takes codes two by two: a lane gets columns 2 c and 2 c + 1 of two rows, and the even columns of 16 make one product, the odd
+// ones the other.
 template <class T, class E, int N, int K, int ROWS_B>
-LATHE_DEVICE void gemm_nn_issue(Accumulator<N, Columns::quads>& acc, const Operand<T, K>& a, SharedTile<E, ROWS_B, N> b, int row_b) {
+LATHE_DEVICE void gemm_nn_issue(Accumulator<N, Columns::quads>& acc, const Operand<T, K>& a, SharedTile<E, ROWS_B, N> b,
+                                int row_b) {
   static_assert(sizeof(E) == 1, "8-bit codes");
   const int lane = static_cast<int>(lane_index());
   const auto products = [&](const TileRow<SharedTile<E, ROWS_B, N>>& b_row, int k, int pair, int chunks) {
@@ -1294,8 +1303,8 @@ LATHE_DEVICE void gemm_nn_issue(Accumulator<N, Columns::quads>& acc, const Opera
 #pragma unroll
     for (int c = 0; c < chunks; ++c) {
       const int n = 2 * (2 * pair + c);
-      mma_m16n8k16<T>(acc.v[n], a.v[k], widen<T, E, 0, 2>(bf[2 * c]), widen<T, E, 0, 2>(bf[2 * c + 1]));
-      mma_m16n8k16<T>(acc.v[n + 1], a.v[k], widen<T, E, 1, 3>(bf[2 * c]), widen<T, E, 1, 3>(bf[2 * c + 1]));
+      mma_m16n8k16<T>(acc.v[n], a.v[k], widen<T, E, 0>(bf[2 * c]), widen<T, E, 0>(bf[2 * c + 1]));
+      mma_m16n8k16<T>(acc.v[n + 1], a.v[k], widen<T, E, 1>(bf[2 * c]), widen<T, E, 1>(bf[2 * c + 1]));
     }
   };
   const TileRow<SharedTile<E, ROWS_B, N>> b_row(b, row_b + lane % 16, lane / 16);
@@ -1517,7 +1526,7 @@ class KeyLine {
 };
 
 }  // namespace attention
-#line 12 "templates/kernels/attention/kv_formats.cuh"
+#line 15 "templates/kernels/attention/kv_formats.cuh"
 
 namespace attention {
 
@@ -1536,7 +1545,9 @@ constexpr dev::Columns kOutputColumns = kCodes<ValueFormat> ? dev::Columns::quad
 // A power of two near a code's largest value: weights times scales times this are about as large as the values themselves, so that
 // they keep their digits in an element. Codes of e5m2 have f16's range and often no scale at all.
 template <class E>
-constexpr float kCodeUnit = dev::kSame<E, dev::e4m3> ? 256.0f : dev::kSame<E, dev::i8> ? 128.0f : 1.0f;
+constexpr float kCodeUnit = dev::kSame<E, dev::e4m3> ? 256.0f
+                            : dev::kSame<E, dev::i8> ? 128.0f
+                                                     : 1.0f;
 
 // What a score is multiplied with: sm_scale, and the scale of all keys.
 LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
@@ -1617,8 +1628,8 @@ class TokenScales {
 template <class TILE>
 LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
   const KvTable scale{params.k_scales.channel_scale, problem.kv_head()};
-  dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()),
-                       config::kWarps * dev::kWarpSize, [&](int, int column, float(&x)[16]) {
+  dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
+                       [&](int, int column, float(&x)[16]) {
                          if constexpr (KeyFormat::kChannelScale) {
 #pragma unroll
                            for (int d = 0; d < 16; ++d) x[d] *= scale.of_channel(column + d);
@@ -1640,12 +1651,11 @@ LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, c
         for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
 #pragma unroll 1
           for (int word = 0; word < 8; ++word) {
-            // Words of the left chunk hold columns 4 w and 4 w + 1, those of the right one the two behind them.
-            const int column = 16 * step + word % 4 * 4 + word / 4 * 2;
             const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
-              const float z = KeyFormat::kZero == ZeroPoint::channel ? zero.of_channel(column + c) : 1.0f;
+              float z = 1.0f;
+              if constexpr (KeyFormat::kZero == ZeroPoint::channel) z = zero.of_channel(16 * step + dev::column_for_codes(word, c));
               sum = dev::fma(dev::unpack<Element>(x, c), z, sum);
             }
           }
@@ -1784,7 +1794,8 @@ struct Control {
   dev::SharedFloats debt{kRows * 8};                                 // [kRows], likewise (kernels/attention/kv_formats.cuh)
   static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
 
-  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are settled.
+  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are
+  // settled.
   LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
 };
 
@@ -2090,8 +2101,8 @@ namespace attention {
 // Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
 // groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
 template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt, const abi::AttentionParams& params,
-                              int index, int head, int group, int row_begin) {
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt,
+                              const abi::AttentionParams& params, int index, int head, int group, int row_begin) {
   constexpr int kStride = config::kHeadDimVo + 8;
   const Control control;
   const dev::SharedRows<kStride> staging{config::kEpilogueOffset};

@@ -1,7 +1,9 @@
 // Variants of attention, as hooks, on the host executor with every check on, against the fp64 oracle.
 #include <gtest/gtest.h>
 
+#include "lathe/proof/harness.h"
 #include "lathe/proof/variants.h"
+#include "lathe/spec/expr/parse.h"
 #include "lathe/testing/seed.h"
 
 namespace lathe::testing {
@@ -19,6 +21,20 @@ TEST_P(Variants, EqualTheOracle) {
     EXPECT_EQ(prove_variant(host_device({.seed = rng(), .check = true}), GetParam(), spec, 2, rng, repeat_command()), "")
         << to_string(spec);
   }
+}
+
+// The cap came after the mask, and gave the keys that it hides a score of -cap.
+TEST(SoftCap, BesideAMaskOfHooks) {
+  std::mt19937_64 rng(seed());
+  AttentionSpec spec;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.soft_cap = true, spec.lse = LseOut::ln;
+  spec.hooks = *expr::parse("mask = kv_pos <= q_pos && kv_pos % 3 != 1");
+  const auto device = host_device({.seed = rng(), .check = true});
+  Result<Attention> attention = Attention::prepare(engine(), device, spec);
+  ASSERT_TRUE(attention.ok()) << attention.status().to_string();
+  const BatchShape shape{.num_kv_heads = 1, .qo_lens = {1, 40}, .kv_lens = {200, 90}, .soft_cap = 2};
+  EXPECT_EQ(prove(device, *attention, shape, rng(), repeat_command()), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(, Variants, ::testing::Range<size_t>(0, num_variants()),

@@ -89,6 +89,33 @@ Result<std::string> split(Engine& engine, uint64_t seed) {
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 18, 2}, .kv_lens = {330, 200, 64}});
 }
 
+// Keys and values of 8 bits with every table: of tokens for keys, of channels for values; an odd number of chunks in both.
+Result<std::string> coded(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.kfmt = spec.vfmt = DType::i8;
+  spec.kscale = spec.vscale = KvScale::token_channel;
+  spec.kzero = KvZero::token, spec.vzero = KvZero::channel;
+  spec.head_dim_qk = 80;
+  spec.head_dim_vo = 48;
+  spec.group_size = 2;
+  spec.mask = Mask::causal;
+  spec.lse = LseOut::ln;
+  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 40, 3}, .kv_lens = {500, 160, 90}});
+}
+
+// The other way round, in f16, on floats and ragged.
+Result<std::string> coded_floats(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.q_dtype = spec.o_dtype = DType::f16;
+  spec.kfmt = DType::i8, spec.kzero = KvZero::channel;
+  spec.vfmt = DType::e4m3, spec.vscale = KvScale::token;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.layout = {};
+  spec.layout.kind = LayoutKind::ragged;
+  spec.lse = LseOut::log2;
+  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 20, 3}, .kv_lens = {300, 130, 70}});
+}
+
 // Decodes and short chunks behind keys that all share, which are cut, and some behind more of them.
 Result<std::string> shared(Engine& engine, uint64_t seed) {
   AttentionSpec spec;
@@ -311,6 +338,8 @@ const std::vector<Trial>& trials() {
       {"ragged", ragged},
       {"windowed", windowed},
       {"split", split},
+      {"coded", coded},
+      {"coded_floats", coded_floats},
       {"shared", shared},
       {"far_pages", far_pages},
       {"merge", merge},

@@ -101,8 +101,8 @@ class PreparedAttention {
   }
 
   void run(Plan& plan, const py::object& q, const py::object& k, const py::object& v, const py::object& o, const py::object& lse,
-           const py::object& kv_indices, float sm_scale, float soft_cap, uintptr_t stream, const py::dict& params,
-           const py::dict& tensors) const {
+           const py::object& kv_indices, float sm_scale, float soft_cap, const py::dict& k_scales, const py::dict& v_scales,
+           uintptr_t stream, const py::dict& params, const py::dict& tensors) const {
     const AttentionSpec& spec = attention_.spec();
     AttentionArgs args;
     const HookArgs hooks(spec.hooks, params, tensors);
@@ -133,6 +133,8 @@ class PreparedAttention {
     }
     args.sm_scale = sm_scale;
     args.soft_cap = soft_cap;
+    args.k_scales = scales_of("k_scales", k_scales, held);
+    args.v_scales = scales_of("v_scales", v_scales, held);
     const Status status = [&] {
       py::gil_scoped_release release;
       std::lock_guard lock(plan.running);
@@ -155,6 +157,28 @@ class PreparedAttention {
     if (array.on_host == host) return;
     refuse(name, std::string("is in the memory of ") + (array.on_host ? "the host" : "GPU " + std::to_string(array.gpu)) +
                      "; allowed: that of the " + (host ? "host" : "GPU") + ", where the kernel runs");
+  }
+
+  // `held` keeps what the tables borrow from.
+  KvScales scales_of(const std::string& argument, const py::dict& given, std::vector<Array>& held) const {
+    KvScales out;
+    for (const auto& [key, value] : given) {
+      const auto name = py::cast<std::string>(key);
+      if (name == "scale") {
+        out.scale = py::cast<float>(value);
+        continue;
+      }
+      Tensor* const table = name == "token_scale"     ? &out.token_scale
+                            : name == "channel_scale" ? &out.channel_scale
+                            : name == "zero"          ? &out.zero
+                                                      : nullptr;
+      if (table == nullptr) refuse(argument.c_str(), "has " + name + "; allowed: scale, token_scale, channel_scale, zero");
+      const std::string path = argument + "." + name;
+      held.push_back(array_of(path.c_str(), py::reinterpret_borrow<py::object>(value), "f32"));
+      check_place(path.c_str(), held.back());
+      *table = held.back().tensor;
+    }
+    return out;
   }
 
   static void check_contiguous(const char* name, const Tensor& t) {
@@ -215,8 +239,8 @@ void add_attention(py::module_& m) {
       py::arg("block_table_stride"), py::arg("num_pages"), py::arg("window"), py::arg("share_prefixes"), py::arg("params"),
       py::arg("tensors"));
   attention.def("run", &PreparedAttention::run, py::arg("plan"), py::kw_only(), py::arg("q"), py::arg("k"), py::arg("v"),
-                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"), py::arg("stream"),
-                py::arg("params"), py::arg("tensors"));
+                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"),
+                py::arg("k_scales"), py::arg("v_scales"), py::arg("stream"), py::arg("params"), py::arg("tensors"));
   m.def(
       "describe_array",
       [](const std::string& name, const py::object& value) {
