@@ -167,6 +167,7 @@ void check_hook_lengths(const AttentionSpec& spec, const AttentionBatch& batch, 
 }  // namespace
 
 void bound_hooks(const AttentionSpec& spec, const AttentionBatch& batch, const BatchLengths& lengths, AttentionBounds& bounds) {
+  bounds.max_kv_len = bounds.max_qo_len = 1;  // 0 would say that they are not known
   for (size_t i = 0; i < lengths.kv_lens.size(); ++i) {
     bounds.max_kv_len = std::max<int64_t>(bounds.max_kv_len, lengths.kv_lens[i]);
     bounds.max_qo_len = std::max<int64_t>(bounds.max_qo_len, batch.qo_indptr[i + 1] - batch.qo_indptr[i]);

@@ -141,8 +141,7 @@ void add_tame_hooks(AttentionSpec& spec, std::mt19937_64& rng) {
     AttentionSpec with = spec;
     with.hooks = *hooks;
     if (has(Hook::mask)) with.mask = Mask::none;
-    // The kernel's own cap comes after a mask of hooks, and gives what that hides a score again.
-    if (has(Hook::logits) || has(Hook::mask)) with.soft_cap = false;
+    if (has(Hook::logits)) with.soft_cap = false;
     if (!with.hooks.normalizes()) with.lse = LseOut::none;
     // Next to a large sink little is left of o, less than f16 holds well.
     if (has(Hook::sink)) with.o_dtype = DType::bf16;

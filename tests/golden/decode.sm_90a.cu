@@ -2039,11 +2039,11 @@ LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::Att
 template <int N>
 LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
                                int row_begin, int first_key, bool full) {
-  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);
   if constexpr (config::kSoftCap) {
     const float inverse_cap = score_scale(params) / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
   }
+  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);  // after the cap, which would give hidden keys a score
   const int last_row = row_begin + dev::kFragmentRows - 1;
   const bool all_visible = problem.first_key(last_row, params.window) <= first_key && first_key + N <= problem.end_key(row_begin);
   if (all_visible) return;

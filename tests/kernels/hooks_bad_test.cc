@@ -120,6 +120,26 @@ TEST_F(BadHooks, HostCopiesThatAreTooShort) {
   expect_plan_refused(batch_, {"hook_tensors.on.shape[0]", "is 3", "at least 4", "HQ"});
 }
 
+// A longest request of no keys was taken for one that is not known, and the table had to cover all that the pages could hold.
+TEST_F(BadHooks, TablesOfABatchWithoutKeys) {
+  AttentionSpec spec = small();
+  spec.layout.index = PageIndex::table;
+  spec.hooks = *expr::parse("tensor bias: f32[KVPOS]; logits = score + bias[kv_pos]");
+  prepare(spec);
+  const std::vector<int32_t> seq_lens{0, 0};
+  batch_.kv_indptr = {}, batch_.last_page_len = {};
+  batch_.seq_lens = seq_lens, batch_.block_table_stride = 2;
+  args_.num_kv_indices = 4;
+  float bias = 0;
+  const std::vector<HookTensor> tensors{{"bias", Tensor::contiguous(&bias, {1})}};
+  args_.hook_tensors = tensors;
+  Result<PlannedAttention> plan = attention_->plan(batch_, BadCall::kHeads);
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  ASSERT_TRUE(attention_->upload(*plan, workspace_, plan->plan.workspace.total(), nullptr).ok());
+  const Status status = attention_->run(args_, *plan, workspace_, nullptr);
+  EXPECT_TRUE(status.ok()) << status.to_string();
+}
+
 TEST_F(BadHooks, PlansThatCannotFollowAMask) {
   AttentionSpec spec = small();
   spec.hooks = *expr::parse("mask = kv_pos <= q_pos");

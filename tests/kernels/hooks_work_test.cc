@@ -19,6 +19,7 @@ using expr::Input;
 struct MaskCase {
   const char* name;
   const char* hooks;
+  bool exact = true;  // else tiles may be taken in which no key is seen
 };
 void PrintTo(const MaskCase& c, std::ostream* out) {
   *out << c.name;
@@ -32,7 +33,9 @@ constexpr std::array kMasks{
     MaskCase{"Chunks", "const C = 96; mask = kv_pos <= q_pos && kv_pos // C == q_pos // C"},
     MaskCase{"Documents", "tensor st: i32[TOK] sorted; mask = st[tok] <= kv_pos && kv_pos <= q_pos"},
     MaskCase{"Items", "tensor it: i32[TOK] sorted, pf: i32[B]; mask = kv_pos <= q_pos && (kv_pos < pf[b] || it[tok] <= kv_pos)"},
-    MaskCase{"Spans", "tensor lo, hi: i32[TOK] summary; mask = kv_pos <= q_pos - 100 || (lo[tok] <= kv_pos && kv_pos < hi[tok])"},
+    // Of a tile's rows the least start and the greatest end are known: what lies between two spans is taken too.
+    MaskCase{"Spans", "tensor lo, hi: i32[TOK] summary; mask = kv_pos <= q_pos - 100 || (lo[tok] <= kv_pos && kv_pos < hi[tok])",
+             false},
     MaskCase{"Dilated", "param W: i32; mask = abs(q_pos - kv_pos) <= W && abs(q_pos - kv_pos) % 200 < 3"},
     // The planner took every group for one head.
     MaskCase{"Groups", "mask = kv_pos <= q_pos && q_pos - kv_pos < 60 * group"},
@@ -107,11 +110,17 @@ TEST_P(MaskWork, IsThatOfTheTilesThatAreSeen) {
     EXPECT_EQ(judge(spec, shape, image, outcome, repeat_command()), "");
     const oracle::AttentionInput in = image.oracle_input();
     const Work work = dense_work(in, attention->tile(), outcome.plan.plan);
-    EXPECT_EQ(outcome.counters.matrix_instructions, work.matrix_instructions) << spec.hooks.text();
+    const uint64_t key_bytes = work.key_rows * static_cast<uint64_t>(spec.head_dim_qk) * 2;
     const auto& tensors = outcome.counters.tensors;
     const auto k = std::ranges::find_if(tensors, [](const auto& t) { return t.name == "k"; });
     ASSERT_NE(k, tensors.end());
-    EXPECT_EQ(k->bytes_read, work.key_rows * static_cast<uint64_t>(spec.head_dim_qk) * 2);
+    if (GetParam().exact) {
+      EXPECT_EQ(outcome.counters.matrix_instructions, work.matrix_instructions) << spec.hooks.text();
+      EXPECT_EQ(k->bytes_read, key_bytes);
+    } else {
+      EXPECT_GE(outcome.counters.matrix_instructions, work.matrix_instructions) << spec.hooks.text();
+      EXPECT_GE(k->bytes_read, key_bytes);
+    }
     uint64_t tiles = 0;
     for (const abi::AttentionRowBlock& block : outcome.plan.plan.row_blocks) {
       const int64_t keys = oracle::kv_len(in, static_cast<size_t>(block.request)),
