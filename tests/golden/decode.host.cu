@@ -1208,14 +1208,12 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 #line 1 "templates/kernels/attention/kv_formats.cuh"
 // Keys and values as 8-bit codes c that stand for (c - zero) * scale, a scale being a product of one for all, one for each token
 // and head, and one for each head and channel. The products are of the codes themselves; everything else is done where it costs
-// least:
+// least. With the tokens' scales t, the channels' s and zero-points z of tokens (those of channels leave the sums likewise):
 //
-//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d)   with q'_d = q_d s_d, rounded to an element: the channels' scales go to the
-//   query o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j)        with w'_j = w_j t_j, rounded to an element: the tokens' scales go to
-//   the weights
+//   <q, k_j> = t_j (sum_d q'_d c_jd - z_j sum_d q'_d),   q'_d = q_d s_d
+//   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j),        w'_j = w_j t_j
 //
-// where t are the tokens' scales, s the channels', and z the zero-points, here of tokens. Those of channels leave the sums
-// likewise.
+// The channels' scales of keys go to the query, the tokens' scales of values to the weights; both are then rounded to elements.
 
 
 #line 1 "templates/device/gemm_codes.cuh"
@@ -1563,7 +1561,7 @@ class KeyLine {
 };
 
 }  // namespace attention
-#line 15 "templates/kernels/attention/kv_formats.cuh"
+#line 13 "templates/kernels/attention/kv_formats.cuh"
 
 namespace attention {
 

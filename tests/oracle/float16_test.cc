@@ -20,6 +20,37 @@ TEST(Float16, KnownPatterns) {
   EXPECT_TRUE(std::isnan(decode(DType::bf16, nan_pattern(DType::bf16))));
 }
 
+// OCP 8-bit floating point specification 1.0, table 1.
+TEST(Float16, KnownPatternsOf8Bits) {
+  EXPECT_EQ(decode(DType::e4m3, 0x7e), 448.0);
+  EXPECT_EQ(decode(DType::e4m3, 0x38), 1.0);
+  EXPECT_EQ(decode(DType::e4m3, 0x81), -std::ldexp(1.0, -9));
+  EXPECT_TRUE(std::isnan(decode(DType::e4m3, 0x7f)) && std::isnan(decode(DType::e4m3, 0xff)));
+  EXPECT_EQ(encode(DType::e4m3, 1e9), 0x7e);
+  EXPECT_EQ(decode(DType::e5m2, 0x7b), 57344.0);
+  EXPECT_EQ(decode(DType::e5m2, 0xbc), -1.0);
+  EXPECT_EQ(decode(DType::e5m2, 0x01), std::ldexp(1.0, -16));
+  EXPECT_TRUE(std::isinf(decode(DType::e5m2, 0x7c)) && std::isnan(decode(DType::e5m2, 0x7d)));
+  EXPECT_EQ(encode(DType::e5m2, -1e9), 0xfc);
+  EXPECT_EQ(decode(DType::i8, 0x80), -128.0);
+  EXPECT_EQ(encode(DType::i8, 127.6), 0x7f);
+  EXPECT_EQ(encode(DType::i8, -2.5), 0xfe);
+  for (DType dtype : {DType::e4m3, DType::e5m2, DType::i8}) {
+    for (uint16_t bits = 0; bits < 0x100; ++bits) {
+      const double value = decode(dtype, bits);
+      if (std::isnan(value)) continue;
+      EXPECT_EQ(encode(dtype, value), bits) << name_of(dtype);
+    }
+  }
+  for (DType dtype : {DType::e4m3, DType::e5m2}) {
+    for (uint16_t bits = 0; bits + 1 < (dtype == DType::e4m3 ? 0x7f : 0x7c); ++bits) {
+      const double middle = (decode(dtype, bits) + decode(dtype, static_cast<uint16_t>(bits + 1))) / 2;
+      EXPECT_EQ(encode(dtype, middle), bits % 2 == 0 ? bits : bits + 1) << name_of(dtype);
+      EXPECT_EQ(encode(dtype, std::nextafter(middle, 0)), bits) << name_of(dtype);
+    }
+  }
+}
+
 // bf16 is the upper half of a binary32: the machine's own float decides.
 TEST(Float16, Bf16IsTheUpperHalfOfAFloat) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
