@@ -38,6 +38,7 @@ std::vector<int32_t> running_sum(const std::vector<int32_t>& lens) {
 Status check_spec(const AttentionSpec& spec) {
   Problems problems;
   if (spec.q_dtype != DType::bf16 || spec.o_dtype != DType::bf16) problems.add("q_dtype, o_dtype", "only bf16 is benchmarked");
+  if (is_code(spec.kfmt) || is_code(spec.vfmt)) problems.add("kfmt, vfmt", "only bf16 is benchmarked");
   if (spec.soft_cap) problems.add("soft_cap", "is not benchmarked");
   const LayoutSpec& layout = spec.layout;
   bool plain = layout.order == PageOrder::nhd && layout.storage == KvStorage::separate && layout.index == PageIndex::csr;

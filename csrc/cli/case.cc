@@ -105,7 +105,9 @@ uint64_t ideal_kv_bytes(const AttentionSpec& spec, const testing::BatchShape& sh
     const int64_t first = spec.windowed() ? std::clamp<int64_t>(kv - qo - shape.window + 1, 0, kv) : 0;
     keys += static_cast<uint64_t>(kv - first);
   }
-  return keys * static_cast<uint64_t>(shape.num_kv_heads) * static_cast<uint64_t>(spec.head_dim_qk + spec.head_dim_vo) * 2;
+  const size_t key_bytes =
+      static_cast<size_t>(spec.head_dim_qk) * bytes_of(spec.kfmt) + static_cast<size_t>(spec.head_dim_vo) * bytes_of(spec.vfmt);
+  return keys * static_cast<uint64_t>(shape.num_kv_heads) * key_bytes;
 }
 
 uint64_t kv_bytes_read(const LaunchCounters& counters) {
