@@ -104,10 +104,16 @@ TEST_F(Metamorphic, BatchOrder) {
     std::shuffle(order.begin(), order.end(), rng);
     const Batch shuffled = select(spec, batch, order);
     const Outcome other = outcome(spec, shuffled);
+    // Where automatic cuts fall depends on the order, so some orders cut a request that others leave whole.
+    const bool cut = mode == SplitMode::automatic && whole.plan.plan.num_split_tiles + other.plan.plan.num_split_tiles > 0;
     for (size_t i = 0; i < order.size(); ++i) {
       if (kShape.qo_lens[order[i]] == 0) continue;
-      expect_same_bits(request(spec, kShape, whole, order[i]), request(spec, shuffled.shape, other, i),
-                       "another order of requests");
+      const Outcome wanted = request(spec, kShape, whole, order[i]), got = request(spec, shuffled.shape, other, i);
+      if (cut) {
+        expect_close(spec, wanted, got, "another order of requests");
+      } else {
+        expect_same_bits(wanted, got, "another order of requests");
+      }
     }
   }
 }
