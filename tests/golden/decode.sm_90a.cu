@@ -1448,8 +1448,9 @@ struct Problem {
   }
   LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
     if constexpr (config::kPaged) {
-      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + key / config::kPageSize);
-      return {key, page * config::kPageSize + key % config::kPageSize};
+      const u32 at = static_cast<u32>(key);  // not negative, which spares the corrections of signed division
+      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + at / config::kPageSize);
+      return {key, page * config::kPageSize + static_cast<int>(at % config::kPageSize)};
     } else {
       return {key, request.kv_begin + key};
     }
@@ -1966,14 +1967,20 @@ LATHE_DEVICE float soft_cap(float x, float inverse_cap, float cap) {
   return dev::fma(-2.0f * cap, dev::rcp(1.0f + e), cap);
 }
 
-// What hooks know of the warp's 16 rows, the first of which is row `row_begin` of the tile, and of keys from `first_key` on. Rows
-// that do not exist are seen as the last one that does, and keys as the request's last: what they come to is never used.
+// What hooks know of the warp's 16 rows, the first of which is row `row_begin` of the tile, and of the N keys from `first_key` on.
+// Rows that do not exist are seen as the last one that does, and keys as the request's last: what they come to is never used.
+// Each lane looks up the pages of a few keys, which the others get from it: a look-up for each column would take the registers that
+// the products need.
+template <int N>
 struct HookView {
+  static constexpr int kEach = config::kPaged ? (N + dev::kWarpSize - 1) / dev::kWarpSize : 0;  // of a lane
+
   const abi::AttentionParams& params;
   const Problem& problem;
   const int first_key;
   const hooks::Tile tile;
   dev::Row<hooks::Row> rows;
+  int slots[kEach + 1];
 
   LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, int row_begin, int key)
       : params(par), problem(prob), first_key(key), tile(hooks::tile(par.hooks, prob.hook_tile())) {
@@ -1983,10 +1990,26 @@ struct HookView {
           r = hooks::row(params.hooks, tile, problem.hook_row(row_begin + row < last ? row_begin + row : last));
         },
         rows);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      slots[i] = problem.hook_column(params, inside(first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()))).slot;
   }
+  // By all lanes, each for a column of its own within the same 8.
   LATHE_DEVICE hooks::Column column(int column) const {
-    const int key = first_key + column, last = problem.request.kv_len - 1;
-    return hooks::column(params.hooks, tile, problem.hook_column(params, key < last ? key : last));
+    hooks::ColumnInputs in{inside(first_key + column), 0};
+    if constexpr (config::kPaged) {
+      const u32 lane = static_cast<u32>(column) % dev::kWarpSize;
+      in.slot = static_cast<int>(dev::shuffle(static_cast<u32>(slots[column / dev::kWarpSize]), lane));
+    } else {
+      in.slot = problem.hook_column(params, in.kv).slot;
+    }
+    return hooks::column(params.hooks, tile, in);
+  }
+
+ private:
+  LATHE_DEVICE int inside(int key) const {
+    const int last = problem.request.kv_len - 1;
+    return key < last ? key : last;
   }
 };
 
@@ -1998,7 +2021,7 @@ template <int N>
 LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
                                     int row_begin, int first_key, bool judges) {
   if (!hooks::kLogits && !judges) return;
-  HookView view(params, problem, row_begin, first_key);
+  HookView<N> view(params, problem, row_begin, first_key);
   if constexpr (hooks::kLogits) {
     dev::for_each_by_column(
         scores, [&](int column) { return view.column(column); },
@@ -2023,7 +2046,7 @@ LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::Atte
 template <int N>
 LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
                                     int row_begin, int first_key) {
-  HookView view(params, problem, row_begin, first_key);
+  HookView<N> view(params, problem, row_begin, first_key);
   dev::for_each_by_column(
       weights, [&](int column) { return view.column(column); },
       [&](float& w, const hooks::Column& column, const hooks::Row& row) {

@@ -19,7 +19,8 @@ namespace {
 using expr::testing::kExamples;
 
 constexpr std::array kArchs{"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
-constexpr int64_t kPtxPerClass = 150 * 1024;
+// More than kernels without hooks may have: an expression is printed once for each column of scores, and MagicPIG's is long.
+constexpr int64_t kPtxPerClass = 200 * 1024;
 
 Result<ArtifactPtr> build(const AttentionSpec& spec) {
   Result<AttentionTile> tile = resolve_tile(spec, *arch_traits(spec.arch));

@@ -130,8 +130,9 @@ struct Problem {
   }
   LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
     if constexpr (config::kPaged) {
-      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + key / config::kPageSize);
-      return {key, page * config::kPageSize + key % config::kPageSize};
+      const u32 at = static_cast<u32>(key);  // not negative, which spares the corrections of signed division
+      const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + at / config::kPageSize);
+      return {key, page * config::kPageSize + static_cast<int>(at % config::kPageSize)};
     } else {
       return {key, request.kv_begin + key};
     }
