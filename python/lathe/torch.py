@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise UnavailableError("PyTorch is not installed", where="lathe.torch", hint="pip install torch", code="unavailable") from error
 
-__all__ = ["Bounds", "Envelope", "attention", "library"]
+__all__ = ["Bounds", "Envelope", "attention", "attention_into", "library"]
 
 _ALIGN = 256  # of workspaces, in bytes
 _DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -177,6 +177,56 @@ def attention(
     return o if lse == "none" else (o, log_sum_exp)
 
 
+def attention_into(
+    spec: str,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor | None = None,
+    *,
+    qo_indptr: torch.Tensor,
+    kv_indptr: torch.Tensor | None = None,
+    kv_indices: torch.Tensor | None = None,
+    last_page_len: torch.Tensor | None = None,
+    seq_lens: torch.Tensor | None = None,
+    window: int = 0,
+    sm_scale: float = 0.0,
+    soft_cap: float = 0.0,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    params: Mapping[str, float] | None = None,
+) -> torch.Tensor:
+    """Attention of a batch of requests by a spec that is given, hooks and codes of 8 bits included, into `out`, which it returns.
+
+    Parameters
+    ----------
+    spec : str
+        ``AttentionSpec.to_json()``.
+    out, lse : torch.Tensor
+        Where results go; `lse` where the spec has one.
+    qo_indptr, kv_indptr, last_page_len, seq_lens : torch.Tensor
+        Of i32, on the CPU; `kv_indices`, or the block table in its place, is on the device of q.
+    window, sm_scale, soft_cap : numbers
+        0 for none, and for 1 / sqrt(head_dim_qk).
+    tensors, params : mappings, optional
+        What the spec's hooks declare, by name; tensors are on the device of q.
+    """
+    _refuse_gradients(q=q, k=k, v=v)
+    torch.ops.lathe.attention_into(
+        *(q, k, v, out, lse, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens),
+        *(spec, window, sm_scale, soft_cap),
+        *_by_name(tensors),
+        *_by_name(params),
+    )
+    return out
+
+
+def _by_name(given: Mapping[str, Any] | None) -> tuple[list[Any], str]:
+    """Values and their names, as the operators take them."""
+    given = given or {}
+    return list(given.values()), ",".join(given)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Upper bounds of the batches that one `Envelope` serves.
@@ -245,11 +295,16 @@ class Envelope:
         last_page_len: torch.Tensor | None = None,
         seq_lens: torch.Tensor | None = None,
         block_table_stride: int = 0,
+        tensors: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        """Plans a batch. Lengths on the CPU are planned there, and queued as one copy; lengths on a GPU are planned on it."""
+        """Plans a batch. Lengths on the CPU are planned there, and queued as one copy; lengths on a GPU are planned on it.
+
+        Where the spec has a mask of hooks, `tensors` may hold copies, on the CPU, of those that it reads: what they hide is then
+        not loaded.
+        """
         lengths = (qo_indptr, kv_indptr, last_page_len, seq_lens)
         if qo_indptr.device.type == "cpu":
-            torch.ops.lathe.plan(self.workspace, *lengths, block_table_stride, self._text, self._numbers)
+            torch.ops.lathe.plan(self.workspace, *lengths, block_table_stride, self._text, self._numbers, *_by_name(tensors))
         else:
             self.plan_on_device(
                 qo_indptr=qo_indptr,
@@ -285,10 +340,19 @@ class Envelope:
         kv_indices: torch.Tensor | None = None,
         sm_scale: float = 0.0,
         soft_cap: float = 0.0,
+        tensors: Mapping[str, torch.Tensor] | None = None,
+        params: Mapping[str, float] | None = None,
     ) -> torch.Tensor:
-        """Runs the batch that was planned last, into `out`, which it returns; rows beyond the batch are left alone."""
+        """Runs the batch that was planned last, into `out`, which it returns; rows beyond the batch are left alone.
+
+        `tensors` and `params` are what the spec's hooks declare, by name.
+        """
         _refuse_gradients(q=q, k=k, v=v)
-        torch.ops.lathe.run(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, sm_scale, soft_cap)
+        torch.ops.lathe.run(
+            *(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, sm_scale, soft_cap),
+            *_by_name(tensors),
+            *_by_name(params),
+        )
         return out
 
 

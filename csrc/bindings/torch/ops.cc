@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "hooks.h"
 #include "kernels.h"
 #include "stream.h"
 #include "tensors.h"
@@ -68,7 +69,7 @@ int32_t as_int(const char* name, int64_t value) {
 
 AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
                       const AnyTensor& out, const OptionalTensor& lse, const OptionalTensor& kv_indices, double sm_scale,
-                      double soft_cap) {
+                      double soft_cap, const HookValues& hooks) {
   AttentionArgs args;
   args.q = view("q", q, element_of(spec.q_dtype), q);
   args.k = view("k", k, element_of(spec.kfmt), q);
@@ -78,6 +79,8 @@ AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTe
   args.kv_indices = device_indices("kv_indices", kv_indices, q, &args.num_kv_indices);
   args.sm_scale = static_cast<float>(sm_scale);
   args.soft_cap = static_cast<float>(soft_cap);
+  args.hook_params = hooks.params();
+  args.hook_tensors = hooks.tensors();
   return args;
 }
 
@@ -94,33 +97,54 @@ AttentionBatch batch_of(const AnyTensor& qo_indptr, const OptionalTensor& kv_ind
   return batch;
 }
 
-/// Plans and runs one batch; workspace and results come from PyTorch's allocator.
-std::tuple<AnyTensor, AnyTensor> attention(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
-                                           const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
-                                           const OptionalTensor& kv_indices, const OptionalTensor& last_page_len,
-                                           const OptionalTensor& seq_lens, const std::string& spec_text, int64_t window,
-                                           double sm_scale, double soft_cap) {
+using Tensors = std::vector<AnyTensor>;
+using Numbers = std::vector<double>;
+
+/// Masks alone decide schedules.
+void add_hooks(const AttentionSpec& spec, const HookValues& hooks, bool on_host, AttentionBatch& batch) {
+  if (!spec.hooks.has(expr::Hook::mask)) return;
+  batch.hook_params = hooks.params();
+  if (on_host) batch.hook_tensors = hooks.tensors();
+}
+
+/// Plans and runs one batch into `out`, and `lse` where the spec has one; the workspace comes from PyTorch's allocator.
+void attention_into(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out,
+                    const OptionalTensor& lse, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
+                    const OptionalTensor& kv_indices, const OptionalTensor& last_page_len, const OptionalTensor& seq_lens,
+                    const std::string& spec_text, int64_t window, double sm_scale, double soft_cap, const Tensors& hook_tensors,
+                    const std::string& tensor_names, const Numbers& hook_params, const std::string& param_names) {
   const Call call(q, spec_text);
   const AttentionSpec& spec = call.attention().spec();
   if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
   const bool table = spec.layout.kind == LayoutKind::paged && spec.layout.index == PageIndex::table;
   if (table && (!kv_indices || kv_indices->dim() != 2))
     refuse("kv_indices", "must be [batch, pages] where the layout's index is table");
-  const AttentionBatch batch = batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, table ? kv_indices->size(1) : 0, window);
-  const int64_t heads = q.size(1);
-  const auto planned = check(call.attention().plan(batch, as_int("num_kv_heads", heads / spec.group_size)));
+  const HookValues hooks(spec.hooks, hook_tensors, tensor_names, hook_params, param_names, q);
+  AttentionBatch batch = batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, table ? kv_indices->size(1) : 0, window);
+  add_hooks(spec, hooks, q.is_cpu(), batch);
+  const auto planned = check(call.attention().plan(batch, as_int("num_kv_heads", q.size(1) / spec.group_size)));
 
-  const AnyTensor out = torch::stable::new_empty(q, {q.size(0), heads, spec.head_dim_vo}, element_of(spec.o_dtype));
-  const int64_t lse_rows = spec.lse == LseOut::none ? 0 : q.size(0);
-  const AnyTensor lse = torch::stable::new_empty(q, {lse_rows, heads}, ElementType::Float);
   const int64_t bytes = static_cast<int64_t>(planned.plan.workspace.total());
   const AnyTensor memory = torch::stable::new_empty(q, {bytes + static_cast<int64_t>(Workspace::kAlign)}, ElementType::Byte);
   void* workspace = Workspace::aligned(memory.data_ptr());
-
-  const OptionalTensor given_lse = spec.lse == LseOut::none ? OptionalTensor() : OptionalTensor(lse);
-  const AttentionArgs args = args_of(spec, q, k, v, out, given_lse, kv_indices, sm_scale, soft_cap);
+  const AttentionArgs args = args_of(spec, q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks);
   check(call.attention().upload(planned, workspace, static_cast<size_t>(bytes), call.place.stream()));
   check(call.attention().run(args, planned, workspace, call.place.stream()));
+}
+
+/// The same; results come from PyTorch's allocator too.
+std::tuple<AnyTensor, AnyTensor> attention(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
+                                           const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
+                                           const OptionalTensor& kv_indices, const OptionalTensor& last_page_len,
+                                           const OptionalTensor& seq_lens, const std::string& spec_text, int64_t window,
+                                           double sm_scale, double soft_cap) {
+  const AttentionSpec& spec = Call(q, spec_text).attention().spec();
+  if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
+  const AnyTensor out = torch::stable::new_empty(q, {q.size(0), q.size(1), spec.head_dim_vo}, element_of(spec.o_dtype));
+  const bool with_lse = spec.lse != LseOut::none;
+  const AnyTensor lse = torch::stable::new_empty(q, {with_lse ? q.size(0) : 0, q.size(1)}, ElementType::Float);
+  attention_into(q, k, v, out, with_lse ? OptionalTensor(lse) : OptionalTensor(), qo_indptr, kv_indptr, kv_indices, last_page_len,
+                 seq_lens, spec_text, window, sm_scale, soft_cap, {}, {}, {}, {});
   return {out, lse};
 }
 
@@ -135,12 +159,13 @@ void prepare_workspace(const AnyTensor& workspace, const std::string& spec, cons
 /// Each step: plans a batch on the host and queues one copy.
 void plan(const AnyTensor& workspace, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
           const OptionalTensor& last_page_len, const OptionalTensor& seq_lens, int64_t block_table_stride, const std::string& spec,
-          const Bounds& bounds) {
+          const Bounds& bounds, const Tensors& hook_tensors, const std::string& tensor_names) {
   const Call call(workspace, spec);
   const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
   const Workspace w(workspace, workspace);
-  const AttentionBatch batch =
-      batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, block_table_stride, in.envelope.bounds.window);
+  AttentionBatch batch = batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, block_table_stride, in.envelope.bounds.window);
+  const HookValues hooks(call.attention().spec().hooks, hook_tensors, tensor_names, {}, {}, qo_indptr);
+  add_hooks(call.attention().spec(), hooks, true, batch);
   thread_local PlannedAttention planned;  // its memory serves the next step too
   check(call.attention().plan(batch, in.envelope, planned));
   check(call.attention().upload(planned, in.envelope, *in.stager, w.data(), w.bytes(), call.place.stream()));
@@ -178,7 +203,8 @@ void plan_on_device(const AnyTensor& workspace, const AnyTensor& scratch, const 
 /// Each step, after either plan: one launch, which a graph may capture.
 void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out, const OptionalTensor& lse,
          const AnyTensor& workspace, const OptionalTensor& kv_indices, const std::string& spec, const Bounds& bounds,
-         double sm_scale, double soft_cap) {
+         double sm_scale, double soft_cap, const Tensors& hook_tensors, const std::string& tensor_names, const Numbers& hook_params,
+         const std::string& param_names) {
   const Call call(q, spec);
   const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
   const Workspace w(workspace, q);
@@ -186,7 +212,8 @@ void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const 
     refuse("workspace",
            "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(in.envelope.layout.total()));
   }
-  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap);
+  const HookValues hooks(call.attention().spec().hooks, hook_tensors, tensor_names, hook_params, param_names, q);
+  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks);
   check(call.attention().run(args, in.envelope, w.data(), call.place.stream()));
 }
 
@@ -210,22 +237,28 @@ STABLE_TORCH_LIBRARY(lathe, m) {
   m.def(
       "attention(Tensor q, Tensor k, Tensor? v, Tensor qo_indptr, Tensor? kv_indptr, Tensor? kv_indices, Tensor? last_page_len, "
       "Tensor? seq_lens, str spec, int window, float sm_scale, float soft_cap) -> (Tensor, Tensor)");
+  m.def(
+      "attention_into(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor qo_indptr, Tensor? kv_indptr, "
+      "Tensor? kv_indices, Tensor? last_page_len, Tensor? seq_lens, str spec, int window, float sm_scale, float soft_cap, "
+      "Tensor[] hook_tensors, str tensor_names, float[] hook_params, str param_names) -> ()");
   m.def("prepare_workspace(Tensor(a!) workspace, str spec, int[] bounds) -> ()");
   m.def(
       "plan(Tensor(a!) workspace, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, Tensor? seq_lens, "
-      "int block_table_stride, str spec, int[] bounds) -> ()");
+      "int block_table_stride, str spec, int[] bounds, Tensor[] hook_tensors, str tensor_names) -> ()");
   m.def(
       "plan_on_device(Tensor(a!) workspace, Tensor(b!) scratch, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, "
       "Tensor? seq_lens, int block_table_stride, str spec, int[] bounds) -> ()");
   m.def(
       "run(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor(c!) workspace, Tensor? kv_indices, str spec, "
-      "int[] bounds, float sm_scale, float soft_cap) -> ()");
+      "int[] bounds, float sm_scale, float soft_cap, Tensor[] hook_tensors, str tensor_names, float[] hook_params, "
+      "str param_names) -> ()");
   m.def("sizes(Tensor like, str spec, int[] bounds) -> Tensor");
 }
 
 #define LATHE_IMPLEMENT(m)                                                          \
   do {                                                                              \
     (m).impl("attention", TORCH_BOX(&lathe::torch_ops::attention));                 \
+    (m).impl("attention_into", TORCH_BOX(&lathe::torch_ops::attention_into));       \
     (m).impl("prepare_workspace", TORCH_BOX(&lathe::torch_ops::prepare_workspace)); \
     (m).impl("plan", TORCH_BOX(&lathe::torch_ops::plan));                           \
     (m).impl("plan_on_device", TORCH_BOX(&lathe::torch_ops::plan_on_device));       \

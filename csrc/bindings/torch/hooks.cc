@@ -1,0 +1,68 @@
+#include "hooks.h"
+
+#include <algorithm>
+
+namespace lathe::torch_ops {
+namespace {
+
+ElementType element_of(expr::Elem elem) {
+  switch (elem) {
+    case expr::Elem::f16:
+      return ElementType::Half;
+    case expr::Elem::bf16:
+      return ElementType::BFloat16;
+    case expr::Elem::e4m3:
+      return ElementType::Float8_e4m3fn;
+    case expr::Elem::e5m2:
+      return ElementType::Float8_e5m2;
+    case expr::Elem::i32:
+      return ElementType::Int;
+    case expr::Elem::i8:
+      return ElementType::Char;
+    case expr::Elem::u8:
+      return ElementType::Byte;
+    case expr::Elem::u32:
+      return ElementType::UInt32;
+    case expr::Elem::boolean:
+      return ElementType::Bool;
+    case expr::Elem::f32:
+      break;
+  }
+  return ElementType::Float;
+}
+
+std::vector<std::string> split(const std::string& names) {
+  std::vector<std::string> out;
+  for (size_t at = 0; at < names.size();) {
+    const size_t end = std::min(names.find(',', at), names.size());
+    out.push_back(names.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
+
+std::vector<std::string> names_of(const char* argument, const std::string& text, size_t values) {
+  std::vector<std::string> names = split(text);
+  if (names.size() != values) {
+    refuse(argument, "has " + std::to_string(names.size()) + " names; allowed: " + std::to_string(values) + ", one for each value");
+  }
+  return names;
+}
+
+}  // namespace
+
+HookValues::HookValues(const AttentionHooks& hooks, const std::vector<AnyTensor>& tensors, const std::string& tensor_names,
+                       const std::vector<double>& params, const std::string& param_names, const AnyTensor& like) {
+  const std::vector<std::string> of_params = names_of("param_names", param_names, params.size());
+  for (size_t i = 0; i < params.size(); ++i) params_.push_back({of_params[i], params[i]});
+  const std::vector<std::string> of_tensors = names_of("tensor_names", tensor_names, tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto declared =
+        std::ranges::find_if(hooks.given().tensors, [&](const expr::Tensor& t) { return t.name == of_tensors[i]; });
+    if (declared == hooks.given().tensors.end())
+      refuse("tensor_names", "has " + of_tensors[i] + ", which the hooks do not declare");
+    tensors_.push_back({of_tensors[i], view(of_tensors[i].c_str(), tensors[i], element_of(declared->elem), like)});
+  }
+}
+
+}  // namespace lathe::torch_ops

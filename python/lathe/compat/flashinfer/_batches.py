@@ -1,0 +1,205 @@
+"""Planned batches and their runs: one operator for each run, or one envelope for every batch of a captured graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+import lathe.torch
+from lathe import _lathe
+from lathe.compat.flashinfer._arguments import alibi_slopes
+from lathe.compat.flashinfer._kernels import Features, spec_text
+from lathe.errors import SpecError
+
+_MOST_BITS = 2**31
+
+
+@dataclass
+class Batch:
+    """Lengths on the host, pages and masks on the device.
+
+    Attributes
+    ----------
+    qo_indptr, kv_indptr : i32 [batch + 1]
+        Rows of q; rows of k, or entries of `kv_indices`.
+    last_page_len : i32 [batch], optional
+    kv_indices : i32, optional
+        Page ids, on the device.
+    mask_bits : u8, optional
+        Little-endian bits, rows of keys one after the other, each request from a byte on; on the device.
+    mask_indptr : [batch + 1], optional
+        Bytes of each request in `mask_bits`.
+    """
+
+    qo_indptr: torch.Tensor
+    kv_indptr: torch.Tensor
+    last_page_len: torch.Tensor | None = None
+    kv_indices: torch.Tensor | None = None
+    mask_bits: torch.Tensor | None = None
+    mask_indptr: torch.Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        return int(self.qo_indptr[-1])
+
+    def kv_lens(self, page_size: int) -> torch.Tensor:
+        """Keys of each request; i64."""
+        entries = self.kv_indptr.diff().long()
+        if self.last_page_len is None:
+            return entries
+        return torch.where(entries > 0, (entries - 1) * page_size + self.last_page_len, 0)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a run gives to a kernel beside tensors; `window_left` is below 0 for none, `soft_cap` 0."""
+
+    window_left: int
+    sm_scale: float
+    soft_cap: float
+
+    def window(self, features: Features) -> int:
+        """Keys that a row sees, itself included, where the kernel's own mask has a window; else 0."""
+        return self.window_left + 1 if features.windowed and not features.masked else 0
+
+    def cap(self, features: Features) -> float:
+        """Of the kernel itself; where hooks cap scores, 0."""
+        return self.soft_cap if features.soft_cap and features.positions != "ALIBI" else 0.0
+
+    def params(self, features: Features) -> dict[str, float]:
+        return {"cap": self.soft_cap} if features.soft_cap and features.positions == "ALIBI" else {}
+
+
+def _mask_rows(batch: Batch, features: Features, window_left: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each row of q its first bit, and the first key that its window shows; i32 on the host."""
+    assert batch.mask_indptr is not None
+    qo_lens, kv_lens = batch.qo_indptr.diff().long(), batch.kv_lens(features.page_size)
+    request = torch.repeat_interleave(torch.arange(len(qo_lens)), qo_lens)
+    row = torch.arange(len(request)) - batch.qo_indptr[:-1].long()[request]
+    first_bit = batch.mask_indptr.long()[:-1][request] * 8 + row * kv_lens[request]
+    if len(request) and int((first_bit + kv_lens[request]).max()) > _MOST_BITS:
+        raise SpecError(f"has more than {_MOST_BITS} bits; allowed: fewer", where="custom_mask")
+    first_key = torch.zeros_like(row)
+    if features.windowed:
+        first_key = (kv_lens - qo_lens)[request] + row - window_left
+    return first_bit.int(), first_key.clamp(min=0).int()
+
+
+def _tensors(features: Features, batch: Batch, numbers: Numbers, q: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the hooks of a run read."""
+    tensors = {}
+    if features.masked:
+        assert batch.mask_bits is not None
+        rows, first = _mask_rows(batch, features, numbers.window_left)
+        tensors = {"mask_bits": batch.mask_bits, "mask_row": rows.to(q.device), "mask_first": first.to(q.device)}
+    if features.positions == "ALIBI":
+        tensors["slopes"] = alibi_slopes(q.shape[1], q.device)
+    return tensors
+
+
+def attend(
+    features: Features,
+    batch: Batch,
+    numbers: Numbers,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+) -> None:
+    """Plans and runs `batch`. `q` and `out` are of the kernel's dtypes, `lse` is f32 [rows, heads], base 2."""
+    lathe.torch.attention_into(
+        *(spec_text(features), q, k, v, out, lse),
+        qo_indptr=batch.qo_indptr,
+        kv_indptr=batch.kv_indptr,
+        kv_indices=batch.kv_indices,
+        last_page_len=batch.last_page_len,
+        window=numbers.window(features),
+        sm_scale=numbers.sm_scale,
+        soft_cap=numbers.cap(features),
+        tensors=_tensors(features, batch, numbers, q),
+        params=numbers.params(features),
+    )
+
+
+def bounds_of(
+    features: Features, batch: Batch, numbers: Numbers, num_kv_heads: int, max_rows: int, max_entries: int
+) -> lathe.torch.Bounds:
+    """Bounds of every batch with as many requests as `batch`."""
+    return lathe.torch.Bounds(
+        num_kv_heads=num_kv_heads,
+        max_batch=len(batch.qo_indptr) - 1,
+        max_qo_tokens=max_rows,
+        max_kv_entries=max_entries,
+        max_kv_len=max_entries * max(features.page_size, 1) if features.split_tokens > 0 else 0,
+        window=numbers.window(features),
+    )
+
+
+def sizes(features: Features, bounds: lathe.torch.Bounds, device: torch.device) -> tuple[int, int]:
+    """Bytes that Lathe takes for batches within `bounds`: of workspace, and of scratch memory to plan in."""
+    like = torch.empty(0, dtype=torch.uint8, device=device)
+    workspace, scratch = torch.ops.lathe.sizes(like, spec_text(features), bounds.numbers()).tolist()
+    return workspace, scratch
+
+
+class Captured:
+    """One envelope: its launch may be captured, and replayed after each further plan.
+
+    Other features or bounds make another envelope; captures of the one before then keep its memory alive, but see no new plans.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Features, lathe.torch.Bounds] | None = None
+        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def holds(self, features: Features, bounds: lathe.torch.Bounds) -> bool:
+        return self._key == (features, bounds)
+
+    def plan(self, features: Features, bounds: lathe.torch.Bounds, batch: Batch, numbers: Numbers, device: torch.device) -> None:
+        if not self.holds(features, bounds):
+            self._envelope = lathe.torch.Envelope(_lathe.AttentionSpec.from_json(spec_text(features)), bounds, device)
+            self._rows = None
+            self._key = (features, bounds)
+        copies = {}
+        if features.masked:
+            assert batch.mask_bits is not None
+            if self._rows is None:
+                first, second = (torch.zeros(bounds.max_qo_tokens, dtype=torch.int32, device=device) for _ in range(2))
+                self._rows = first, second
+            for into, rows in zip(self._rows, _mask_rows(batch, features, numbers.window_left), strict=True):
+                into[: len(rows)].copy_(rows)
+            if device.type == "cpu":
+                copies = self._mask(batch)
+        self._envelope.plan(qo_indptr=batch.qo_indptr, kv_indptr=batch.kv_indptr, last_page_len=batch.last_page_len, tensors=copies)
+
+    def _mask(self, batch: Batch) -> dict[str, torch.Tensor]:
+        assert batch.mask_bits is not None and self._rows is not None
+        return {"mask_bits": batch.mask_bits, "mask_row": self._rows[0], "mask_first": self._rows[1]}
+
+    def run(
+        self,
+        batch: Batch,
+        numbers: Numbers,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        """As `attend`, but `q`, `out`, `lse` and ragged `k` and `v` are as large as the bounds allow."""
+        assert self._key is not None
+        features = self._key[0]
+        tensors = self._mask(batch) if features.masked else {}
+        if features.positions == "ALIBI":
+            tensors["slopes"] = alibi_slopes(q.shape[1], q.device)
+        self._envelope.run(
+            *(q, k, v, out),
+            lse=lse,
+            kv_indices=batch.kv_indices,
+            sm_scale=numbers.sm_scale,
+            soft_cap=numbers.cap(features),
+            tensors=tensors,
+            params=numbers.params(features),
+        )

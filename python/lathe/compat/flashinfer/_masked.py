@@ -1,0 +1,71 @@
+"""Custom masks, as the wrappers of prefill have them."""
+
+from __future__ import annotations
+
+import torch
+
+from lathe.compat.flashinfer import _batches
+from lathe.compat.flashinfer._arguments import Unsupported, check_buffer, refuse_given
+from lathe.compat.flashinfer._wrapper import Wrapper
+from lathe.compat.flashinfer.quantization import segment_packbits
+from lathe.errors import SpecError
+
+
+def check_bits(name: str, bits: torch.Tensor, needed: int) -> None:
+    if bits.dtype != torch.uint8 or bits.dim() != 1 or bits.numel() < needed:
+        raise SpecError(f"is {bits.dtype} {list(bits.shape)}; allowed: torch.uint8 of at least {needed} bytes", where=name)
+
+
+class MaskedWrapper(Wrapper):
+    """What ragged and paged wrappers share: masks, and refusals."""
+
+    def _mask(
+        self,
+        batch: _batches.Batch,
+        page_size: int,
+        custom_mask: torch.Tensor | None,
+        packed: torch.Tensor | None,
+        non_blocking: bool,
+    ) -> None:
+        """Brings a mask to the device, in a graph to its buffers."""
+        if custom_mask is None and packed is None:
+            if not self._use_cuda_graph:
+                self._custom_mask_buf = self._mask_indptr_buf = None
+            return
+        bits = batch.qo_indptr.diff().long() * batch.kv_lens(page_size)
+        indptr = torch.zeros(len(bits) + 1, dtype=torch.int64)
+        indptr[1:] = bits.cumsum(0)
+        if packed is None:
+            assert custom_mask is not None
+            if custom_mask.numel() != int(indptr[-1]):
+                raise SpecError(
+                    f"has {custom_mask.numel()} elements; allowed: {int(indptr[-1])}, one for each pair", where="custom_mask"
+                )
+            packed, _ = segment_packbits(custom_mask.reshape(-1), indptr.to(custom_mask.device), bitorder="little")
+        indptr[1:] = ((bits + 7) // 8).cumsum(0)
+        check_bits("packed_custom_mask", packed, int(indptr[-1]))
+        if self._use_cuda_graph:
+            buffer = check_buffer("custom_mask_buf", self._custom_mask_buf, "for graphs with a custom mask")
+            offsets = check_buffer("mask_indptr_buf", self._mask_indptr_buf, "for graphs with a custom mask")
+            if len(packed) > len(buffer) or len(offsets) != len(indptr):
+                raise SpecError(f"has {len(packed)} bytes; allowed: at most {len(buffer)}, as custom_mask_buf", where="custom_mask")
+            buffer[: len(packed)].copy_(packed, non_blocking=non_blocking)
+            offsets.copy_(indptr, non_blocking=non_blocking)
+        else:
+            # A kernel's tensor is not empty.
+            self._custom_mask_buf = packed.to(self.device) if len(packed) else packed.new_zeros(1, device=self.device)
+            self._mask_indptr_buf = indptr.to(self.device, torch.int32, non_blocking=non_blocking)
+        batch.mask_bits, batch.mask_indptr = self._custom_mask_buf, indptr
+
+    @staticmethod
+    def _refuse_items(
+        prefix_len_ptr: torch.Tensor | None,
+        token_pos_in_items_ptr: torch.Tensor | None,
+        token_pos_in_items_len: int,
+        max_item_len_ptr: torch.Tensor | None,
+    ) -> None:
+        refuse_given(
+            prefix_len_ptr=prefix_len_ptr, token_pos_in_items_ptr=token_pos_in_items_ptr, max_item_len_ptr=max_item_len_ptr
+        )
+        if token_pos_in_items_len != 0:
+            raise Unsupported(f"is {token_pos_in_items_len}; allowed: 0", where="token_pos_in_items_len")

@@ -1,0 +1,291 @@
+"""The wrapper of prefill over pages; `prefill` holds its name."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import torch
+
+from lathe.compat.flashinfer._arguments import DTypeLike, PagedKv, check_buffer, dtype_of, on_host, refuse_given, unpack
+from lathe.compat.flashinfer._batches import Batch
+from lathe.compat.flashinfer._kernels import split_tokens
+from lathe.compat.flashinfer._masked import MaskedWrapper
+from lathe.compat.flashinfer._wrapper import Shape, scaled
+from lathe.compat.flashinfer.page import get_seq_lens
+from lathe.errors import SpecError
+
+
+class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
+    """Prefill, and steps that mix it with decoding, over pages.
+
+    Results are those of FlashInfer; workspaces that are given are not used. With `use_cuda_graph` the buffers that are given hold
+    what is planned, and runs may be captured once and replayed after each plan, none with more rows than the first.
+    """
+
+    def __init__(
+        self,
+        float_workspace_buffer: torch.Tensor,
+        kv_layout: str = "NHD",
+        use_cuda_graph: bool = False,
+        qo_indptr_buf: torch.Tensor | None = None,
+        paged_kv_indptr_buf: torch.Tensor | None = None,
+        paged_kv_indices_buf: torch.Tensor | None = None,
+        paged_kv_last_page_len_buf: torch.Tensor | None = None,
+        custom_mask_buf: torch.Tensor | None = None,
+        mask_indptr_buf: torch.Tensor | None = None,
+        backend: str = "auto",
+        jit_args: list[Any] | None = None,
+        jit_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph, backend)
+        refuse_given(jit_args=jit_args, jit_kwargs=jit_kwargs)
+        self._qo_indptr_buf = qo_indptr_buf
+        self._paged_kv_indptr_buf = paged_kv_indptr_buf
+        self._paged_kv_indices_buf = paged_kv_indices_buf
+        self._paged_kv_last_page_len_buf = paged_kv_last_page_len_buf
+        if use_cuda_graph:
+            why = "where use_cuda_graph is True"
+            self._custom_mask_buf, self._mask_indptr_buf = custom_mask_buf, mask_indptr_buf
+            self._fixed_batch_size = len(check_buffer("qo_indptr_buf", qo_indptr_buf, why)) - 1
+            indptr = check_buffer("paged_kv_indptr_buf", paged_kv_indptr_buf, why)
+            check_buffer("paged_kv_indices_buf", paged_kv_indices_buf, why)
+            last = check_buffer("paged_kv_last_page_len_buf", paged_kv_last_page_len_buf, why)
+            for name, x, needed in (
+                ("paged_kv_indptr_buf", indptr, self._fixed_batch_size + 1),
+                ("paged_kv_last_page_len_buf", last, self._fixed_batch_size),
+            ):
+                if len(x) != needed:
+                    raise SpecError(f"has {len(x)} entries; allowed: {needed}, by qo_indptr_buf", where=name)
+
+    def workspace_size(
+        self,
+        qo_indptr: torch.Tensor,
+        paged_kv_indptr: torch.Tensor,
+        paged_kv_indices: torch.Tensor,
+        paged_kv_last_page_len: torch.Tensor,
+        num_qo_heads: int,
+        num_kv_heads: int,
+        head_dim_qk: int,
+        page_size: int,
+        head_dim_vo: int | None = None,
+        custom_mask: torch.Tensor | None = None,
+        packed_custom_mask: torch.Tensor | None = None,
+        causal: bool = False,
+        pos_encoding_mode: str = "NONE",
+        use_fp16_qk_reduction: bool = False,
+        sm_scale: float | None = None,
+        window_left: int = -1,
+        logits_soft_cap: float | None = None,
+        rope_scale: float | None = None,
+        rope_theta: float | None = None,
+        q_data_type: DTypeLike = "float16",
+        kv_data_type: DTypeLike | None = None,
+        o_data_type: DTypeLike | None = None,
+        prefix_len_ptr: torch.Tensor | None = None,
+        token_pos_in_items_ptr: torch.Tensor | None = None,
+        token_pos_in_items_len: int = 0,
+        max_item_len_ptr: torch.Tensor | None = None,
+        seq_lens: torch.Tensor | None = None,
+        seq_lens_q: torch.Tensor | None = None,
+        block_tables: torch.Tensor | None = None,
+        max_token_per_sequence: int | None = None,
+        max_sequence_kv: int | None = None,
+        fixed_split_size: int | None = None,
+        disable_split_kv: bool = False,
+    ) -> tuple[int, int]:
+        """Bytes that Lathe takes for such a batch, by itself: of workspace, and of scratch memory to plan in."""
+        probe = copy.copy(self)
+        probe._use_cuda_graph = False
+        probe.plan(
+            *(
+                qo_indptr,
+                paged_kv_indptr,
+                paged_kv_indices,
+                paged_kv_last_page_len,
+                num_qo_heads,
+                num_kv_heads,
+                head_dim_qk,
+                page_size,
+            ),
+            *(
+                head_dim_vo,
+                custom_mask,
+                packed_custom_mask,
+                causal,
+                pos_encoding_mode,
+                use_fp16_qk_reduction,
+                sm_scale,
+                window_left,
+            ),
+            *(logits_soft_cap, rope_scale, rope_theta, q_data_type, kv_data_type, o_data_type, True, prefix_len_ptr),
+            *(token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr, seq_lens, seq_lens_q, block_tables),
+            *(max_token_per_sequence, max_sequence_kv, fixed_split_size, disable_split_kv),
+        )
+        return probe._sizes()
+
+    def plan(
+        self,
+        qo_indptr: torch.Tensor,
+        paged_kv_indptr: torch.Tensor,
+        paged_kv_indices: torch.Tensor,
+        paged_kv_last_page_len: torch.Tensor,
+        num_qo_heads: int,
+        num_kv_heads: int,
+        head_dim_qk: int,
+        page_size: int,
+        head_dim_vo: int | None = None,
+        custom_mask: torch.Tensor | None = None,
+        packed_custom_mask: torch.Tensor | None = None,
+        causal: bool = False,
+        pos_encoding_mode: str = "NONE",
+        use_fp16_qk_reduction: bool = False,
+        sm_scale: float | None = None,
+        window_left: int = -1,
+        logits_soft_cap: float | None = None,
+        rope_scale: float | None = None,
+        rope_theta: float | None = None,
+        q_data_type: DTypeLike = "float16",
+        kv_data_type: DTypeLike | None = None,
+        o_data_type: DTypeLike | None = None,
+        non_blocking: bool = True,
+        prefix_len_ptr: torch.Tensor | None = None,
+        token_pos_in_items_ptr: torch.Tensor | None = None,
+        token_pos_in_items_len: int = 0,
+        max_item_len_ptr: torch.Tensor | None = None,
+        seq_lens: torch.Tensor | None = None,
+        seq_lens_q: torch.Tensor | None = None,
+        block_tables: torch.Tensor | None = None,
+        max_token_per_sequence: int | None = None,
+        max_sequence_kv: int | None = None,
+        fixed_split_size: int | None = None,
+        disable_split_kv: bool = False,
+    ) -> None:
+        """Plans a batch. A custom mask takes the place of `causal`."""
+        self._refuse_items(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
+        batch = Batch(
+            qo_indptr=on_host("qo_indptr", qo_indptr),
+            kv_indptr=on_host("paged_kv_indptr", paged_kv_indptr),
+            last_page_len=on_host("paged_kv_last_page_len", paged_kv_last_page_len),
+        )
+        assert batch.last_page_len is not None
+        arrays = (batch.qo_indptr, batch.kv_indptr, batch.last_page_len)
+        if not len(arrays[0]) == len(arrays[1]) == len(arrays[2]) + 1:
+            raise SpecError(
+                f"have {', '.join(str(len(x)) for x in arrays)} entries; allowed: n + 1, n + 1, n",
+                where="qo_indptr, paged_kv_indptr and paged_kv_last_page_len",
+            )
+        lens = get_seq_lens(batch.kv_indptr, batch.last_page_len, page_size)
+        if seq_lens is not None and not torch.equal(on_host("seq_lens", seq_lens.flatten()), lens.int()):
+            raise SpecError("differs from the lengths of the page arrays; allowed: the same", where="seq_lens")
+        if seq_lens_q is not None and not torch.equal(on_host("seq_lens_q", seq_lens_q.flatten()), batch.qo_indptr.diff()):
+            raise SpecError("differs from the lengths of qo_indptr; allowed: the same", where="seq_lens_q")
+        q_dtype = dtype_of("q_data_type", q_data_type)
+        shape = Shape(
+            *(num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo or head_dim_qk, page_size, q_dtype),
+            kv_dtype=dtype_of("kv_data_type", kv_data_type, q_dtype),
+            o_dtype=dtype_of("o_data_type", o_data_type, q_dtype),
+            split_tokens=split_tokens(fixed_split_size, disable_split_kv, page_size),
+        )
+        if self._use_cuda_graph:
+            assert self._qo_indptr_buf is not None and self._paged_kv_indptr_buf is not None
+            assert self._paged_kv_indices_buf is not None and self._paged_kv_last_page_len_buf is not None
+            self._check_graph(len(lens), batch.rows, len(paged_kv_indices), self._paged_kv_indices_buf)
+            self._qo_indptr_buf.copy_(qo_indptr, non_blocking=non_blocking)
+            self._paged_kv_indptr_buf.copy_(paged_kv_indptr, non_blocking=non_blocking)
+            self._paged_kv_last_page_len_buf.copy_(paged_kv_last_page_len, non_blocking=non_blocking)
+            self._paged_kv_indices_buf[: len(paged_kv_indices)].copy_(paged_kv_indices, non_blocking=non_blocking)
+        else:
+            self._qo_indptr_buf = qo_indptr.to(self.device, non_blocking=non_blocking)
+            self._paged_kv_indptr_buf = paged_kv_indptr.to(self.device, non_blocking=non_blocking)
+            self._paged_kv_indices_buf = paged_kv_indices.to(self.device, torch.int32, non_blocking=non_blocking).contiguous()
+            self._paged_kv_last_page_len_buf = paged_kv_last_page_len.to(self.device, non_blocking=non_blocking)
+        batch.kv_indices = self._paged_kv_indices_buf
+        self._mask(batch, page_size, custom_mask, packed_custom_mask, non_blocking)
+        self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
+        self._causal = causal
+        self._begin(shape, batch)
+
+    begin_forward = plan
+
+    def forward(
+        self,
+        q: torch.Tensor,
+        paged_kv_cache: PagedKv,
+        causal: bool = False,
+        pos_encoding_mode: str = "NONE",
+        use_fp16_qk_reduction: bool = False,
+        k_scale: float | None = None,
+        v_scale: float | None = None,
+        window_left: int = -1,
+        logits_soft_cap: float | None = None,
+        sm_scale: float | None = None,
+        rope_scale: float | None = None,
+        rope_theta: float | None = None,
+    ) -> torch.Tensor:
+        """`run` with options of its own; of an older interface."""
+        self._causal = causal
+        self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
+        result: torch.Tensor = self.run(q, paged_kv_cache, k_scale=k_scale, v_scale=v_scale)
+        return result
+
+    def run(
+        self,
+        q: torch.Tensor,
+        paged_kv_cache: PagedKv,
+        *args: Any,
+        q_scale: float | torch.Tensor | None = None,
+        k_scale: float | torch.Tensor | None = None,
+        v_scale: float | torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+        lse: torch.Tensor | None = None,
+        return_lse: bool = False,
+        enable_pdl: bool | None = None,
+        window_left: int | None = None,
+        sinks: torch.Tensor | None = None,
+        kv_cache_sf: PagedKv | None = None,
+        skip_softmax_threshold_scale_factor: float | None = None,
+        use_fp16_softmax: bool | None = None,
+        uses_spcompress: bool | None = None,
+    ) -> Any:
+        """o [rows, heads, dim], or (o, lse)."""
+        refuse_given(
+            kv_cache_sf=kv_cache_sf,
+            skip_softmax_threshold_scale_factor=skip_softmax_threshold_scale_factor,
+            uses_spcompress=uses_spcompress or None,
+        )
+        k, v = unpack(paged_kv_cache, self._kv_layout)
+        return self._attend(
+            *(q, k, v),
+            factors=scaled(q_scale, k_scale, v_scale),
+            out=out,
+            lse=lse,
+            return_lse=return_lse,
+            window_left=window_left,
+            sinks=sinks,
+            head_scales=args,
+        )
+
+    def forward_return_lse(
+        self,
+        q: torch.Tensor,
+        paged_kv_cache: PagedKv,
+        causal: bool = False,
+        pos_encoding_mode: str = "NONE",
+        use_fp16_qk_reduction: bool = False,
+        k_scale: float | None = None,
+        v_scale: float | None = None,
+        window_left: int = -1,
+        logits_soft_cap: float | None = None,
+        sm_scale: float | None = None,
+        rope_scale: float | None = None,
+        rope_theta: float | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward`, with the log-sum-exp."""
+        self._causal = causal
+        self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
+        result: tuple[torch.Tensor, torch.Tensor] = self.run(q, paged_kv_cache, k_scale=k_scale, v_scale=v_scale, return_lse=True)
+        return result
+
+    run_return_lse = functools.partialmethod(run, return_lse=True)

@@ -1,0 +1,160 @@
+"""States of attention over parts of the keys, merged; levels of keys that requests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lathe.compat.flashinfer._arguments import DTypeLike, PagedKv
+from lathe.compat.flashinfer.prefill import BatchPrefillWithPagedKVCacheWrapper
+from lathe.errors import SpecError
+
+__all__ = ["MultiLevelCascadeAttentionWrapper", "merge_state", "merge_state_in_place", "merge_states"]
+
+
+def _check_states(v: torch.Tensor, s: torch.Tensor, dims: int, where: str) -> None:
+    if v.dim() != dims or tuple(s.shape) != tuple(v.shape[:-1]):
+        raise SpecError(
+            f"{list(v.shape)} and {list(s.shape)}; allowed: {dims} dimensions, and all but the last of them", where=where
+        )
+
+
+def merge_states(v: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Merges results v [rows, states, heads, dim] with log-sum-exps s [rows, states, heads], base 2, over the states.
+
+    Computed in f32. Rows that see no key in any state are 0, with a log-sum-exp of -inf.
+    """
+    _check_states(v, s, 4, "shapes of v and s")
+    s = s.float()
+    most = s.amax(dim=1, keepdim=True) if s.shape[1] else s.new_full((s.shape[0], 1, s.shape[2]), -torch.inf)
+    weight = torch.exp2(s - torch.where(most.isfinite(), most, 0.0))
+    total = weight.sum(dim=1)
+    merged = (v.float() * weight.unsqueeze(-1)).sum(dim=1) / torch.where(total > 0, total, 1.0).unsqueeze(-1)
+    return merged.to(v.dtype), torch.log2(total) + torch.where(most.isfinite(), most, 0.0).squeeze(1)
+
+
+def merge_state(v_a: torch.Tensor, s_a: torch.Tensor, v_b: torch.Tensor, s_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Merges two states: results [rows, heads, dim], log-sum-exps [rows, heads], base 2."""
+    _check_states(v_a, s_a, 3, "shapes of v_a and s_a")
+    _check_states(v_b, s_b, 3, "shapes of v_b and s_b")
+    if v_a.shape != v_b.shape or v_a.dtype != v_b.dtype:
+        raise SpecError(f"is {v_b.dtype} {list(v_b.shape)}; allowed: {v_a.dtype} {list(v_a.shape)}, as v_a", where="v_b")
+    return merge_states(torch.stack((v_a, v_b), dim=1), torch.stack((s_a.float(), s_b.float()), dim=1))
+
+
+def merge_state_in_place(
+    v: torch.Tensor, s: torch.Tensor, v_other: torch.Tensor, s_other: torch.Tensor, mask: torch.Tensor | None = None
+) -> None:
+    """Merges another state into v and s; with a mask [rows] of bool, into the rows where it is True."""
+    merged_v, merged_s = merge_state(v, s, v_other, s_other)
+    if mask is not None:
+        if mask.dtype != torch.bool or tuple(mask.shape) != (v.shape[0],):
+            raise SpecError(f"is {mask.dtype} {list(mask.shape)}; allowed: torch.bool [{v.shape[0]}]", where="mask")
+        merged_v = torch.where(mask[:, None, None], merged_v, v)
+        merged_s = torch.where(mask[:, None], merged_s, s)
+    v.copy_(merged_v)
+    s.copy_(merged_s)
+
+
+class MultiLevelCascadeAttentionWrapper:
+    """Attention over levels of keys, from those that all requests share to those of one; each level has its own ranges of rows.
+
+    Levels run one after the other and are merged. `causal` holds for the last one.
+    """
+
+    def __init__(
+        self,
+        num_levels: int,
+        float_workspace_buffer: torch.Tensor,
+        kv_layout: str = "NHD",
+        use_cuda_graph: bool = False,
+        qo_indptr_buf_arr: list[torch.Tensor] | None = None,
+        paged_kv_indptr_buf_arr: list[torch.Tensor] | None = None,
+        paged_kv_indices_buf_arr: list[torch.Tensor] | None = None,
+        paged_kv_last_page_len_buf_arr: list[torch.Tensor] | None = None,
+    ) -> None:
+        self._num_levels = num_levels
+        self._use_cuda_graph = use_cuda_graph
+        self._kv_layout = kv_layout
+        names = ("qo_indptr_buf", "paged_kv_indptr_buf", "paged_kv_indices_buf", "paged_kv_last_page_len_buf")
+        arrays = (qo_indptr_buf_arr, paged_kv_indptr_buf_arr, paged_kv_indices_buf_arr, paged_kv_last_page_len_buf_arr)
+        buffers: list[dict[str, Any]] = [{} for _ in range(num_levels)]
+        if use_cuda_graph:
+            for name, array in zip(names, arrays, strict=True):
+                for level, buffer in zip(buffers, self._levels(f"{name}_arr", array), strict=True):
+                    level[name] = buffer
+        self._batch_prefill_wrappers = [
+            BatchPrefillWithPagedKVCacheWrapper(float_workspace_buffer, kv_layout, use_cuda_graph, **level) for level in buffers
+        ]
+
+    def _levels(self, name: str, array: list[torch.Tensor] | None) -> list[torch.Tensor]:
+        if array is None or len(array) != self._num_levels:
+            raise SpecError(
+                f"has {0 if array is None else len(array)} entries; allowed: {self._num_levels}, one for each level", where=name
+            )
+        return array
+
+    @property
+    def is_cuda_graph_enabled(self) -> bool:
+        return self._use_cuda_graph
+
+    def reset_workspace_buffer(self, float_workspace_buffer: torch.Tensor, int_workspace_buffers: list[torch.Tensor]) -> None:
+        """Other buffers, which Lathe does not use."""
+        for wrapper, buffer in zip(
+            self._batch_prefill_wrappers, self._levels("int_workspace_buffers", int_workspace_buffers), strict=True
+        ):
+            wrapper.reset_workspace_buffer(float_workspace_buffer, buffer)
+
+    def plan(
+        self,
+        qo_indptr_arr: list[torch.Tensor],
+        paged_kv_indptr_arr: list[torch.Tensor],
+        paged_kv_indices_arr: list[torch.Tensor],
+        paged_kv_last_page_len: list[torch.Tensor],
+        num_qo_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        page_size: int,
+        causal: bool = False,
+        pos_encoding_mode: str = "NONE",
+        use_fp16_qk_reduction: bool = False,
+        sm_scale: float | None = None,
+        window_left: int = -1,
+        logits_soft_cap: float | None = None,
+        rope_scale: float | None = None,
+        rope_theta: float | None = None,
+        q_data_type: str = "float16",
+        kv_data_type: DTypeLike | None = None,
+    ) -> None:
+        """Plans each level; lists hold one tensor for each."""
+        for level, wrapper in enumerate(self._batch_prefill_wrappers):
+            wrapper.plan(
+                self._levels("qo_indptr_arr", qo_indptr_arr)[level],
+                self._levels("paged_kv_indptr_arr", paged_kv_indptr_arr)[level],
+                self._levels("paged_kv_indices_arr", paged_kv_indices_arr)[level],
+                self._levels("paged_kv_last_page_len", paged_kv_last_page_len)[level],
+                *(num_qo_heads, num_kv_heads, head_dim, page_size),
+                causal=causal and level == self._num_levels - 1,
+                pos_encoding_mode=pos_encoding_mode,
+                use_fp16_qk_reduction=use_fp16_qk_reduction,
+                sm_scale=sm_scale,
+                window_left=window_left,
+                logits_soft_cap=logits_soft_cap,
+                rope_scale=rope_scale,
+                rope_theta=rope_theta,
+                q_data_type=q_data_type,
+                kv_data_type=kv_data_type,
+            )
+
+    begin_forward = plan
+
+    def run(self, q: torch.Tensor, paged_kv_cache: PagedKv) -> torch.Tensor:
+        """o [rows, heads, dim] over the keys of all levels."""
+        states = [wrapper.run(q, paged_kv_cache, return_lse=True) for wrapper in self._batch_prefill_wrappers]
+        if len(states) == 1:
+            result: torch.Tensor = states[0][0]
+            return result
+        return merge_states(torch.stack([o for o, _ in states], dim=1), torch.stack([lse for _, lse in states], dim=1))[0]
+
+    forward = run
