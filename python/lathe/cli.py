@@ -52,6 +52,14 @@ def run(arguments: Sequence[str], *, stdin: str = "") -> str:
 
 
 def main() -> None:
-    """Becomes the command, with the arguments of this process."""
+    """Becomes the command, with the arguments of this process; ``lathe compat`` is a part of the package itself."""
+    if sys.argv[1:2] == ["compat"]:
+        from lathe.compat import peer_tests
+
+        try:
+            sys.exit(peer_tests.main(sys.argv[2:]))
+        except Error as error:
+            print(f"lathe compat: {error}", file=sys.stderr)
+            sys.exit(_REFUSED)
     path = program()
     os.execv(path, [path, *sys.argv[1:]])

@@ -6,7 +6,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NEEDS_TORCH = re.compile(r"^(import|from) (torch|lathe\.torch)\b", re.M)
+NEEDS_TORCH = re.compile(r"^(import|from) (torch|lathe\.torch|lathe\.compat)\b", re.M)
 
 
 def snippets(page):
@@ -14,7 +14,7 @@ def snippets(page):
     return [(text[: m.start()].count("\n") + 2, m[1]) for m in re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/pytorch.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/pytorch.md", "docs/compat-flashinfer.md"])
 def test_page(page):
     names = {"__name__": "snippet"}
     found = snippets(page)

@@ -83,16 +83,68 @@ def test_opcheck(rng):
     text, numbers, workspace = SPEC.to_json(), BOUNDS.numbers(), envelope.workspace
     envelope.plan_on_device(qo_indptr=qo, kv_indptr=kv)
     checks = {
+        "attention_into": (
+            *(q[:4], k[:47], v[:47], torch.zeros_like(q[:4]), None, qo, kv, None, None, None, text, 0, 0.0, 0.0),
+            *([], "", [], ""),
+        ),
         "attention": (q[:4], k[:47], v[:47], qo, kv, None, None, None, text, 0, 0.0, 0.0),
         "prepare_workspace": (workspace, text, numbers),
-        "plan": (workspace, qo, kv, None, None, 0, text, numbers),
+        "plan": (workspace, qo, kv, None, None, 0, text, numbers, [], ""),
         "plan_on_device": (workspace, envelope._scratch, qo, kv, None, None, 0, text, numbers),
-        "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0),
+        "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0, [], "", [], ""),
         "sizes": (q, text, numbers),
     }
     assert set(checks) == {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("lathe::")}
     for name, args in checks.items():
         torch.library.opcheck(getattr(torch.ops.lathe, name).default, args)
+
+
+HOOKS = "tensor start: i32[TOK]; param cap: f32; mask = kv_pos >= start[tok]; logits = cap * tanh(score / cap)"
+
+
+def test_hooks(rng):
+    """Tensors and params by name, through one batch and through an envelope, whether the plan knows the mask or not."""
+    spec = SPEC.replace(hooks=HOOKS, mask="none", lse="ln")
+    qo, kv = batch_of(rng, [3, 1], [17, 30])
+    q, k, v = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64)
+    start = torch.zeros(24, dtype=torch.int32)
+    start[:4] = i32(2, 3, 16, 28)
+    tensors, params = {"start": start}, {"cap": 2.5}
+    expected = [
+        attend_batch(q[i : i + 1].float().numpy(), [k[a:b].float().numpy()], [v[a:b].float().numpy()], [0, 1], soft_cap=2.5)
+        for i, (a, b) in enumerate([(2, 17), (3, 17), (16, 17), (45, 47)])
+    ]
+    o, lse = torch.zeros_like(q), torch.zeros(24, 4)
+    lt.attention_into(spec.to_json(), q[:4], k, v, o[:4], lse[:4], qo_indptr=qo, kv_indptr=kv, tensors=tensors, params=params)
+    envelope = lt.Envelope(spec, BOUNDS)
+    for copies in (None, tensors):
+        out = torch.zeros_like(q)
+        envelope.plan(qo_indptr=qo, kv_indptr=kv, tensors=copies)
+        envelope.run(q, k, v, out, lse=torch.zeros(24, 4), tensors=tensors, params=params)
+        assert torch.equal(out[:4], o[:4])
+    for i, (row, log_sum_exp) in enumerate(expected):
+        assert worst(o[i : i + 1].numpy(), row) < 2e-3 and np.max(np.abs(lse[i].numpy() - log_sum_exp[0])) < 1e-3
+    call = (spec.to_json(), q[:4], k, v, o[:4], lse[:4])
+    lens = dict(qo_indptr=qo, kv_indptr=kv)
+    refused(r"start: is missing", lt.attention_into, *call, **lens, params=params)
+    refused(r"cap: is missing", lt.attention_into, *call, **lens, tensors=tensors)
+    refused(
+        r"start: has elements of Long; allowed: Int",
+        lt.attention_into,
+        *call,
+        **lens,
+        tensors={"start": start.long()},
+        params=params,
+    )
+    refused(
+        r"tensor_names: has end, which the hooks do not declare",
+        lt.attention_into,
+        *call,
+        **lens,
+        tensors={"end": start},
+        params=params,
+    )
+    refused(r"start.*4", lt.attention_into, *call, **lens, tensors={"start": start[:3]}, params=params)
 
 
 def test_compile_without_breaks_or_recompiles(rng):
@@ -152,7 +204,10 @@ def test_refusals(rng):
     refused(r"q: has 4 rows, the plan covers up to 5", lt.attention, q, kv, kv, qo_indptr=[0, 5], kv_indptr=[0, 6])
     refused(r"v.*has 5", lt.attention, q, kv, kv[:5], **one)
     text = SPEC.to_json()
-    run = torch.ops.lathe.run
+
+    def run(*args):
+        torch.ops.lathe.run(*args, [], "", [], "")
+
     memory = torch.zeros(1024, dtype=torch.uint8)
     refused(r"bounds: has 1 entries, must have 7", run, q, kv, kv, q, None, memory, None, text, [2], 0.0, 0.0)
     refused(
@@ -194,7 +249,7 @@ def test_cost_of_a_call(rng, record_property):
     envelope = lt.Envelope(SPEC, BOUNDS)
     envelope.plan(qo_indptr=i32(0), kv_indptr=i32(0))
     q, k, v, x = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64), torch.zeros(1)
-    out, text, numbers = torch.zeros_like(q), SPEC.to_json(), BOUNDS.numbers()
+    out, text, numbers, no_hooks = torch.zeros_like(q), SPEC.to_json(), BOUNDS.numbers(), ([], "", [], "")
 
     def cost(call, *args, n=300):
         call(*args)
@@ -208,6 +263,6 @@ def test_cost_of_a_call(rng, record_property):
 
     add = cost(torch.ops.aten.add_.Tensor, x, x)
     sizes = cost(torch.ops.lathe.sizes, q, text, numbers)
-    run = cost(torch.ops.lathe.run, q, k, v, out, None, envelope.workspace, None, text, numbers, 0.0, 0.0)
+    run = cost(torch.ops.lathe.run, q, k, v, out, None, envelope.workspace, None, text, numbers, 0.0, 0.0, *no_hooks)
     print(f"add_ {add:.2f} us, sizes (look-ups alone) {sizes:.2f} us, run of an empty batch on the host executor {run:.2f} us")
     assert sizes < 40 * add

@@ -218,15 +218,19 @@ void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const 
 }
 
 /// Bytes of {workspace, scratch} of an envelope on the device of `like`, which is not read: two i64 in the memory of the host.
+/// Masks of hooks are planned on the host alone, without scratch memory.
 AnyTensor sizes(const AnyTensor& like, const std::string& spec, const Bounds& bounds) {
   const Call call(like, spec);
   const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
-  const AttentionPlanner& planner = *check(call.kernel.planner(Kernels::instance().engine(), bounds));
   const AnyTensor out =
       torch::stable::empty({2}, ElementType::Long, std::nullopt, torch::stable::Device(torch::headeronly::DeviceType::CPU));
   auto* numbers = static_cast<int64_t*>(out.data_ptr());
   numbers[0] = static_cast<int64_t>(in.envelope.layout.total());
-  numbers[1] = static_cast<int64_t>(planner.scratch_bytes());
+  numbers[1] = 0;
+  if (!call.attention().spec().hooks.has(expr::Hook::mask)) {
+    const AttentionPlanner& planner = *check(call.kernel.planner(Kernels::instance().engine(), bounds));
+    numbers[1] = static_cast<int64_t>(planner.scratch_bytes());
+  }
   return out;
 }
 

@@ -57,18 +57,32 @@ def append_paged_kv_cache(
 ) -> None:
     """Stores keys and values [tokens, kv_heads, dim] at their positions; tokens of the request -1 are passed over."""
     caches = unpack(paged_kv_cache, check_choice("kv_layout", kv_layout, LAYOUTS))
-    page_size = caches[0].shape[1 if kv_layout == "NHD" else 2]
+    pages = [cache if kv_layout == "NHD" else cache.transpose(1, 2) for cache in caches]
+    for name, new, tokens in zip(("append_key", "append_value"), (append_key, append_value), pages, strict=True):
+        if new.dtype != tokens.dtype:
+            raise SpecError(f"has elements of {new.dtype}; allowed: {tokens.dtype}, as the cache", where=name)
+        if new.dim() != 3 or tuple(new.shape[1:]) != tuple(tokens.shape[2:]):
+            raise SpecError(f"has the shape {list(new.shape)}; allowed: [tokens, {tokens.shape[2]}, {tokens.shape[3]}]", where=name)
+    _store(append_key, append_value, batch_indices, positions, pages[0], pages[1], kv_indices, kv_indptr)
+
+
+def _store(
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    batch_indices: torch.Tensor,
+    positions: torch.Tensor,
+    k_pages: torch.Tensor,
+    v_pages: torch.Tensor,
+    kv_indices: torch.Tensor,
+    kv_indptr: torch.Tensor,
+) -> None:
+    """Stores into pages [pages, page_size, heads, dim]. Waits for the device, to know which tokens to pass over."""
+    page_size = k_pages.shape[1]
     stored = (batch_indices >= 0).nonzero().squeeze(1)
     request, position = batch_indices[stored].long(), positions[stored].long()
     page = kv_indices[kv_indptr.long()[request] + position // page_size].long()
-    slot = position % page_size
-    for name, cache, new in (("append_key", caches[0], append_key), ("append_value", caches[1], append_value)):
-        if new.dtype != cache.dtype:
-            raise SpecError(f"has elements of {new.dtype}; allowed: {cache.dtype}, as the cache", where=name)
-        tokens = cache if kv_layout == "NHD" else cache.transpose(1, 2)
-        if new.dim() != 3 or tuple(new.shape[1:]) != tuple(tokens.shape[2:]):
-            raise SpecError(f"has the shape {list(new.shape)}; allowed: [tokens, {tokens.shape[2]}, {tokens.shape[3]}]", where=name)
+    for new, tokens in ((keys, k_pages), (values, v_pages)):
         # Indexing does not know 8-bit floats everywhere; their bits are as good.
-        if cache.element_size() == 1:
-            tokens, new = tokens.view(torch.uint8), new.view(torch.uint8)
-        tokens[page, slot] = new[stored]
+        if tokens.element_size() == 1:
+            new, tokens = new.view(torch.uint8), tokens.view(torch.uint8)
+        tokens[page, position % page_size] = new[stored]

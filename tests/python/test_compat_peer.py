@@ -1,0 +1,122 @@
+"""`lathe compat`: outcomes of a checkout's test files, on a checkout that is made here."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+from lathe.compat import peer_tests  # noqa: E402
+
+HELPERS = """
+from flashinfer.utils import FP4Tensor, get_compute_capability
+from flashinfer.jit import JitSpec
+from flashinfer.quantization.nvfp4 import quantize
+
+
+def modules(kinds) -> list[JitSpec] | None:
+    return quantize(kinds)
+"""
+
+TESTS = """
+import pytest
+import torch
+import flashinfer
+from flashinfer.decode import fast_decode_plan
+from tests.test_helpers.helpers import get_compute_capability, modules
+
+
+@pytest.mark.parametrize("kv_len", [7, 9, 10**6])
+@pytest.mark.parametrize("num_heads", [2, 4])
+def test_decode(kv_len, num_heads):
+    assert get_compute_capability(torch.device("cuda:0"))[0] >= 8
+    q = torch.randn(num_heads, 64, device="cuda:0", dtype=torch.float16)
+    k = torch.randn(kv_len, num_heads, 64).to("cuda").half()
+    v = torch.randn(kv_len, num_heads, 64).cuda().half().to(0)
+    s = torch.einsum("hd,khd->hk", q.double(), k.double()) / 8
+    o = flashinfer.single_decode_with_kv_cache(q, k, v)
+    torch.testing.assert_close(o.double(), torch.einsum("hk,khd->hd", s.softmax(-1), v.double()), rtol=1e-2, atol=1e-2)
+
+
+def test_wrong():
+    x = torch.ones(3, device=torch.device("cuda:0"))
+    assert flashinfer.packbits(x).tolist() == [1]
+
+
+def test_absent():
+    flashinfer.rmsnorm(torch.ones(3))
+
+
+def test_stand_in():
+    modules(3)
+
+
+def test_refused():
+    flashinfer.single_prefill_with_kv_cache(*[torch.ones(3, 2, 64, device="cuda").half()] * 3, kv_cache_sf=1)
+
+
+def test_capture():
+    torch.cuda.CUDAGraph()
+
+
+def test_its_own_error():
+    raise RuntimeError("out of luck")
+
+
+def test_skip():
+    torch.cuda.synchronize()
+    pytest.skip("no")
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name, text in (("test_helpers/helpers.py", HELPERS), ("attention/test_page.py", TESTS)):
+        file = tmp_path / "tests" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent / "__init__.py").touch()
+        file.write_text(text)
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "tests" / "conftest.py").write_text("raise RuntimeError('it must not be read')")
+    (tmp_path / "flashinfer").mkdir()
+    (tmp_path / "flashinfer" / "__init__.py").write_text("raise RuntimeError('it must not be imported')")
+    return tmp_path
+
+
+def run(root, file="tests/attention/test_page.py", **given):
+    return peer_tests.run_file(root, file, **{"limit": 0, "seed": 1, "size": 1e6, "seconds": 120, **given})
+
+
+def test_outcomes(checkout):
+    outcome = run(checkout)
+    assert outcome.counts == {"passed": 4, "failed": 2, "unsupported": 4, "skipped": 1, "large": 2, "unreached": 0}, outcome.lines
+    kinds = {case.rsplit("::", 1)[1]: (kind, why) for case, kind, why in outcome.lines}
+    assert {name for name, (kind, _) in kinds.items() if kind == "failed"} == {"test_wrong", "test_its_own_error"}
+    assert "flashinfer.quantization.nvfp4.quantize: is called" in kinds["test_stand_in"][1]
+    assert "kv_cache_sf: is 1; allowed: None" in kinds["test_refused"][1] and "rmsnorm" in kinds["test_absent"][1]
+
+
+def test_a_draw_is_repeatable(checkout):
+    first, second = (run(checkout, limit=5, seed=3) for _ in range(2))
+    assert first == second and sum(first.counts.values()) == 7  # two of them too large
+
+
+def test_time_and_broken_files(checkout):
+    (checkout / "tests" / "slow.py").write_text("import time\n\ndef test_slow():\n    time.sleep(60)\n")
+    assert run(checkout, "tests/slow.py", seconds=10).counts["unreached"] == 1
+    (checkout / "tests" / "broken.py").write_text("import nothing_of_that_name\n")
+    (checkout / "tests" / "absent.py").write_text("from flashinfer import BatchAttention\n")
+    outcome = run(checkout, "tests/broken.py")
+    assert outcome.counts["skipped"] == 1 and "nothing_of_that_name" in outcome.lines[0][2]
+    assert run(checkout, "tests/absent.py").counts["unsupported"] == 1
+
+
+def test_command(checkout):
+    command = [sys.executable, "-m", "lathe", "compat", "--flashinfer", str(checkout), "--limit", "3", "--size", "1e6", "--show"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "seed 1" and lines[1].split() == ["passed", "failed", "unsupported", "skipped", "large", "unreached"]
+    assert lines[2].startswith("tests/attention/test_page.py") and lines[-1].startswith("all")
+    assert done.returncode == (1 if int(lines[-1].split()[2]) else 0)
+    done = subprocess.run([*command[:5], "/nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "/nowhere: has no tests; allowed: a checkout of FlashInfer" in done.stderr
