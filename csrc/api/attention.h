@@ -124,9 +124,9 @@ struct PlannedAttention {
 /// Tensors of one run, in device memory of the kernel's device.
 struct AttentionArgs {
   Tensor q;  // [tokens, num_qo_heads, head_dim_qk]
-  Tensor
-      k;  // elements of kfmt; ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk],
-          // HND with the middle two swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal)
+  /// Elements of kfmt; ragged [tokens, num_kv_heads, head_dim_qk]; paged NHD [pages, page_size, num_kv_heads, head_dim_qk], HND
+  /// with the middle two swapped; joint: [pages, 2, ...] holding K and V, and v is left empty (head dims equal).
+  Tensor k;
   Tensor v;                             // as k, with vfmt and head_dim_vo
   Tensor o;                             // [tokens, num_qo_heads, head_dim_vo]
   Tensor lse;                           // f32 [tokens, num_qo_heads], heads contiguous; empty unless the spec asks for it

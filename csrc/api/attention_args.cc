@@ -15,34 +15,6 @@ namespace {
 
 constexpr int64_t kElementBytes = 2;  // of q and o
 
-// Byte strides of one of K and V.
-struct KvStrides {
-  int64_t page = 0, token = 0, head = 0;
-};
-
-KvStrides kv_strides(const AttentionSpec& spec, DType format, const Tensor& t) {
-  const auto bytes = static_cast<int64_t>(bytes_of(format));
-  if (spec.layout.kind == LayoutKind::ragged) return {0, t.stride[0] * bytes, t.stride[1] * bytes};
-  const int inner = spec.layout.storage == KvStorage::joint ? 2 : 1;  // first dimension inside a page's K or V
-  const int token = spec.layout.order == PageOrder::nhd ? inner : inner + 1;
-  const int head = spec.layout.order == PageOrder::nhd ? inner + 1 : inner;
-  return {t.stride[0] * bytes, t.stride[token] * bytes, t.stride[head] * bytes};
-}
-
-void check_kv(const AttentionSpec& spec, const char* name, const Tensor& t, int64_t heads, int64_t dim, DType format,
-              Problems& problems) {
-  const size_t bytes = bytes_of(format);
-  const int64_t page = spec.layout.page_size;
-  const bool nhd = spec.layout.order == PageOrder::nhd;
-  if (spec.layout.kind == LayoutKind::ragged) {
-    check_tensor(t, {name, bytes, {kAnySize, heads, dim}}, problems);
-  } else if (spec.layout.storage == KvStorage::separate) {
-    check_tensor(t, {name, bytes, {kAnySize, nhd ? page : heads, nhd ? heads : page, dim}}, problems);
-  } else {
-    check_tensor(t, {name, bytes, {kAnySize, 2, nhd ? page : heads, nhd ? heads : page, dim}}, problems);
-  }
-}
-
 void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const AttentionBounds& bounds, Problems& problems) {
   const int64_t kv_heads = bounds.num_kv_heads;
   const int64_t qo_heads = kv_heads * spec.group_size;
@@ -53,15 +25,7 @@ void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const A
   };
   if (check_tensor(args.q, {"q", 2, {kAnySize, qo_heads, spec.head_dim_qk}}, problems)) rows("q", args.q, bounds.max_qo_tokens);
   if (check_tensor(args.o, {"o", 2, {kAnySize, qo_heads, spec.head_dim_vo}}, problems)) rows("o", args.o, bounds.max_qo_tokens);
-  check_kv(spec, "k", args.k, kv_heads, spec.head_dim_qk, spec.kfmt, problems);
-  if (spec.layout.kind == LayoutKind::paged && spec.layout.storage == KvStorage::joint) {
-    if (args.v.rank != 0) problems.add("v", "is given, but with joint storage k holds both and v must be left empty");
-  } else {
-    check_kv(spec, "v", args.v, kv_heads, spec.head_dim_vo, spec.vfmt, problems);
-    if (args.v.rank != 0 && args.k.rank != 0 && args.v.shape[0] != args.k.shape[0]) {
-      problems.add("v", "has " + std::to_string(args.v.shape[0]) + " in dimension 0, k has " + std::to_string(args.k.shape[0]));
-    }
-  }
+  check_kv_pair(spec.layout, key_format(spec), value_format(spec), "k", args.k, "v", args.v, kv_heads, problems);
   if (spec.layout.kind == LayoutKind::ragged) rows("k", args.k, bounds.max_kv_entries);
 
   if (spec.lse == LseOut::none) {
@@ -139,9 +103,11 @@ Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const Att
                  num_hook_buffers, problems);
   check_mask_params(spec, args, bounds, problems);
   const int64_t kv_rows = spec.layout.kind == LayoutKind::ragged ? bounds.max_kv_entries : args.k.rank > 0 ? args.k.shape[0] : 0;
-  std::array<BufferArg, kKvTables> k_tables, v_tables;
-  read_kv_scales(spec, true, args.k_scales, {bounds.num_kv_heads, kv_rows}, out.params.k_scales, k_tables, problems);
-  read_kv_scales(spec, false, args.v_scales, {bounds.num_kv_heads, kv_rows}, out.params.v_scales, v_tables, problems);
+  KvTableBuffers k_tables, v_tables;
+  read_kv_scales(spec.layout, key_format(spec), args.k_scales, {bounds.num_kv_heads, kv_rows}, out.params.k_scales, k_tables,
+                 problems);
+  read_kv_scales(spec.layout, value_format(spec), args.v_scales, {bounds.num_kv_heads, kv_rows}, out.params.v_scales, v_tables,
+                 problems);
   if (workspace == nullptr || reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
     problems.add("workspace", workspace == nullptr ? "is null" : "must be 256-byte aligned");
   }
@@ -149,17 +115,15 @@ Status read_args(const AttentionSpec& spec, const AttentionArgs& args, const Att
 
   const bool paged = spec.layout.kind == LayoutKind::paged;
   const bool joint = paged && spec.layout.storage == KvStorage::joint;
-  const Tensor& v = joint ? args.k : args.v;
-  const KvStrides k_strides = kv_strides(spec, spec.kfmt, args.k);
-  const KvStrides v_strides = kv_strides(spec, spec.vfmt, v);
+  const KvStrides k_strides = kv_strides(spec.layout, key_format(spec), args.k);
+  const KvStrides v_strides = kv_strides(spec.layout, value_format(spec), joint ? args.k : args.v);
   const WorkspaceLayout& layout = envelope.layout;
   std::byte* base = static_cast<std::byte*>(workspace);
 
   abi::AttentionParams& p = out.params;
   p.q = args.q.data;
   p.k = args.k.data;
-  p.v = joint ? static_cast<const std::byte*>(args.k.data) + args.k.stride[1] * static_cast<int64_t>(bytes_of(spec.kfmt))
-              : args.v.data;
+  p.v = values_of(spec.layout, key_format(spec), args.k, args.v);
   p.o = args.o.data;
   p.lse = static_cast<float*>(args.lse.data);
   p.kv_indices = args.kv_indices;

@@ -3,9 +3,9 @@
 
 #include <array>
 
+#include "kv_tensors.h"
 #include "lathe/abi/attention.h"
 #include "lathe/api/attention.h"
-#include "read_kv_scales.h"
 
 namespace lathe {
 

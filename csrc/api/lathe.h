@@ -1,6 +1,7 @@
 // Everything a C++ program needs of Lathe.
 #pragma once
 
+#include "lathe/api/append.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/attention_planner.h"
 #include "lathe/api/calibrate.h"

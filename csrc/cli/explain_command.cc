@@ -181,8 +181,10 @@ int explain(const ExplainOptions& options) {
   Result<KernelRequest> request = request_of(*any);
   if (!request.ok()) return fail(request.status());
 
-  std::string text = "Spec\n" + (spec != nullptr ? fields_text(lathe::to_json(*spec), attention_field_docs())
-                                                 : fields_text(lathe::to_json(std::get<MergeSpec>(*any)), merge_field_docs()));
+  std::string text = "Spec\n" + fields_text(std::visit([](const auto& s) { return lathe::to_json(s); }, *any),
+                                            std::holds_alternative<AttentionSpec>(*any) ? attention_field_docs()
+                                            : std::holds_alternative<AppendSpec>(*any)  ? append_field_docs()
+                                                                                        : merge_field_docs());
   std::string schedule;
   if (spec != nullptr) {
     Result<AttentionTile> tile = tile_of(*spec);

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "input.h"
+#include "lathe/api/append.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/spec/json_scan.h"
@@ -21,8 +22,8 @@ Result<std::string> op_of(const std::string& text) {
   const auto op = root.find("op");
   if (op == root.end()) return std::string("attention");
   const std::string name = op->is_string() ? op->get<std::string>() : op->dump();
-  if (name != "attention" && name != "merge") {
-    return invalid_argument("op", fields::in_quotes(name) + " is not allowed; allowed: attention, merge");
+  if (name != "attention" && name != "append" && name != "merge") {
+    return invalid_argument("op", fields::in_quotes(name) + " is not allowed; allowed: attention, append, merge");
   }
   return name;
 }
@@ -42,6 +43,7 @@ Result<AnySpec> read_spec(const std::string& argument, const std::string& arch) 
   LATHE_TRY(text);
   Result<std::string> op = op_of(*text);
   LATHE_TRY(op);
+  if (*op == "append") return checked(append_spec_from_json(*text), arch);
   if (*op == "merge") return checked(merge_spec_from_json(*text), arch);
   return checked(attention_spec_from_json(*text), arch);
 }
@@ -50,7 +52,8 @@ Result<AttentionSpec> read_attention_spec(const std::string& argument) {
   Result<AnySpec> spec = read_spec(argument);
   LATHE_TRY(spec);
   if (auto* attention = std::get_if<AttentionSpec>(&*spec)) return *std::move(attention);
-  return invalid_argument("op", "\"merge\" is not allowed here; allowed: attention");
+  return invalid_argument("op", (std::holds_alternative<MergeSpec>(*spec) ? "\"merge\"" : "\"append\"") +
+                                    std::string(" is not allowed here; allowed: attention"));
 }
 
 AnySpec with_arch(AnySpec spec, const std::string& arch) {
@@ -73,6 +76,7 @@ Result<AttentionTile> tile_of(const AttentionSpec& spec) {
 }
 
 Result<KernelRequest> request_of(const AnySpec& spec) {
+  if (const auto* append = std::get_if<AppendSpec>(&spec)) return append_request(*append);
   if (const auto* merge = std::get_if<MergeSpec>(&spec)) return merge_request(*merge);
   const auto& attention = std::get<AttentionSpec>(spec);
   LATHE_TRY(validate(attention));

@@ -1,4 +1,4 @@
-// The --spec argument: a spec of either family.
+// The --spec argument: a spec of any family.
 #pragma once
 
 #include <string>
@@ -6,12 +6,13 @@
 
 #include "lathe/jit/engine.h"
 #include "lathe/plan/attention_tile.h"
+#include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 #include "lathe/spec/merge_spec.h"
 
 namespace lathe::cli {
 
-using AnySpec = std::variant<AttentionSpec, MergeSpec>;
+using AnySpec = std::variant<AttentionSpec, AppendSpec, MergeSpec>;
 
 /// The spec that `argument` stands for (input.h), by its "op"; without one, attention. Read and validated; `arch`, when not empty,
 /// takes the place of the spec's own.

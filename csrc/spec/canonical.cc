@@ -87,6 +87,9 @@ Bytes bytes_of(const Spec& spec) {
 Bytes canonical_bytes(const AttentionSpec& spec) {
   return bytes_of(spec);
 }
+Bytes canonical_bytes(const AppendSpec& spec) {
+  return bytes_of(spec);
+}
 Bytes canonical_bytes(const MergeSpec& spec) {
   return bytes_of(spec);
 }

@@ -33,6 +33,9 @@ std::vector<FieldDoc> docs_of() {
 std::vector<FieldDoc> attention_field_docs() {
   return docs_of<AttentionSpec>();
 }
+std::vector<FieldDoc> append_field_docs() {
+  return docs_of<AppendSpec>();
+}
 std::vector<FieldDoc> merge_field_docs() {
   return docs_of<MergeSpec>();
 }

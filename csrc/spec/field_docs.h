@@ -15,6 +15,7 @@ struct FieldDoc {
 
 /// Every field, in the order of the canonical JSON.
 std::vector<FieldDoc> attention_field_docs();
+std::vector<FieldDoc> append_field_docs();
 std::vector<FieldDoc> merge_field_docs();
 
 }  // namespace lathe

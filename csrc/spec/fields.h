@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 #include "lathe/spec/merge_spec.h"
 #include "lathe/spec/rules.h"
@@ -26,6 +27,10 @@ template <>
 inline constexpr const char* kOp<MergeSpec> = "merge";
 template <>
 inline constexpr uint16_t kVersion<MergeSpec> = 1;
+template <>
+inline constexpr const char* kOp<AppendSpec> = "append";
+template <>
+inline constexpr uint16_t kVersion<AppendSpec> = 1;
 
 constexpr Label kLabel{256};
 constexpr IntRange kHeadDim{16, 256, 16};
@@ -74,6 +79,47 @@ void visit_fields(Spec& s, Visitor&& v) {
   v(Field{"tile", 19, "Tile configuration: chosen for the arch, or given, tallest class first."}, s.tile, TileRule{4});
   v(Field{"hooks", 21, "Expressions that make a variant: mask, logits, sink and others."}, s.hooks, HooksRule{});
   v(Field{"arch", 20, "Where the kernel runs: the host executor, or a GPU's compute capability."}, s.arch, ArchName{});
+}
+
+/// Calls `v` for every field of `s`, which is an AppendSpec or a const one.
+template <class Spec, class Visitor>
+requires std::is_same_v<std::remove_const_t<Spec>, AppendSpec>
+void visit_fields(Spec& s, Visitor&& v) {
+  const OneOf<DType> as_q{.follows = &s.q_dtype, .follows_path = "q_dtype"};
+  v(Field{"label", 0, "A name for people; two specs that differ in it alone share a kernel."}, s.label, kLabel);
+  v(Field{"q_dtype", 1, "Element type of q, k and v as they come."}, s.q_dtype, kFloat16);
+  v(Field{"kfmt", 2, "Elements of the cached keys: as q_dtype, or codes of 8 bits with scales (docs/kv-formats.md)."}, s.kfmt,
+    as_q);
+  v(Field{"vfmt", 3, "Elements of the cached values: as q_dtype, or codes of 8 bits with scales."}, s.vfmt, as_q);
+  v(Field{"kscale", 4,
+          "Scales of the keys' codes besides the one of all: of each token and kv head, which are made, of each kv head and "
+          "channel, "
+          "which are given, or both."},
+    s.kscale, OneOf<KvScale>{});
+  v(Field{"vscale", 5, "Scales of the values' codes, likewise."}, s.vscale, OneOf<KvScale>{});
+  v(Field{"kzero", 6,
+          "Zero-points of the keys' codes, which are i8: of each token and kv head, made with its scale, or each kv head and "
+          "channel, "
+          "given."},
+    s.kzero, OneOf<KvZero>{});
+  v(Field{"vzero", 7, "Zero-points of the values' codes, likewise."}, s.vzero, OneOf<KvZero>{});
+  v(Field{"head_dim_qk", 8, "Head dimension of q and k."}, s.head_dim_qk, kHeadDim);
+  v(Field{"head_dim_vo", 9, "Head dimension of v."}, s.head_dim_vo, kHeadDim);
+  v(Field{"rope", 10, "Which elements of q and k rotary embeddings turn together: none, halves or neighbours."}, s.rope,
+    OneOf<RopePairs>{});
+  v(Field{"rope_dims", 11, "How many dimensions are turned, the first ones; 0: all."}, s.rope_dims, IntRange{0, 256, 16});
+  v(Field{"place", 12, "How a token's place is given: as a slot, page * page_size + place, or as its request and position."},
+    s.place, OneOf<TokenPlace>{});
+  v(Field{"layout.kind", 13, "Where cached keys and values lie: in pages."}, s.layout.kind,
+    OneOf<LayoutKind>{.except = 1u << static_cast<int>(LayoutKind::ragged)});
+  v(Field{"layout.page_size", 14, "Tokens of a page."}, s.layout.page_size, IntRange{1, 65536});
+  v(Field{"layout.order", 15, "Order inside a page: [token, head, dim] or [head, token, dim]."}, s.layout.order,
+    OneOf<PageOrder>{});
+  v(Field{"layout.storage", 16, "K and V in two tensors, or side by side in one: [page, 2, ...]."}, s.layout.storage,
+    OneOf<KvStorage>{});
+  v(Field{"layout.index", 17, "How a request's pages are named: indptr and indices, or block_table; with positions only."},
+    s.layout.index, OneOf<PageIndex>{});
+  v(Field{"arch", 18, "Where the kernel runs: the host executor, or a GPU's compute capability."}, s.arch, ArchName{});
 }
 
 /// Calls `v` for every field of `s`, which is a MergeSpec or a const one.

@@ -259,6 +259,9 @@ Result<Spec> read_spec(std::string_view text) {
 Result<AttentionSpec> attention_spec_from_json(std::string_view json) {
   return read_spec<AttentionSpec>(json);
 }
+Result<AppendSpec> append_spec_from_json(std::string_view json) {
+  return read_spec<AppendSpec>(json);
+}
 Result<MergeSpec> merge_spec_from_json(std::string_view json) {
   return read_spec<MergeSpec>(json);
 }

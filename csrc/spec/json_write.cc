@@ -67,6 +67,9 @@ std::string json_text(const Spec& spec) {
 std::string to_json(const AttentionSpec& spec) {
   return json_text(spec);
 }
+std::string to_json(const AppendSpec& spec) {
+  return json_text(spec);
+}
 std::string to_json(const MergeSpec& spec) {
   return json_text(spec);
 }

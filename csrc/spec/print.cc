@@ -63,6 +63,14 @@ std::string to_string(const AttentionSpec& s) {
   return text + text_of_arch_and_label(s.arch, s.label);
 }
 
+std::string to_string(const AppendSpec& s) {
+  std::string text =
+      "append " + text_of(s.q_dtype) + " " + text_of(s.head_dim_qk) + "/" + text_of(s.head_dim_vo) + " " + text_of_layout(s.layout);
+  visit_fields(s, ChangedFields<AppendSpec>(text, {"label", "q_dtype", "head_dim_qk", "head_dim_vo", "layout.kind",
+                                                   "layout.page_size", "layout.order", "layout.storage", "layout.index", "arch"}));
+  return text + text_of_arch_and_label(s.arch, s.label);
+}
+
 std::string to_string(const MergeSpec& s) {
   std::string text = "merge " + text_of(s.dtype) + " " + text_of(s.head_dim) + " lse " + text_of(s.lse);
   visit_fields(s, ChangedFields<MergeSpec>(text, {"label", "dtype", "head_dim", "lse", "arch"}));

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 
 namespace lathe::fields {
@@ -70,6 +71,12 @@ inline constexpr std::array kNames<Determinism>{EnumName{Determinism::fast, "fas
 template <>
 inline constexpr std::array kNames<SplitMode>{EnumName{SplitMode::automatic, "auto"}, EnumName{SplitMode::off, "off"},
                                               EnumName{SplitMode::fixed, "fixed"}};
+
+template <>
+inline constexpr std::array kNames<RopePairs>{EnumName{RopePairs::none, "none"}, EnumName{RopePairs::neox, "neox"},
+                                              EnumName{RopePairs::interleaved, "interleaved"}};
+template <>
+inline constexpr std::array kNames<TokenPlace>{EnumName{TokenPlace::slots, "slots"}, EnumName{TokenPlace::positions, "positions"}};
 
 /// The name of `value`; nullptr when it is no value of the enum.
 template <class E>

@@ -67,7 +67,8 @@ bool all_read(const Unread& unread, std::initializer_list<const char*> paths) {
 }
 
 /// Elements of K or V: as q's, or codes, which alone have scales and zero-points.
-void check_kv_format(const AttentionSpec& spec, bool keys, const Unread& unread, Problems& problems) {
+template <class Spec>
+void check_kv_format(const Spec& spec, bool keys, const Unread& unread, Problems& problems) {
   const char* path = keys ? "kfmt" : "vfmt";
   const DType format = keys ? spec.kfmt : spec.vfmt;
   if (!all_read(unread, {"q_dtype", path}) || enum_name(format) == nullptr) return;
@@ -86,7 +87,8 @@ void check_kv_format(const AttentionSpec& spec, bool keys, const Unread& unread,
                                 "; allowed: none, or another with " + path + " i8");
 }
 
-void check_kv_formats(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
+template <class Spec>
+void check_kv_formats(const Spec& spec, const Unread& unread, Problems& problems) {
   check_kv_format(spec, true, unread, problems);
   check_kv_format(spec, false, unread, problems);
   if (spec.layout.storage == KvStorage::joint && spec.kfmt != spec.vfmt && all_read(unread, {"layout.storage", "kfmt", "vfmt"}))
@@ -109,12 +111,43 @@ void check_ragged(const LayoutSpec& layout, const Unread& unread, Problems& prob
 }
 
 /// In one tensor, keys and values have one shape.
-void check_joint(const AttentionSpec& spec, const Unread& unread, Problems& problems) {
+template <class Spec>
+void check_joint(const Spec& spec, const Unread& unread, Problems& problems) {
   if (spec.layout.storage != KvStorage::joint || spec.head_dim_qk == spec.head_dim_vo) return;
   if (!all_read(unread, {"layout.storage", "head_dim_qk", "head_dim_vo"})) return;
   problems.add("layout.storage", "joint holds keys and values in one tensor, but head_dim_qk " + text_of(spec.head_dim_qk) +
                                      " differs from head_dim_vo " + text_of(spec.head_dim_vo) +
                                      "; allowed: equal head dims, or separate");
+}
+
+/// Zero-points of channels are given, and codes around them have no range to make a token's scale from.
+void check_made_scale(const char* zero_path, KvZero zero, const char* scale_path, KvScale scale, const Unread& unread,
+                      Problems& problems) {
+  if (zero != KvZero::channel || !has_token_scale(scale) || !all_read(unread, {zero_path, scale_path})) return;
+  problems.add(zero_path, "channel is given beside " + std::string(scale_path) + " " + text_of(scale) +
+                              "; allowed: none or token, or scales of channels only");
+}
+
+/// A zero-point of a token is made with its scale.
+void check_made_zero(const char* zero_path, KvZero zero, const char* scale_path, KvScale scale, const Unread& unread,
+                     Problems& problems) {
+  if (zero != KvZero::token || has_token_scale(scale) || !all_read(unread, {zero_path, scale_path})) return;
+  problems.add(zero_path, "token is made together with a token's scale, but " + std::string(scale_path) + " is " + text_of(scale) +
+                              "; allowed: with " + scale_path + " token or token_channel");
+}
+
+void check_append(const AppendSpec& spec, const Unread& unread, Problems& problems) {
+  check_made_scale("kzero", spec.kzero, "kscale", spec.kscale, unread, problems);
+  check_made_scale("vzero", spec.vzero, "vscale", spec.vscale, unread, problems);
+  check_made_zero("kzero", spec.kzero, "kscale", spec.kscale, unread, problems);
+  check_made_zero("vzero", spec.vzero, "vscale", spec.vscale, unread, problems);
+  if (spec.rope_dims > spec.head_dim_qk && all_read(unread, {"rope_dims", "head_dim_qk"}))
+    problems.add("rope_dims", text_of(spec.rope_dims) + " is more than head_dim_qk " + text_of(spec.head_dim_qk));
+  if (spec.rope == RopePairs::none && spec.rope_dims != 0 && all_read(unread, {"rope", "rope_dims"}))
+    problems.add("rope_dims", text_of(spec.rope_dims) + " is given, but rope is none; allowed: 0, or rope neox or interleaved");
+  if (spec.place == TokenPlace::slots && spec.layout.index != PageIndex::csr && all_read(unread, {"place", "layout.index"}))
+    problems.add("layout.index",
+                 text_of(spec.layout.index) + " is given, but slots name pages themselves; allowed: csr, the default");
 }
 
 /// Fields that say what a hook says too.
@@ -160,11 +193,24 @@ void fields::add_problems(const AttentionSpec& spec, const Unread& unread, Probl
   check_hooks(spec, unread, problems);
 }
 
+void fields::add_problems(const AppendSpec& spec, const Unread& unread, Problems& problems) {
+  visit_fields(spec, Checker(unread, problems));
+  check_kv_formats(spec, unread, problems);
+  check_joint(spec, unread, problems);
+  check_append(spec, unread, problems);
+}
+
 void fields::add_problems(const MergeSpec& spec, const Unread& unread, Problems& problems) {
   visit_fields(spec, Checker(unread, problems));
 }
 
 Status validate(const AttentionSpec& spec) {
+  Problems problems;
+  add_problems(spec, {}, problems);
+  return problems.status();
+}
+
+Status validate(const AppendSpec& spec) {
   Problems problems;
   add_problems(spec, {}, problems);
   return problems.status();

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "lathe/base/status.h"
+#include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 #include "lathe/spec/merge_spec.h"
 
@@ -15,6 +16,7 @@ using Unread = std::set<std::string_view>;
 
 /// Adds every problem of `spec` that does not depend on a field in `unread`.
 void add_problems(const AttentionSpec& spec, const Unread& unread, Problems& problems);
+void add_problems(const AppendSpec& spec, const Unread& unread, Problems& problems);
 void add_problems(const MergeSpec& spec, const Unread& unread, Problems& problems);
 
 }  // namespace lathe::fields

@@ -22,7 +22,9 @@ try:
 except ImportError as error:
     raise UnavailableError("PyTorch is not installed", where="lathe.torch", hint="pip install torch", code="unavailable") from error
 
-__all__ = ["Bounds", "Envelope", "attention", "attention_into", "library"]
+from lathe._torch_append import append, refuse_gradients
+
+__all__ = ["Bounds", "Envelope", "append", "attention", "attention_into", "library"]
 
 _ALIGN = 256  # of workspaces, in bytes
 _DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -55,15 +57,6 @@ def _(q, k, v, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens, spec, 
 @torch.library.register_fake("lathe::sizes")
 def _(like, spec, bounds):  # type: ignore[no-untyped-def]
     return torch.empty(2, dtype=torch.int64)
-
-
-def _refuse_gradients(**tensors: torch.Tensor | None) -> None:
-    if torch.is_grad_enabled():
-        for name, tensor in tensors.items():
-            if tensor is not None and tensor.requires_grad:
-                raise SpecError(
-                    "requires a gradient; allowed: tensors without, as there is no backward", where=name, hint="torch.no_grad()"
-                )
 
 
 def _indices(name: str, value: torch.Tensor | Sequence[int] | None) -> torch.Tensor | None:
@@ -135,7 +128,7 @@ def attention(
     Parameters, results and errors are those of `lathe.attention`; what the operator itself finds is a RuntimeError whose text names
     the argument, its value and what is allowed.
     """
-    _refuse_gradients(q=q, k=k, v=v)
+    refuse_gradients(q=q, k=k, v=v)
     if q.dtype not in _DTYPES:
         raise SpecError(f"has elements of {q.dtype}; allowed: torch.float16, torch.bfloat16", where="q")
     paged = kv_indices is not None or block_table is not None
@@ -211,7 +204,7 @@ def attention_into(
     tensors, params : mappings, optional
         What the spec's hooks declare, by name; tensors are on the device of q.
     """
-    _refuse_gradients(q=q, k=k, v=v)
+    refuse_gradients(q=q, k=k, v=v)
     torch.ops.lathe.attention_into(
         *(q, k, v, out, lse, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens),
         *(spec, window, sm_scale, soft_cap),
@@ -347,7 +340,7 @@ class Envelope:
 
         `tensors` and `params` are what the spec's hooks declare, by name.
         """
-        _refuse_gradients(q=q, k=k, v=v)
+        refuse_gradients(q=q, k=k, v=v)
         torch.ops.lathe.run(
             *(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, sm_scale, soft_cap),
             *_by_name(tensors),

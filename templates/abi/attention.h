@@ -2,6 +2,8 @@
 // sources and by the library. All offsets and strides are bytes and 64-bit; counts and lengths are 32-bit.
 #pragma once
 
+#include "abi/kv_scales.h"
+
 namespace lathe::abi {
 
 // One request of the batch; behind those of the batch, one for each shared tile (AttentionLinkedTile), whose `qo_begin` is its
@@ -114,19 +116,6 @@ struct AttentionHookArgs {
   AttentionHookTensor tensors[kMaxHookTensors];
 };
 
-// fp32 factors or zero-points of keys or values: of a token and kv head, or of a kv head and channel. Strides are bytes; an axis
-// that is not there has stride 0.
-struct AttentionKvTable {
-  const void* data;
-  long long stride_page, stride_token, stride_head, stride_channel;  // ragged: stride_page unused
-};
-
-// What 8-bit codes stand for: (code - zero) * scale * token_scale * channel_scale.
-struct AttentionKvScales {
-  AttentionKvTable token_scale, channel_scale, zero;
-  float scale;
-};
-
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
 struct alignas(64) AttentionParams {
   const void* q;
@@ -143,13 +132,13 @@ struct alignas(64) AttentionParams {
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused
   long long v_stride_page, v_stride_token, v_stride_head;
-  long long lse_stride_token;            // bytes; heads are contiguous
-  float sm_scale;                        // > 0
-  float soft_cap;                        // > 0; read only when the spec has soft_cap
-  int window;                            // >= 1; read only when the mask has a window
-  int num_pages;                         // pages in k and v; checked builds trap on page ids outside [0, num_pages)
-  AttentionKvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
-  AttentionHookArgs hooks;               // read only where the spec has hooks
+  long long lse_stride_token;   // bytes; heads are contiguous
+  float sm_scale;               // > 0
+  float soft_cap;               // > 0; read only when the spec has soft_cap
+  int window;                   // >= 1; read only when the mask has a window
+  int num_pages;                // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  KvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
+  AttentionHookArgs hooks;      // read only where the spec has hooks
 };
 
 }  // namespace lathe::abi

@@ -84,7 +84,9 @@ TEST(Command, BadSpecsNameEveryProblem) {
                              HasSubstr("colour: unknown field")));
   EXPECT_THAT(lathe.run({"explain", "--spec", R"({"head_dim_qk":24,"group_size":999})"}).err,
               AllOf(HasSubstr("head_dim_qk: 24"), HasSubstr("group_size: 999")));
-  EXPECT_THAT(lathe.run({"explain", "--spec", "{\"op\":\"conv\"}"}).err, HasSubstr("allowed: attention, merge"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", "{\"op\":\"conv\"}"}).err, HasSubstr("allowed: attention, append, merge"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", R"({"op":"append","rope_dims":8})"}).err, HasSubstr("rope_dims: 8"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", R"({"op":"append","rope":"neox"})"}).out, HasSubstr("neox"));
   EXPECT_THAT(lathe.run({"explain", "--spec", "{\"op\":"}).err, HasSubstr("not JSON"));
   EXPECT_THAT(lathe.run({"run", "--batch", kBatch, "--spec", "{\"op\":\"merge\"}"}).err, HasSubstr("allowed: attention"));
 }
@@ -172,9 +174,10 @@ TEST(Command, CompileHasOneEntryPerArch) {
   EXPECT_THAT(std::string(json[3]["error"]), HasSubstr("toaster"));
 }
 
-TEST(Command, CompilesBothFamiliesForGpus) {
+TEST(Command, CompilesEveryFamilyForGpus) {
   Program lathe;
-  for (const char* spec : {kSpec, R"({"op":"merge","dtype":"bf16","head_dim":128})"}) {
+  for (const char* spec : {kSpec, R"({"op":"merge","dtype":"bf16","head_dim":128})",
+                           R"({"op":"append","kfmt":"e4m3","kscale":"token","rope":"neox"})"}) {
     const Ran ran = lathe.run({"compile", "--spec", spec, "--arch", "sm_80,sm_90a", "--json"});
     if (ran.exit_code == 1 && ran.err.find("unavailable") != std::string::npos && std::getenv("LATHE_TEST_NO_NVRTC") != nullptr)
       GTEST_SKIP() << "no NVRTC here: " << ran.err;

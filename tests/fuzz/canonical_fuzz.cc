@@ -80,10 +80,15 @@ void compare(Draw& draw) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Draw draw(data, size);
-  if (draw.byte() % 4 != 0) {
-    compare<AttentionSpec>(draw);
-  } else {
-    compare<MergeSpec>(draw);
+  switch (draw.byte() % 4) {
+    case 0:
+      compare<MergeSpec>(draw);
+      break;
+    case 1:
+      compare<AppendSpec>(draw);
+      break;
+    default:
+      compare<AttentionSpec>(draw);
   }
   return 0;
 }

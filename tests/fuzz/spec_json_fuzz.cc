@@ -1,5 +1,6 @@
 // Specs and hooks as JSON.
 #include "fuzz.h"
+#include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 #include "lathe/spec/expr/json.h"
 #include "lathe/spec/merge_spec.h"
@@ -13,6 +14,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     testing::require(again.ok() && *again == *spec, "an attention spec is read back as it was written");
     (void)validate(*spec);
     testing::require(!to_string(*spec).empty(), "an attention spec has a form for people");
+  }
+  if (const Result<AppendSpec> spec = append_spec_from_json(text)) {
+    const Result<AppendSpec> again = append_spec_from_json(to_json(*spec));
+    testing::require(again.ok() && *again == *spec, "an append spec is read back as it was written");
+    (void)validate(*spec);
   }
   if (const Result<MergeSpec> spec = merge_spec_from_json(text)) {
     const Result<MergeSpec> again = merge_spec_from_json(to_json(*spec));

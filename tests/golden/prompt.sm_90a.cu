@@ -3,6 +3,28 @@
 // sources and by the library. All offsets and strides are bytes and 64-bit; counts and lengths are 32-bit.
 
 
+#line 1 "templates/abi/kv_scales.h"
+// What host and device agree on for keys and values that are codes of 8 bits.
+
+
+namespace lathe::abi {
+
+// fp32 factors or zero-points of keys or values: of a token and kv head, or of a kv head and channel. Strides are bytes; an axis
+// that is not there has stride 0.
+struct KvTable {
+  void* data;
+  long long stride_page, stride_token, stride_head, stride_channel;  // ragged: stride_page unused
+};
+
+// What codes stand for: (code - zero) * scale * token_scale * channel_scale.
+struct KvScales {
+  KvTable token_scale, channel_scale, zero;
+  float scale;
+};
+
+}  // namespace lathe::abi
+#line 6 "templates/abi/attention.h"
+
 namespace lathe::abi {
 
 // One request of the batch; behind those of the batch, one for each shared tile (AttentionLinkedTile), whose `qo_begin` is its
@@ -115,19 +137,6 @@ struct AttentionHookArgs {
   AttentionHookTensor tensors[kMaxHookTensors];
 };
 
-// fp32 factors or zero-points of keys or values: of a token and kv head, or of a kv head and channel. Strides are bytes; an axis
-// that is not there has stride 0.
-struct AttentionKvTable {
-  const void* data;
-  long long stride_page, stride_token, stride_head, stride_channel;  // ragged: stride_page unused
-};
-
-// What 8-bit codes stand for: (code - zero) * scale * token_scale * channel_scale.
-struct AttentionKvScales {
-  AttentionKvTable token_scale, channel_scale, zero;
-  float scale;
-};
-
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
 struct alignas(64) AttentionParams {
   const void* q;
@@ -144,13 +153,13 @@ struct alignas(64) AttentionParams {
   long long o_stride_token, o_stride_head;
   long long k_stride_page, k_stride_token, k_stride_head;  // ragged: k_stride_page unused
   long long v_stride_page, v_stride_token, v_stride_head;
-  long long lse_stride_token;            // bytes; heads are contiguous
-  float sm_scale;                        // > 0
-  float soft_cap;                        // > 0; read only when the spec has soft_cap
-  int window;                            // >= 1; read only when the mask has a window
-  int num_pages;                         // pages in k and v; checked builds trap on page ids outside [0, num_pages)
-  AttentionKvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
-  AttentionHookArgs hooks;               // read only where the spec has hooks
+  long long lse_stride_token;   // bytes; heads are contiguous
+  float sm_scale;               // > 0
+  float soft_cap;               // > 0; read only when the spec has soft_cap
+  int window;                   // >= 1; read only when the mask has a window
+  int num_pages;                // pages in k and v; checked builds trap on page ids outside [0, num_pages)
+  KvScales k_scales, v_scales;  // scale is read of codes, the tables where the spec has them
+  AttentionHookArgs hooks;      // read only where the spec has hooks
 };
 
 }  // namespace lathe::abi
@@ -1068,25 +1077,58 @@ LATHE_DEVICE float output([[maybe_unused]] const Args& args, [[maybe_unused]] co
 }
 
 }  // namespace hooks
-#line 6 "templates/kernels/attention/kernel.cu"
+#line 1 "templates/kernels/shared/kv_tables.cuh"
+// Tables of scales and zero-points of keys or values that are codes of 8 bits.
+
+
+
+
+namespace kv {
+
+using dev::i64;
+
+enum class ZeroPoint { none, token, channel };
+
+// Where a token lies in the pool: a page and its index in there or, ragged, page 0 and its row.
+struct Place {
+  int page, index;
+};
+
+// One kv head's entries of a table.
+struct Table {
+  const abi::KvTable& table;
+  int kv_head;
+
+  LATHE_DEVICE float of_channel(int channel) const { return floats(channel * table.stride_channel).load(0); }
+  LATHE_DEVICE float of_token(Place at) const { return floats(token(at)).load(0); }
+  LATHE_DEVICE void set_token(Place at, float x) const { floats(token(at)).store(0, x); }
+
+ private:
+  LATHE_DEVICE i64 token(Place at) const { return at.page * table.stride_page + at.index * table.stride_token; }
+  LATHE_DEVICE dev::GlobalFloats floats(i64 offset) const {
+    return {static_cast<float*>(dev::at(table.data, offset + kv_head * table.stride_head))};
+  }
+};
+
+}  // namespace kv
+#line 7 "templates/kernels/attention/kernel.cu"
 
 namespace config {
 
 using Element = dev::f16;         // q, and what the matrix unit takes
 using OutElement = dev::f16;  // o
-enum class ZeroPoint { none, token, channel };
 // k or v as they lie in memory: elements as q's, or 8-bit codes with their scales (kernels/attention/kv_formats.cuh).
 struct KeyFormat {
   using Element = dev::f16;
   static constexpr bool kTokenScale = false;
   static constexpr bool kChannelScale = false;
-  static constexpr ZeroPoint kZero = ZeroPoint::none;
+  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::none;
 };
 struct ValueFormat {
   using Element = dev::f16;
   static constexpr bool kTokenScale = false;
   static constexpr bool kChannelScale = false;
-  static constexpr ZeroPoint kZero = ZeroPoint::none;
+  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::none;
 };
 constexpr int kHeadDimQk = 80;
 constexpr int kHeadDimVo = 64;
@@ -1319,6 +1361,8 @@ LATHE_DEVICE void gemm_nn_issue(Accumulator<N, Columns::quads>& acc, const Opera
 // What one work item is about: where its rows and keys lie, and which keys each row may see.
 
 
+
+
 namespace attention {
 
 using config::Element;
@@ -1446,14 +1490,19 @@ struct Problem {
     const QueryRow at(item.row_begin + row, item.head);
     return {at.head, at.head / config::kGroupSize, at.token, request.qo_begin + at.token};
   }
-  LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
+  // Where a key of the request lies.
+  LATHE_DEVICE kv::Place place_of(const abi::AttentionParams& params, int key) const {
     if constexpr (config::kPaged) {
       const u32 at = static_cast<u32>(key);  // not negative, which spares the corrections of signed division
       const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + at / config::kPageSize);
-      return {key, page * config::kPageSize + static_cast<int>(at % config::kPageSize)};
+      return {page, static_cast<int>(at % config::kPageSize)};
     } else {
-      return {key, request.kv_begin + key};
+      return {0, request.kv_begin + key};
     }
+  }
+  LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
+    const kv::Place at = place_of(params, key);
+    return {key, at.page * config::kPageSize + at.index};
   }
 
   LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }
@@ -1531,7 +1580,7 @@ namespace attention {
 
 using config::KeyFormat;
 using config::ValueFormat;
-using config::ZeroPoint;
+using kv::ZeroPoint;
 
 template <class FORMAT>
 constexpr bool kCodes = sizeof(typename FORMAT::Element) == 1;
@@ -1553,52 +1602,20 @@ LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
   return kCodes<KeyFormat> ? params.sm_scale * params.k_scales.scale : params.sm_scale;
 }
 
-// Where a key lies in the pool: its page and place there, or, ragged, its row.
-struct KeyPlace {
-  int page = 0, slot;
-
-  // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
-  LATHE_DEVICE KeyPlace(const abi::AttentionParams& params, const Problem& problem, int key) {
-    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
-    slot = key < last ? key : last;
-    if constexpr (config::kPaged) {
-      const u32 at = static_cast<u32>(slot);  // not negative, which spares the corrections of signed division
-      page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(problem.request.kv_begin) + at / config::kPageSize);
-      slot = static_cast<int>(at % config::kPageSize);
-    } else {
-      slot += problem.request.kv_begin;
-    }
-  }
-};
-
-// One kv head's entries of a table.
-struct KvTable {
-  const abi::AttentionKvTable& table;
-  int kv_head;
-
-  LATHE_DEVICE float of_channel(int channel) const { return load(channel * table.stride_channel); }
-  LATHE_DEVICE float of_token(const KeyPlace& at) const {
-    return load(at.slot * table.stride_token + (config::kPaged ? at.page * table.stride_page : 0));
-  }
-
- private:
-  LATHE_DEVICE float load(i64 offset) const {
-    return dev::float_from_bits(dev::global_load_u32(dev::at(table.data, offset + kv_head * table.stride_head)));
-  }
-};
-
 // Scales and zero-points of N tokens, spread over the lanes of a warp; 1 where the format has none. Read well before they are used.
 template <class FORMAT, int N>
 class TokenScales {
  public:
-  LATHE_DEVICE TokenScales(const abi::AttentionParams& params, const abi::AttentionKvScales& scales, const Problem& problem,
-                           int first_key) {
+  LATHE_DEVICE TokenScales(const abi::AttentionParams& params, const abi::KvScales& scales, const Problem& problem, int first_key) {
     if constexpr (!kHasScale && !kHasZeroPoint) return;
+    // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
+    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const KeyPlace at(params, problem, first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()));
-      if constexpr (kHasScale) scale_[i] = KvTable{scales.token_scale, problem.kv_head()}.of_token(at);
-      if constexpr (kHasZeroPoint) zero_[i] = KvTable{scales.zero, problem.kv_head()}.of_token(at);
+      const int key = first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index());
+      const kv::Place at = problem.place_of(params, key < last ? key : last);
+      if constexpr (kHasScale) scale_[i] = kv::Table{scales.token_scale, problem.kv_head()}.of_token(at);
+      if constexpr (kHasZeroPoint) zero_[i] = kv::Table{scales.zero, problem.kv_head()}.of_token(at);
     }
   }
 
@@ -1626,7 +1643,7 @@ class TokenScales {
 // Multiplies queries by their channels' scales and puts them in the order that codes of keys ask for. By the whole block.
 template <class TILE>
 LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
-  const KvTable scale{params.k_scales.channel_scale, problem.kv_head()};
+  const kv::Table scale{params.k_scales.channel_scale, problem.kv_head()};
   dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
                        [&](int, int column, float(&x)[16]) {
                          if constexpr (KeyFormat::kChannelScale) {
@@ -1642,7 +1659,7 @@ template <class TILE>
 LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
                               const Problem& problem) {
   constexpr int kLanes = 4;  // that share a row
-  const KvTable zero{params.k_scales.zero, problem.kv_head()};
+  const kv::Table zero{params.k_scales.zero, problem.kv_head()};
   dev::for_each_row(
       [&](int row, float& sum) {
         sum = 0.0f;
@@ -1716,7 +1733,7 @@ struct ValueDebt {
 LATHE_DEVICE void apply_value_scales(float (&x)[8], float debt, int channel, const abi::AttentionParams& params, int kv_head) {
   if constexpr (!kCodes<ValueFormat>) return;
   constexpr float kUnit = ValueFormat::kTokenScale ? 1.0f / kCodeUnit<ValueFormat::Element> : 1.0f;
-  const KvTable scale{params.v_scales.channel_scale, kv_head}, zero{params.v_scales.zero, kv_head};
+  const kv::Table scale{params.v_scales.channel_scale, kv_head}, zero{params.v_scales.zero, kv_head};
 #pragma unroll
   for (int c = 0; c < 8; ++c) {
     if constexpr (kHasZero<ValueFormat>)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lathe/api/append.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/proof/harness.h"
@@ -75,6 +76,11 @@ TEST(RenderedSources, KernelsUseOnlyDeviceCode) {
       ASSERT_TRUE(source.ok()) << source.status().to_string();
       EXPECT_NE(source->find("\"templates/kernels/attention/kernel.cu\""), std::string::npos);
       ASSERT_EQ(to_string(banned_tokens(*source)), "") << to_json(spec);
+      AppendSpec append = random_append_spec(rng);
+      append.arch = arch;
+      source = engine().source(*append_request(append));
+      ASSERT_TRUE(source.ok()) << source.status().to_string();
+      ASSERT_EQ(to_string(banned_tokens(*source)), "") << to_json(append);
       MergeSpec merge = random_merge_spec(rng);
       merge.arch = arch;
       source = engine().source(*merge_request(merge));

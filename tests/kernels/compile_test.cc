@@ -9,6 +9,7 @@
 #include <future>
 #include <set>
 
+#include "lathe/api/append.h"
 #include "lathe/api/attention_planner.h"
 #include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
@@ -123,6 +124,20 @@ TEST_P(Compile, Merge) {
     ASSERT_TRUE(artifact.ok()) << artifact.status().to_string() << "\n" << to_json(spec);
     EXPECT_EQ((*artifact)->spill_bytes, 0) << to_json(spec);
   }
+}
+TEST_P(Compile, Append) {
+  if (nvrtc_missing()) GTEST_SKIP() << "LATHE_TEST_NO_NVRTC is set";
+  std::mt19937_64 rng(seed());
+  int most_registers = 0;
+  for (int i = 0; i < LATHE_COMPILE_SPECS / 3; ++i) {
+    AppendSpec spec = random_append_spec(rng);
+    spec.arch = GetParam();
+    Result<ArtifactPtr> artifact = engine().build(*append_request(spec));
+    ASSERT_TRUE(artifact.ok()) << artifact.status().to_string() << "\n" << to_json(spec);
+    EXPECT_EQ((*artifact)->spill_bytes, 0) << to_json(spec);
+    most_registers = std::max(most_registers, (*artifact)->registers);
+  }
+  std::printf("%s: %d kernels, at most %d registers\n", GetParam(), LATHE_COMPILE_SPECS / 3, most_registers);
 }
 TEST_P(Compile, DevicePlan) {
   if (nvrtc_missing()) GTEST_SKIP() << "LATHE_TEST_NO_NVRTC is set";

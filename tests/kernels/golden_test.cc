@@ -8,6 +8,7 @@
 #include <iterator>
 #include <ostream>
 
+#include "lathe/api/append.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
@@ -30,11 +31,19 @@ std::vector<GoldenCase> golden_cases() {
        R"({"op":"attention","group_size":4,"head_dim_qk":128,"head_dim_vo":128,"layout":{"kind":"paged","page_size":16},"mask":"causal","lse":"ln"})"},
       {"prompt", "attention",
        R"({"op":"attention","q_dtype":"f16","o_dtype":"f16","head_dim_qk":80,"head_dim_vo":64,"layout":{"kind":"ragged"},"mask":"causal_window","soft_cap":true,"lse":"log2"})"},
+      {"append", "append",
+       R"({"op":"append","kfmt":"e4m3","kscale":"token","vfmt":"i8","vscale":"token_channel","vzero":"token","rope":"neox"})"},
       {"merge", "merge", R"({"op":"merge","dtype":"bf16","head_dim":128})"},
   };
 }
 
 Result<KernelRequest> request_of(const GoldenCase& c, const std::string& arch) {
+  if (c.family == "append") {
+    Result<AppendSpec> spec = append_spec_from_json(c.json);
+    LATHE_TRY(spec);
+    spec->arch = arch;
+    return append_request(*spec);
+  }
   if (c.family == "merge") {
     Result<MergeSpec> spec = merge_spec_from_json(c.json);
     LATHE_TRY(spec);

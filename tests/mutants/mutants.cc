@@ -5,6 +5,7 @@ namespace {
 
 #define KERNEL "kernels/attention/"
 #define PLAN "kernels/attention_plan/"
+#define APPEND "kernels/append/"
 
 constexpr Mutant kMutants[] = {
     // The pipeline.
@@ -72,7 +73,7 @@ constexpr Mutant kMutants[] = {
      "x[c] *= scale.of_channel(channel);"},
     {"scale_of_all_twice", KERNEL "kv_formats.cuh",
      "? params.sm_scale * params.k_scales.scale :", "? params.sm_scale * params.k_scales.scale * params.k_scales.scale :"},
-    {"scales_of_keys_past_the_end", KERNEL "kv_formats.cuh", "slot = key < last ? key : last;", "slot = key;"},
+    {"scales_of_keys_past_the_end", KERNEL "kv_formats.cuh", "key < last ? key : last", "key"},
     {"scale_of_the_wrong_token", KERNEL "kv_formats.cuh", "static_cast<u32>(column) % dev::kWarpSize",
      "static_cast<u32>(column ^ 1) % dev::kWarpSize"},
 
@@ -188,8 +189,7 @@ constexpr Mutant kMutants[] = {
      "f(a.v[j][2 * i + c], column, rows.v[0]...)"},
     {"slot_of_the_wrong_lane", KERNEL "softmax.cuh", "const u32 lane = static_cast<u32>(column) % dev::kWarpSize;",
      "const u32 lane = static_cast<u32>(column ^ 1) % dev::kWarpSize;"},
-    {"slot_of_the_page", KERNEL "problem.cuh", "page * config::kPageSize + static_cast<int>(at % config::kPageSize)",
-     "page * config::kPageSize"},
+    {"slot_of_the_page", KERNEL "problem.cuh", "at.page * config::kPageSize + at.index", "at.page * config::kPageSize"},
     {"turned_queries_not_shared", KERNEL "run_item.cuh",
      "transform_queries(q_tile, params, problem);\n        dev::block_barrier();", "transform_queries(q_tile, params, problem);"},
     {"turned_keys_not_shared", KERNEL "run_item.cuh", "hooks::key(params.hooks, in, x, rot_x); });\n        group.sync();",
@@ -197,6 +197,33 @@ constexpr Mutant kMutants[] = {
     {"turned_the_other_way", KERNEL "vector_hooks.cuh", "rot[0] = -x[2], rot[1] = -x[3], rot[2] = x[0], rot[3] = x[1];",
      "rot[0] = x[2], rot[1] = x[3], rot[2] = -x[0], rot[3] = -x[1];"},
     {"sum_of_the_last_part", "kernels/shared/merge_states.cuh", "o[c] += x[c];", "o[c] = x[c];"},
+
+    // Appending to a cache.
+    {"halves_turned_the_other_way", APPEND "rope.cuh", "first ? -pair : pair", "first ? pair : -pair"},
+    {"neighbours_turned_the_other_way", APPEND "rope.cuh", "dev::fma(a, cosine[i], -sine[i] * b)",
+     "dev::fma(a, cosine[i], sine[i] * b)"},
+    {"sines_of_the_first_pairs", APPEND "rope.cuh", "row.load4(kHalf + 4 * at.chunk, sine);", "row.load4(kHalf, sine);"},
+    {"halves_of_the_whole_head", APPEND "rope.cuh", "config::kTurnedDims / 2 / 8;", "config::kHeadDimQk / 2 / 8;"},
+    {"embedded_by_token", APPEND "rope.cuh", "params.positions}.load(at.token)", "params.positions}.load(0)"},
+    {"padding_stored", APPEND "vector.cuh", "if (slot < 0) return kPadding;", "if (slot < -1) return kPadding;"},
+    {"padding_of_requests_stored", APPEND "vector.cuh", "if (request < 0) return kPadding;", ""},
+    {"pages_of_the_first_request", APPEND "vector.cuh", "static_cast<i64>(request) * params.block_table_stride", "i64{0}"},
+    {"lanes_without_elements_store", APPEND "vector.cuh", "exists && lane % kLanes < DIM / 8}", "exists}"},
+    {"heads_mistaken", APPEND "vector.cuh", "{at / heads, at % heads,", "{at / heads, 0,"},
+    {"values_in_the_pages_of_keys", APPEND "append_vectors.cuh", "place.page * params.v_cache_stride_page",
+     "place.page * params.k_cache_stride_page"},
+    {"groups_skipped", APPEND "append_vectors.cuh", "i += step) {", "i += 2 * step) {"},
+    {"range_of_half_the_lanes", APPEND "store_vector.cuh", "mask = LANES / 2; mask > 0;", "mask = LANES / 4; mask > 0;"},
+    {"scale_of_token_inverted", APPEND "store_vector.cuh", ".set_token(place, scale);", ".set_token(place, inverse);"},
+    {"zero_of_token_forgotten", APPEND "store_vector.cuh", "x[i] = dev::fma(x[i], inverse, zero);", "x[i] = x[i] * inverse;"},
+    {"zero_of_channel_subtracted", APPEND "store_vector.cuh", "x[i] += kv::Table{scales.zero", "x[i] -= kv::Table{scales.zero"},
+    {"channels_multiplied", APPEND "store_vector.cuh", "x[i] *= dev::rcp(scales.scale * kv::Table{",
+     "x[i] *= (scales.scale * kv::Table{"},
+    {"given_scale_dropped", APPEND "store_vector.cuh", "x[i] *= inverse;\n", ";\n"},
+    {"no_code_saturates", "device/to_codes.cuh", "min(abs(x), kLargestCode<E>)", "abs(x)"},
+    {"ties_cut_off", "device/to_codes.cuh", " + (bits >> kDrop & 1u)", ""},
+    {"small_codes_as_large_ones", "device/to_codes.cuh", "bits < kLeastNormal ? small : normal", "false ? small : normal"},
+    {"codes_in_reverse", "device/to_codes.cuh", "<< (i % 4 * 8)", "<< (24 - i % 4 * 8)"},
 
     // Planning on the device.
     {"block_sum_leaves_warps_out", "device/collectives.cuh", "if (w < static_cast<int>(warp_index())) base += part;",
@@ -212,6 +239,7 @@ constexpr Mutant kMutants[] = {
      "words.store(2 * index + 1, num_parts - 1);"},
 };
 
+#undef APPEND
 #undef PLAN
 #undef KERNEL
 

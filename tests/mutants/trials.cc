@@ -7,6 +7,7 @@
 #include <limits>
 #include <random>
 
+#include "lathe/api/append.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/attention_planner.h"
 #include "lathe/api/merge.h"
@@ -14,6 +15,7 @@
 #include "lathe/oracle/float16.h"
 #include "lathe/oracle/merge.h"
 #include "lathe/plan/attention_image.h"
+#include "lathe/proof/append_case.h"
 #include "lathe/proof/batch_values.h"
 #include "lathe/proof/harness.h"
 #include "lathe/runtime/device.h"
@@ -286,6 +288,48 @@ Result<std::string> merge(Engine& engine, uint64_t seed) {
   return std::string();
 }
 
+Result<std::string> append_cases(Engine& engine, uint64_t seed, const AppendSpec& spec, bool all_values) {
+  auto device = host_device({.seed = seed, .check = true, .num_sms = 1});  // so that warps go round
+  Result<Append> append = Append::prepare(engine, device, spec);
+  LATHE_TRY(append);
+  std::mt19937_64 rng(seed);
+  if (all_values) return AppendCase::all_values(spec, rng).run(device, *append);
+  for (int i = 0; i < 4; ++i) {
+    std::string problems = AppendCase(spec, rng).run(device, *append);
+    if (!problems.empty()) return problems;
+  }
+  return std::string();
+}
+
+// New keys of halves that are turned, values with zero-points; by slots; head dims that fill lanes in part.
+Result<std::string> appended(Engine& engine, uint64_t seed) {
+  AppendSpec spec;
+  spec.head_dim_qk = 96, spec.head_dim_vo = 80;
+  spec.kfmt = DType::e4m3, spec.kscale = KvScale::token_channel;
+  spec.vfmt = DType::i8, spec.vscale = KvScale::token, spec.vzero = KvZero::token;
+  spec.rope = RopePairs::neox, spec.rope_dims = 64;
+  return append_cases(engine, seed, spec, false);
+}
+
+// The other ways: neighbours, tables of pages, zero-points that are given.
+Result<std::string> appended_by_position(Engine& engine, uint64_t seed) {
+  AppendSpec spec;
+  spec.q_dtype = DType::f16, spec.kfmt = DType::f16;
+  spec.vfmt = DType::i8, spec.vscale = KvScale::channel, spec.vzero = KvZero::channel;
+  spec.rope = RopePairs::interleaved;
+  spec.place = TokenPlace::positions;
+  spec.layout.index = PageIndex::table;
+  spec.layout.page_size = 5;
+  return append_cases(engine, seed, spec, false);
+}
+
+// Every number becomes its code.
+Result<std::string> appended_values(Engine& engine, uint64_t seed) {
+  AppendSpec spec;
+  spec.kfmt = DType::e4m3, spec.vfmt = DType::e5m2;
+  return append_cases(engine, seed, spec, true);
+}
+
 // A plan made on the device is the host's, list by list. Decodes and a prefill of several row blocks, cut and dealt out to 33
 // lists.
 Result<std::string> device_plan(Engine& engine, uint64_t seed) {
@@ -343,6 +387,9 @@ const std::vector<Trial>& trials() {
       {"shared", shared},
       {"far_pages", far_pages},
       {"merge", merge},
+      {"appended", appended},
+      {"appended_by_position", appended_by_position},
+      {"appended_values", appended_values},
       {"device_plan", device_plan},
       {"hooked", hooked},
       {"turned", turned},

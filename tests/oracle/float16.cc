@@ -54,6 +54,10 @@ double decode(DType dtype, uint16_t bits) {
   return std::copysign(magnitude, (bits & f.sign_bit()) != 0 ? -1.0 : 1.0);
 }
 
+double largest(DType dtype) {
+  return dtype == DType::i8 ? 127 : decode(dtype, static_cast<uint16_t>(format_of(dtype).first_special() - 1));
+}
+
 uint16_t encode(DType dtype, double value) {
   if (std::isnan(value)) return nan_pattern(dtype);
   if (dtype == DType::i8) return static_cast<uint8_t>(static_cast<int>(std::clamp(std::nearbyint(value), -128.0, 127.0)));

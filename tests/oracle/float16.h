@@ -14,6 +14,9 @@ double decode(DType dtype, uint16_t bits);
 /// The pattern nearest to `value`; overflow gives infinity, or the largest number where there is none; a NaN gives nan_pattern().
 uint16_t encode(DType dtype, double value);
 
+/// The largest number.
+double largest(DType dtype);
+
 /// A quiet NaN, or -128 of i8, for memory that nothing may depend on.
 uint16_t nan_pattern(DType dtype);
 

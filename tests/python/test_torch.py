@@ -94,7 +94,10 @@ def test_opcheck(rng):
         "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0, [], "", [], ""),
         "sizes": (q, text, numbers),
     }
-    assert set(checks) == {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("lathe::")}
+    checked_elsewhere = {"append"}  # test_torch_append.py
+    assert set(checks) | checked_elsewhere == {
+        name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("lathe::")
+    }
     for name, args in checks.items():
         torch.library.opcheck(getattr(torch.ops.lathe, name).default, args)
 

@@ -55,6 +55,13 @@ TEST(CanonicalBytes, EqualExactlyForEqualMergeSpecs) {
   }
 }
 
+TEST(CanonicalBytes, EqualExactlyForEqualAppendSpecs) {
+  std::mt19937_64 rng(seed());
+  for (int i = 0; i < 10'000; ++i) {
+    ASSERT_NO_FATAL_FAILURE(expect_bytes_tell_identity(random_append_spec(rng), random_append_spec(rng)));
+  }
+}
+
 template <class Spec>
 void expect_every_change_shows(const Spec& base) {
   std::vector<Bytes> seen{canonical_bytes(base)};
@@ -67,9 +74,11 @@ void expect_every_change_shows(const Spec& base) {
 TEST(CanonicalBytes, EverySingleChangeButTheLabelShows) {
   std::mt19937_64 rng(seed());
   expect_every_change_shows(AttentionSpec{});
+  expect_every_change_shows(AppendSpec{});
   expect_every_change_shows(MergeSpec{});
   for (int i = 0; i < 1'000; ++i) {
     ASSERT_NO_FATAL_FAILURE(expect_every_change_shows(random_spec(rng)));
+    ASSERT_NO_FATAL_FAILURE(expect_every_change_shows(random_append_spec(rng)));
     ASSERT_NO_FATAL_FAILURE(expect_every_change_shows(random_merge_spec(rng)));
   }
 }
@@ -83,6 +92,7 @@ TEST(CanonicalBytes, TagsAreUnique) {
     EXPECT_EQ(std::count(tags.begin(), tags.end(), 0), 1) << "only the label is no part of the identity";
   };
   expect_unique(AttentionSpec{});
+  expect_unique(AppendSpec{});
   expect_unique(MergeSpec{});
 }
 

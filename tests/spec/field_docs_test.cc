@@ -29,6 +29,11 @@ TEST(FieldDocs, PageHoldsTheTableOfAttention) {
   EXPECT_NE(page().find(expected), std::string::npos) << "docs/spec.md should hold exactly:\n" << expected;
 }
 
+TEST(FieldDocs, PageHoldsTheTableOfAppend) {
+  std::string expected = table(append_field_docs());
+  EXPECT_NE(page().find(expected), std::string::npos) << "docs/spec.md should hold exactly:\n" << expected;
+}
+
 TEST(FieldDocs, PageHoldsTheTableOfMerge) {
   std::string expected = table(merge_field_docs());
   EXPECT_NE(page().find(expected), std::string::npos) << "docs/spec.md should hold exactly:\n" << expected;

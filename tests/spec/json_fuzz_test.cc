@@ -75,6 +75,10 @@ Result<AttentionSpec> read(const std::string& text) {
   return attention_spec_from_json(text);
 }
 template <>
+Result<AppendSpec> read(const std::string& text) {
+  return append_spec_from_json(text);
+}
+template <>
 Result<MergeSpec> read(const std::string& text) {
   return merge_spec_from_json(text);
 }
@@ -107,6 +111,9 @@ void fuzz(Spec (*draw)(std::mt19937_64&)) {
 
 TEST(JsonFuzz, Attention) {
   fuzz<AttentionSpec>(random_spec);
+}
+TEST(JsonFuzz, Append) {
+  fuzz<AppendSpec>(random_append_spec);
 }
 TEST(JsonFuzz, Merge) {
   fuzz<MergeSpec>(random_merge_spec);

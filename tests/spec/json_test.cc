@@ -48,6 +48,16 @@ TEST(Json, RoundTripOfRandomMergeSpecs) {
   }
 }
 
+TEST(Json, RoundTripOfRandomAppendSpecs) {
+  std::mt19937_64 rng(seed());
+  for (int i = 0; i < 10'000; ++i) {
+    AppendSpec spec = random_append_spec(rng);
+    auto back = append_spec_from_json(to_json(spec));
+    ASSERT_TRUE(back.ok()) << back.status().to_string();
+    ASSERT_EQ(*back, spec);
+  }
+}
+
 // They lost their text, and what was read back had none.
 TEST(Json, HooksThatAttentionRefusesAreKept) {
   AttentionSpec spec;
@@ -67,6 +77,10 @@ TEST(Json, CanonicalText) {
             R"("head_dim_qk":128,"head_dim_vo":128,"gqa_pack":"auto","layout":{"kind":"paged","page_size":16,"order":"NHD",)"
             R"("storage":"separate","index":"csr"},"mask":"none","soft_cap":false,"lse":"none","determinism":"run_to_run",)"
             R"("split_kv":{"fixed":2048},"tile":"auto","hooks":"","arch":"host"})");
+  EXPECT_EQ(to_json(AppendSpec{}),
+            R"({"op":"append","label":"","q_dtype":"bf16","kfmt":"bf16","vfmt":"bf16","kscale":"none","vscale":"none",)"
+            R"("kzero":"none","vzero":"none","head_dim_qk":128,"head_dim_vo":128,"rope":"none","rope_dims":0,"place":"slots",)"
+            R"("layout":{"kind":"paged","page_size":16,"order":"NHD","storage":"separate","index":"csr"},"arch":"host"})");
   EXPECT_EQ(to_json(MergeSpec{}), R"({"op":"merge","label":"","dtype":"bf16","head_dim":128,"lse":"ln","arch":"host"})");
 }
 

@@ -30,6 +30,14 @@ TEST(Print, AttentionOnOneLine) {
   EXPECT_EQ(to_string(spec), "attention bf16 128/128 group 1 ragged kfmt f16 host");
 }
 
+TEST(Print, AppendOnOneLine) {
+  AppendSpec spec;
+  spec.kfmt = DType::e4m3;
+  spec.kscale = KvScale::token;
+  spec.rope = RopePairs::neox;
+  EXPECT_EQ(to_string(spec), "append bf16 128/128 paged(16, NHD, csr) kfmt e4m3 kscale token rope neox host");
+}
+
 TEST(Print, MergeOnOneLine) {
   MergeSpec spec;
   spec.arch = "sm_80";
@@ -43,6 +51,9 @@ TEST(Print, ShowsEverySingleChange) {
     base.label = "a";  // a longer label may be cut where it differs
     if (base.layout.kind == LayoutKind::ragged) continue;
     for (const auto& change : single_changes(base)) ASSERT_NE(to_string(change.spec), to_string(base)) << change.path;
+    AppendSpec append = random_append_spec(rng);
+    append.label = "a";
+    for (const auto& change : single_changes(append)) ASSERT_NE(to_string(change.spec), to_string(append)) << change.path;
     MergeSpec merge = random_merge_spec(rng);
     merge.label = "a";
     for (const auto& change : single_changes(merge)) ASSERT_NE(to_string(change.spec), to_string(merge)) << change.path;

@@ -148,6 +148,35 @@ AttentionSpec random_spec(std::mt19937_64& rng) {
   return spec;
 }
 
+AppendSpec random_append_spec(std::mt19937_64& rng) {
+  Draw draw(rng);
+  AppendSpec spec;
+  spec.label = label(draw);
+  spec.q_dtype = draw.enumerator(DType::bf16);
+  const auto draw_made_format = [&](DType& format, KvScale& scale, KvZero& zero) {
+    draw_format(draw, spec.q_dtype, format, scale, zero);
+    const bool of_token = has_token_scale(scale);
+    if ((zero == KvZero::token && !of_token) || (zero == KvZero::channel && of_token)) zero = KvZero::none;
+  };
+  draw_made_format(spec.kfmt, spec.kscale, spec.kzero);
+  draw_made_format(spec.vfmt, spec.vscale, spec.vzero);
+  spec.head_dim_qk = head_dim(draw);
+  spec.head_dim_vo = draw.chance(50) ? spec.head_dim_qk : head_dim(draw);
+  spec.rope = draw.enumerator(RopePairs::interleaved);
+  if (spec.rope != RopePairs::none && draw.chance(50)) spec.rope_dims = 16 * draw.between(0, spec.head_dim_qk / 16);
+  spec.place = draw.enumerator(TokenPlace::positions);
+  do {
+    spec.layout = layout(draw);
+  } while (spec.layout.kind != LayoutKind::paged);
+  if (spec.place == TokenPlace::slots) spec.layout.index = PageIndex::csr;
+  if (spec.layout.storage == KvStorage::joint) {
+    spec.head_dim_vo = spec.head_dim_qk;
+    spec.vfmt = spec.kfmt, spec.vscale = spec.kscale, spec.vzero = spec.kzero;
+  }
+  spec.arch = arch(draw);
+  return spec;
+}
+
 MergeSpec random_merge_spec(std::mt19937_64& rng) {
   Draw draw(rng);
   MergeSpec spec;

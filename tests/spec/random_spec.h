@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 #include "lathe/spec/merge_spec.h"
 
@@ -12,6 +13,9 @@ namespace lathe::testing {
 /// odd page sizes and group sizes, splits that fall inside short sequences, and given tiles all come up. A given tile fits in the
 /// shared memory and registers of every arch. Suites that need one arch overwrite `arch`.
 AttentionSpec random_spec(std::mt19937_64& rng);
+
+/// As above for appending to a cache.
+AppendSpec random_append_spec(std::mt19937_64& rng);
 
 /// As above for merging.
 MergeSpec random_merge_spec(std::mt19937_64& rng);

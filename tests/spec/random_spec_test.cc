@@ -61,6 +61,20 @@ TEST(RandomSpec, IsValidAndCoversEveryValue) {
   EXPECT_GE(counts["split_kv"].size(), 100u);
 }
 
+TEST(RandomSpec, AppendIsValidAndCoversEveryValue) {
+  std::mt19937_64 rng(seed());
+  Counts counts;
+  for (int i = 0; i < 10'000; ++i) {
+    AppendSpec spec = random_append_spec(rng);
+    Status status = validate(spec);
+    ASSERT_TRUE(status.ok()) << status.to_string() << "\n" << to_json(spec);
+    fields::visit_fields(spec, Counter{counts});
+  }
+  const AppendSpec preset;
+  fields::visit_fields(preset, EnumCoverage{counts});
+  EXPECT_EQ(counts["rope_dims"].size(), 17u);
+}
+
 TEST(RandomSpec, MergeIsValidAndCoversEveryValue) {
   std::mt19937_64 rng(seed());
   Counts counts;
@@ -79,6 +93,7 @@ TEST(RandomSpec, TheSameSeedGivesTheSameSpecs) {
   std::mt19937_64 a(7), b(7);
   for (int i = 0; i < 100; ++i) {
     EXPECT_EQ(random_spec(a), random_spec(b));
+    EXPECT_EQ(random_append_spec(a), random_append_spec(b));
     EXPECT_EQ(random_merge_spec(a), random_merge_spec(b));
   }
 }

@@ -51,6 +51,7 @@ AttentionHooks hooks_of(HookKinds kinds) {
 
 TEST(Validate, DefaultsAreValid) {
   EXPECT_TRUE(validate(AttentionSpec{}).ok());
+  EXPECT_TRUE(validate(AppendSpec{}).ok());
   EXPECT_TRUE(validate(MergeSpec{}).ok());
 }
 
@@ -120,6 +121,37 @@ TEST(Validate, EveryAttentionFieldOutOfRange) {
       {"arch", arch(""), "\"\"", "host, or sm_NN"},
       {"arch", arch("sm_75"), "\"sm_75\"", "NN at least 80"},
       {"arch", arch("sm_90b"), "\"sm_90b\"", "sm_NNf"},
+  });
+}
+
+TEST(Validate, EveryAppendFieldOutOfRange) {
+  using A = AppendSpec;
+  expect_refused<A>({
+      {"label", [](A& s) { s.label = "\x01"; }, "\"?\"", "UTF-8"},
+      {"q_dtype", [](A& s) { s.q_dtype = s.kfmt = s.vfmt = DType::i8; }, "i8 is not allowed", "f16, bf16"},
+      {"kfmt", [](A& s) { s.kfmt = DType::f16; }, "f16 differs from q_dtype bf16", "e4m3, e5m2, i8"},
+      {"vfmt", [](A& s) { s.vfmt = DType::f16; }, "f16 differs from q_dtype bf16", "e4m3, e5m2, i8"},
+      {"kscale", [](A& s) { s.kscale = KvScale::token; }, "token is given", "e4m3, e5m2, i8"},
+      {"vscale", [](A& s) { s.vscale = static_cast<KvScale>(4); }, "4", "none, token, channel, token_channel"},
+      {"vzero", [](A& s) { s.vfmt = DType::e4m3, s.vzero = KvZero::channel; }, "vfmt is e4m3", "i8"},
+      {"kzero", [](A& s) { s.kfmt = DType::i8, s.kscale = KvScale::token_channel, s.kzero = KvZero::channel; },
+       "channel is given beside kscale token_channel", "none or token"},
+      {"vzero", [](A& s) { s.vfmt = DType::i8, s.vscale = KvScale::channel, s.vzero = KvZero::token; }, "vscale is channel",
+       "vscale token or token_channel"},
+      {"head_dim_qk", [](A& s) { s.head_dim_qk = 24; }, "24", "multiples of 16 in 16..256"},
+      {"head_dim_vo", [](A& s) { s.head_dim_vo = 272; }, "272", "multiples of 16 in 16..256"},
+      {"rope", [](A& s) { s.rope = static_cast<RopePairs>(3); }, "3", "none, neox, interleaved"},
+      {"rope_dims", [](A& s) { s.rope = RopePairs::neox, s.rope_dims = 24; }, "24", "multiples of 16 in 0..256"},
+      {"rope_dims", [](A& s) { s.rope = RopePairs::neox, s.rope_dims = 144; }, "144 is more than head_dim_qk 128", ""},
+      {"rope_dims", [](A& s) { s.rope_dims = 64; }, "64 is given, but rope is none", "neox or interleaved"},
+      {"place", [](A& s) { s.place = static_cast<TokenPlace>(2); }, "2", "slots, positions"},
+      {"layout.kind", [](A& s) { s.layout.kind = LayoutKind::ragged; }, "ragged is not allowed", "paged"},
+      {"layout.page_size", [](A& s) { s.layout.page_size = 0; }, "0", "1..65536"},
+      {"layout.order", [](A& s) { s.layout.order = static_cast<PageOrder>(2); }, "2", "NHD, HND"},
+      {"layout.storage", [](A& s) { s.layout.storage = KvStorage::joint, s.kfmt = DType::i8; }, "kfmt i8 differs", "separate"},
+      {"layout.storage", [](A& s) { s.layout.storage = KvStorage::joint, s.head_dim_vo = 64; }, "head_dim_vo 64", "separate"},
+      {"layout.index", [](A& s) { s.layout.index = PageIndex::table; }, "slots name pages themselves", "csr"},
+      {"arch", [](A& s) { s.arch = "cpu"; }, "\"cpu\"", "host, or sm_NN"},
   });
 }
 

@@ -239,8 +239,8 @@ void add_attention(py::module_& m) {
       py::arg("block_table_stride"), py::arg("num_pages"), py::arg("window"), py::arg("share_prefixes"), py::arg("params"),
       py::arg("tensors"));
   attention.def("run", &PreparedAttention::run, py::arg("plan"), py::kw_only(), py::arg("q"), py::arg("k"), py::arg("v"),
-                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"),
-                py::arg("k_scales"), py::arg("v_scales"), py::arg("stream"), py::arg("params"), py::arg("tensors"));
+                py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"), py::arg("k_scales"),
+                py::arg("v_scales"), py::arg("stream"), py::arg("params"), py::arg("tensors"));
   m.def(
       "describe_array",
       [](const std::string& name, const py::object& value) {

@@ -85,18 +85,11 @@ Result<std::shared_ptr<Device>> Kernels::device(int ordinal) {
   return devices_.try_emplace(ordinal, *std::move(made)).first->second;
 }
 
-Result<std::unique_ptr<PreparedKernel>> Kernels::prepare(const std::shared_ptr<Device>& on, std::string_view text) {
-  Result<AttentionSpec> spec = attention_spec_from_json(text);
-  LATHE_TRY(spec);
-  Result<Attention> attention = Attention::prepare(engine_, on, *std::move(spec));
-  LATHE_TRY(attention);
-  return std::make_unique<PreparedKernel>(on, *std::move(attention));
-}
-
-Result<PreparedKernel*> Kernels::get(int ordinal, std::string_view spec, Stream stream) {
+template <class Prepared, class Prepare>
+Result<Prepared*> Kernels::find(Tables<Prepared>& tables, int ordinal, std::string_view spec, Stream stream, Prepare&& prepare) {
   {
     std::shared_lock lock(mutex_);
-    if (auto table = tables_.find(ordinal); table != tables_.end()) {
+    if (auto table = tables.find(ordinal); table != tables.end()) {
       if (auto at = table->second.find(spec); at != table->second.end()) return at->second.get();
     }
   }
@@ -109,10 +102,30 @@ Result<PreparedKernel*> Kernels::get(int ordinal, std::string_view spec, Stream 
                             fields::shown(spec, 1000) + " has no kernel yet, and none can be loaded while a graph is captured",
                             "run the operator once before the capture");
   }
-  Result<std::unique_ptr<PreparedKernel>> kernel = prepare(*on, spec);
+  Result<std::unique_ptr<Prepared>> kernel = prepare(*on);
   LATHE_TRY(kernel);
   std::unique_lock lock(mutex_);
-  return tables_[ordinal].try_emplace(std::string(spec), *std::move(kernel)).first->second.get();
+  return tables[ordinal].try_emplace(std::string(spec), *std::move(kernel)).first->second.get();
+}
+
+Result<PreparedKernel*> Kernels::attention(int ordinal, std::string_view text, Stream stream) {
+  return find(attention_, ordinal, text, stream, [&](const std::shared_ptr<Device>& on) -> Result<std::unique_ptr<PreparedKernel>> {
+    Result<AttentionSpec> spec = attention_spec_from_json(text);
+    LATHE_TRY(spec);
+    Result<Attention> attention = Attention::prepare(engine_, on, *std::move(spec));
+    LATHE_TRY(attention);
+    return std::make_unique<PreparedKernel>(on, *std::move(attention));
+  });
+}
+
+Result<Append*> Kernels::append(int ordinal, std::string_view text, Stream stream) {
+  return find(append_, ordinal, text, stream, [&](const std::shared_ptr<Device>& on) -> Result<std::unique_ptr<Append>> {
+    Result<AppendSpec> spec = append_spec_from_json(text);
+    LATHE_TRY(spec);
+    Result<Append> append = Append::prepare(engine_, on, *std::move(spec));
+    LATHE_TRY(append);
+    return std::make_unique<Append>(*std::move(append));
+  });
 }
 
 }  // namespace lathe::torch_ops

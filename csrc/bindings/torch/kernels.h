@@ -12,6 +12,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "lathe/api/append.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/attention_planner.h"
 
@@ -57,23 +58,29 @@ class Kernels {
   Engine& engine() { return engine_; }
   /// The kernel of a spec in JSON on GPU `ordinal`, or the host. Compiled or found when first asked for; `stream`, when given, must
   /// not be captured then: a kernel cannot be loaded into a capture.
-  Result<PreparedKernel*> get(int ordinal, std::string_view spec, Stream stream);
+  Result<PreparedKernel*> attention(int ordinal, std::string_view spec, Stream stream);
+  Result<Append*> append(int ordinal, std::string_view spec, Stream stream);
 
  private:
   struct Hash {
     using is_transparent = void;
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
   };
-  using Table = std::unordered_map<std::string, std::unique_ptr<PreparedKernel>, Hash, std::equal_to<>>;
+  /// By device, and by spec.
+  template <class Prepared>
+  using Tables = std::map<int, std::unordered_map<std::string, std::unique_ptr<Prepared>, Hash, std::equal_to<>>>;
 
   Kernels() = default;
   Result<std::shared_ptr<Device>> device(int ordinal);
-  Result<std::unique_ptr<PreparedKernel>> prepare(const std::shared_ptr<Device>& device, std::string_view spec);
+  /// What `tables` has for a spec, or what `prepare` makes of the device.
+  template <class Prepared, class Prepare>
+  Result<Prepared*> find(Tables<Prepared>& tables, int ordinal, std::string_view spec, Stream stream, Prepare&& prepare);
 
   Engine engine_;
   std::shared_mutex mutex_;  // of the maps
   std::map<int, std::shared_ptr<Device>> devices_;
-  std::map<int, Table> tables_;
+  Tables<PreparedKernel> attention_;
+  Tables<Append> append_;
 };
 
 }  // namespace lathe::torch_ops

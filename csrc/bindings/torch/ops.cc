@@ -21,7 +21,7 @@ using Bounds = std::vector<int64_t>;
 /// The kernel of a call, with the stream that it runs on.
 struct Call {
   Call(const AnyTensor& on, const std::string& spec)
-      : place(ordinal_of(on)), kernel(*check(Kernels::instance().get(ordinal_of(on), spec, place.stream()))) {}
+      : place(ordinal_of(on)), kernel(*check(Kernels::instance().attention(ordinal_of(on), spec, place.stream()))) {}
   const Attention& attention() const { return kernel.attention(); }
 
   Place place;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "lathe/base/status.h"
 
@@ -37,5 +38,9 @@ struct RopeOptions {
 /// "rotary = ...; ...; query = ...; key = ...;" for a text that may hold other hooks too. Names of its own begin with "rope_".
 /// Fails on options that make no sense, all problems at once.
 Result<std::string> rope_text(const RopeOptions& options);
+
+/// What `cache` reads, and the append kernel: cosines and sines of positions 0 .. positions - 1, [positions, dims], computed in
+/// double and rounded once. Fails as rope_text(), and on more than 2^31 - 1 elements. `options.cache` must be false.
+Result<std::vector<float>> rope_table(const RopeOptions& options, int64_t positions);
 
 }  // namespace lathe::expr

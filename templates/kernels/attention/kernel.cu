@@ -3,24 +3,24 @@
 #include "device/device.cuh"
 #include "kernels/attention/hook_inputs.cuh"
 #include "kernels/attention/hooks.cuh"
+#include "kernels/shared/kv_tables.cuh"
 
 namespace config {
 
 using Element = dev::<% element %>;         // q, and what the matrix unit takes
 using OutElement = dev::<% out_element %>;  // o
-enum class ZeroPoint { none, token, channel };
 // k or v as they lie in memory: elements as q's, or 8-bit codes with their scales (kernels/attention/kv_formats.cuh).
 struct KeyFormat {
   using Element = dev::<% key_element %>;
   static constexpr bool kTokenScale = <% key_token_scale %>;
   static constexpr bool kChannelScale = <% key_channel_scale %>;
-  static constexpr ZeroPoint kZero = ZeroPoint::<% key_zero %>;
+  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::<% key_zero %>;
 };
 struct ValueFormat {
   using Element = dev::<% value_element %>;
   static constexpr bool kTokenScale = <% value_token_scale %>;
   static constexpr bool kChannelScale = <% value_channel_scale %>;
-  static constexpr ZeroPoint kZero = ZeroPoint::<% value_zero %>;
+  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::<% value_zero %>;
 };
 constexpr int kHeadDimQk = <% head_dim_qk %>;
 constexpr int kHeadDimVo = <% head_dim_vo %>;

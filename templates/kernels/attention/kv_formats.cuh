@@ -15,7 +15,7 @@ namespace attention {
 
 using config::KeyFormat;
 using config::ValueFormat;
-using config::ZeroPoint;
+using kv::ZeroPoint;
 
 template <class FORMAT>
 constexpr bool kCodes = sizeof(typename FORMAT::Element) == 1;
@@ -37,52 +37,20 @@ LATHE_DEVICE float score_scale(const abi::AttentionParams& params) {
   return kCodes<KeyFormat> ? params.sm_scale * params.k_scales.scale : params.sm_scale;
 }
 
-// Where a key lies in the pool: its page and place there, or, ragged, its row.
-struct KeyPlace {
-  int page = 0, slot;
-
-  // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
-  LATHE_DEVICE KeyPlace(const abi::AttentionParams& params, const Problem& problem, int key) {
-    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
-    slot = key < last ? key : last;
-    if constexpr (config::kPaged) {
-      const u32 at = static_cast<u32>(slot);  // not negative, which spares the corrections of signed division
-      page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(problem.request.kv_begin) + at / config::kPageSize);
-      slot = static_cast<int>(at % config::kPageSize);
-    } else {
-      slot += problem.request.kv_begin;
-    }
-  }
-};
-
-// One kv head's entries of a table.
-struct KvTable {
-  const abi::AttentionKvTable& table;
-  int kv_head;
-
-  LATHE_DEVICE float of_channel(int channel) const { return load(channel * table.stride_channel); }
-  LATHE_DEVICE float of_token(const KeyPlace& at) const {
-    return load(at.slot * table.stride_token + (config::kPaged ? at.page * table.stride_page : 0));
-  }
-
- private:
-  LATHE_DEVICE float load(i64 offset) const {
-    return dev::float_from_bits(dev::global_load_u32(dev::at(table.data, offset + kv_head * table.stride_head)));
-  }
-};
-
 // Scales and zero-points of N tokens, spread over the lanes of a warp; 1 where the format has none. Read well before they are used.
 template <class FORMAT, int N>
 class TokenScales {
  public:
-  LATHE_DEVICE TokenScales(const abi::AttentionParams& params, const abi::AttentionKvScales& scales, const Problem& problem,
-                           int first_key) {
+  LATHE_DEVICE TokenScales(const abi::AttentionParams& params, const abi::KvScales& scales, const Problem& problem, int first_key) {
     if constexpr (!kHasScale && !kHasZeroPoint) return;
+    // Keys past the item's last one are seen as that one: what they come to is never used, but must be a number.
+    const int last = (hooks::kMask ? problem.request.kv_len : problem.item.kv_end) - 1;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const KeyPlace at(params, problem, first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()));
-      if constexpr (kHasScale) scale_[i] = KvTable{scales.token_scale, problem.kv_head()}.of_token(at);
-      if constexpr (kHasZeroPoint) zero_[i] = KvTable{scales.zero, problem.kv_head()}.of_token(at);
+      const int key = first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index());
+      const kv::Place at = problem.place_of(params, key < last ? key : last);
+      if constexpr (kHasScale) scale_[i] = kv::Table{scales.token_scale, problem.kv_head()}.of_token(at);
+      if constexpr (kHasZeroPoint) zero_[i] = kv::Table{scales.zero, problem.kv_head()}.of_token(at);
     }
   }
 
@@ -110,7 +78,7 @@ class TokenScales {
 // Multiplies queries by their channels' scales and puts them in the order that codes of keys ask for. By the whole block.
 template <class TILE>
 LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
-  const KvTable scale{params.k_scales.channel_scale, problem.kv_head()};
+  const kv::Table scale{params.k_scales.channel_scale, problem.kv_head()};
   dev::order_for_codes(tile, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
                        [&](int, int column, float(&x)[16]) {
                          if constexpr (KeyFormat::kChannelScale) {
@@ -126,7 +94,7 @@ template <class TILE>
 LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
                               const Problem& problem) {
   constexpr int kLanes = 4;  // that share a row
-  const KvTable zero{params.k_scales.zero, problem.kv_head()};
+  const kv::Table zero{params.k_scales.zero, problem.kv_head()};
   dev::for_each_row(
       [&](int row, float& sum) {
         sum = 0.0f;
@@ -200,7 +168,7 @@ struct ValueDebt {
 LATHE_DEVICE void apply_value_scales(float (&x)[8], float debt, int channel, const abi::AttentionParams& params, int kv_head) {
   if constexpr (!kCodes<ValueFormat>) return;
   constexpr float kUnit = ValueFormat::kTokenScale ? 1.0f / kCodeUnit<ValueFormat::Element> : 1.0f;
-  const KvTable scale{params.v_scales.channel_scale, kv_head}, zero{params.v_scales.zero, kv_head};
+  const kv::Table scale{params.v_scales.channel_scale, kv_head}, zero{params.v_scales.zero, kv_head};
 #pragma unroll
   for (int c = 0; c < 8; ++c) {
     if constexpr (kHasZero<ValueFormat>)

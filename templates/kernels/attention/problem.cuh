@@ -1,6 +1,8 @@
 // What one work item is about: where its rows and keys lie, and which keys each row may see.
 #pragma once
 
+#include "kernels/shared/kv_tables.cuh"
+
 namespace attention {
 
 using config::Element;
@@ -128,14 +130,19 @@ struct Problem {
     const QueryRow at(item.row_begin + row, item.head);
     return {at.head, at.head / config::kGroupSize, at.token, request.qo_begin + at.token};
   }
-  LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
+  // Where a key of the request lies.
+  LATHE_DEVICE kv::Place place_of(const abi::AttentionParams& params, int key) const {
     if constexpr (config::kPaged) {
       const u32 at = static_cast<u32>(key);  // not negative, which spares the corrections of signed division
       const int page = dev::GlobalList<int>{params.kv_indices}.load(static_cast<i64>(request.kv_begin) + at / config::kPageSize);
-      return {key, page * config::kPageSize + static_cast<int>(at % config::kPageSize)};
+      return {page, static_cast<int>(at % config::kPageSize)};
     } else {
-      return {key, request.kv_begin + key};
+      return {0, request.kv_begin + key};
     }
+  }
+  LATHE_DEVICE hooks::ColumnInputs hook_column(const abi::AttentionParams& params, int key) const {
+    const kv::Place at = place_of(params, key);
+    return {key, at.page * config::kPageSize + at.index};
   }
 
   LATHE_DEVICE int kv_head() const { return config::kPacked ? item.head : item.head / config::kGroupSize; }

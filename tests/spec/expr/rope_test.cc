@@ -158,6 +158,26 @@ TEST_P(Rope, IsItsDefinition) {
   }
   std::printf("worst error %.2g\n", worst);
 }
+/// The table of the same forms, rounded once.
+TEST_P(Rope, TableIsItsDefinition) {
+  RopeOptions options = GetParam().options;
+  options.cache = false;
+  constexpr int64_t kPositions = 9000;
+  const Result<std::vector<float>> table = rope_table(options, kPositions);
+  ASSERT_TRUE(table.ok()) << table.status().to_string();
+  const auto dims = static_cast<size_t>(options.dims == 0 ? options.head_dim : options.dims);
+  ASSERT_EQ(table->size(), static_cast<size_t>(kPositions) * dims);
+  const std::vector<double> f = frequencies(options, dims);
+  const double factor = attention_factor(options);
+  for (size_t position : {0, 1, 17, 511, 8999}) {
+    for (size_t i = 0; i < dims / 2; ++i) {
+      const double angle = static_cast<double>(position) * f[i];
+      ASSERT_NEAR(table->at(position * dims + i), factor * std::cos(angle), 1e-7 * factor + 1e-11) << position << " " << i;
+      ASSERT_NEAR(table->at(position * dims + dims / 2 + i), factor * std::sin(angle), 1e-7 * factor + 1e-11)
+          << position << " " << i;
+    }
+  }
+}
 INSTANTIATE_TEST_SUITE_P(, Rope, ::testing::ValuesIn(kForms), [](const auto& form) { return std::string(form.param.name); });
 
 TEST(RopeText, IsWhatThePageShows) {
@@ -186,6 +206,14 @@ TEST(RopeText, RefusesWhatMakesNoSense) {
     ASSERT_FALSE(text.ok()) << words;
     EXPECT_THAT(text.status().to_string(), HasSubstr(words));
   }
+}
+
+TEST(RopeTable, RefusesWhatMakesNoSense) {
+  EXPECT_THAT(rope_table({.head_dim = 24}, 10).status().to_string(), HasSubstr("head_dim: is 24"));
+  EXPECT_THAT(rope_table({.cache = true}, 10).status().to_string(), HasSubstr("cache: is true"));
+  EXPECT_THAT(rope_table({}, -1).status().to_string(), HasSubstr("positions: is -1"));
+  EXPECT_THAT(rope_table({}, int64_t{1} << 25).status().to_string(), HasSubstr("positions: is 33554432"));
+  EXPECT_TRUE(rope_table({}, 0).ok());
 }
 
 }  // namespace
