@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+import lathe.torch as lathe_torch
 from lathe.compat.flashinfer._arguments import LAYOUTS, PagedKv, check_choice, check_like, unpack
 from lathe.errors import SpecError
 
@@ -63,7 +64,10 @@ def append_paged_kv_cache(
             raise SpecError(f"has elements of {new.dtype}; allowed: {tokens.dtype}, as the cache", where=name)
         if new.dim() != 3 or tuple(new.shape[1:]) != tuple(tokens.shape[2:]):
             raise SpecError(f"has the shape {list(new.shape)}; allowed: [tokens, {tokens.shape[2]}, {tokens.shape[3]}]", where=name)
-    _store(append_key, append_value, batch_indices, positions, pages[0], pages[1], kv_indices, kv_indptr)
+    if append_key.element_size() == 1:
+        return _store(append_key, append_value, batch_indices, positions, pages[0], pages[1], kv_indices, kv_indptr)
+    where = {"batch_indices": batch_indices, "positions": positions, "kv_indptr": kv_indptr, "kv_indices": kv_indices}
+    lathe_torch.append(append_key, append_value, caches[0], caches[1], order=kv_layout, **where)
 
 
 def _store(
@@ -76,7 +80,7 @@ def _store(
     kv_indices: torch.Tensor,
     kv_indptr: torch.Tensor,
 ) -> None:
-    """Stores into pages [pages, page_size, heads, dim]. Waits for the device, to know which tokens to pass over."""
+    """Stores codes of 8 bits as they are, in pages [pages, page_size, heads, dim]. Waits for the device."""
     page_size = k_pages.shape[1]
     stored = (batch_indices >= 0).nonzero().squeeze(1)
     request, position = batch_indices[stored].long(), positions[stored].long()
