@@ -145,6 +145,79 @@ def test_generate():
     assert (texts[0] == texts[1]).all()
 
 
+PROMPTS = [tokens(1, length, seed=length)[0].tolist() for length in (9, 23, 3, 14)]
+
+
+def generated(model, implementation, **options):
+    """Greedy tokens of continuous batching, with so few a step that prompts are cut."""
+    model.set_attn_implementation(implementation)
+    given = transformers.GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    batching = transformers.ContinuousBatchingConfig(num_blocks=32, page_size=16, max_batch_tokens=24, **options)
+    results = model.generate_batch(PROMPTS, generation_config=given, continuous_batching_config=batching)
+    ordered = sorted(results.values(), key=lambda result: PROMPTS.index(result.prompt_ids))
+    assert len(ordered) == len(PROMPTS) and not any(result.error for result in ordered)
+    return [result.generated_tokens for result in ordered]
+
+
+def clear_differences(model, expected, got):
+    """Tokens in which two generations part where eager's first two logits are clearly apart, and how many were compared."""
+    differences = compared = 0
+    for prompt, a, b in zip(PROMPTS, expected, got, strict=True):
+        two = logits(model, "eager", torch.tensor([prompt + a]))[0, len(prompt) - 1 : -1].topk(2).values
+        clear = (two[:, 0] - two[:, 1] > 2 * TOLERANCE).tolist()
+        for x, y, apart in zip(a, b, clear, strict=True):
+            compared += 1
+            differences += apart and x != y
+            if x != y:
+                break
+    return differences, compared
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "mistral", "gpt_oss"])
+def test_continuous_batching(name):
+    model = make(name)
+    eager, ours = generated(model, "paged|eager"), generated(model, "lathe")
+    differences, compared = clear_differences(model, eager, ours)
+    assert differences == 0 and compared >= 20, (eager, ours)
+    assert generated(model, "paged|lathe") == ours
+    if getattr(model.config, "sliding_window", None):
+        for window in (4, 6):
+            other = copy.deepcopy(model)
+            other.config.sliding_window = window
+            for layer in other.model.layers:
+                if getattr(layer.self_attn, "sliding_window", None):
+                    layer.self_attn.sliding_window = window
+            assert clear_differences(other, generated(other, "paged|eager"), ours)[0] > 0
+    if name == "gpt_oss":
+        other = make(name)
+        for layer in other.model.layers:
+            layer.self_attn.sinks.data.fill_(-1e4)
+        assert clear_differences(other, generated(other, "paged|eager"), ours)[0] > 0
+
+
+def test_refusals_of_continuous_batching():
+    model = make("llama")
+    module, x = model.model.layers[0].self_attn, torch.zeros(1, 4, 5, 16, dtype=torch.float16)
+    lengths = dict(cu_seq_lens_q=torch.tensor([0, 5]), cu_seq_lens_k=torch.tensor([0, 5]))
+    with torch.no_grad():
+        for match, given in (
+            (r"layer 0 \(LlamaAttention\).*is_causal: is False; allowed: True", dict(is_causal=False)),
+            (r"block_table: is tensor\(\[0\]\); allowed: None", dict(block_table=torch.tensor([0]))),
+            (r"transformers: has another cache", {}),
+            (r"read_indices: is given", dict(read_indices=1)),
+        ):
+            with pytest.raises(lathe.SpecError, match=match):
+                frontend.attention(module, x, x, x, None, cache=OldCache(), **lengths, **given)
+    model.set_attn_implementation("flex_attention")
+    with pytest.raises(ValueError, match="flex_attention is not supported for continuous batching"):
+        model.generate_batch(PROMPTS)
+
+
+class OldCache:
+    def update(self, key_states, value_states, layer_idx, read_index, write_index):
+        raise AssertionError
+
+
 def test_an_encoder_that_sees_both_ways():
     torch.manual_seed(0)
     config = transformers.BertConfig(

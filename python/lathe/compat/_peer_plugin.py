@@ -130,6 +130,8 @@ def _is_unsupported(error: BaseException | None) -> bool:
         return True
     if isinstance(error, AttributeError | ImportError) and "lathe.compat.flashinfer" in str(error):
         return True
+    if "No module named 'flashinfer'" in str(error):  # in a process that the test started
+        return True
     return isinstance(error, RuntimeError) and "lathe: unsupported" in str(error)
 
 

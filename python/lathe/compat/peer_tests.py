@@ -63,8 +63,9 @@ def run_file(root: Path, file: str, *, limit: int, seed: int, size: float, secon
             *(sys.executable, "-B", "-m", "pytest", "-q", "-p", "lathe.compat._peer_plugin", "--noconftest", "-c", str(empty)),
             *("--rootdir", str(root), "-p", "no:cacheprovider", "--import-mode=importlib", str(root / file)),
         ]
-        # The checkout's helpers are reached as tests.test_helpers; Lathe's own folder goes first.
-        path = os.pathsep.join([*(p for p in sys.path if p), str(root)])
+        # The checkout's helpers are reached as tests.test_helpers; its package is not, not even by processes that tests start.
+        (Path(folder) / "tests").symlink_to(root / "tests")
+        path = os.pathsep.join([*(p for p in sys.path if p), folder])
         environment = {**os.environ, "PYTHONPATH": path, "LATHE_COMPAT_OPTIONS": options}
         log = Path(folder) / "log"
         with open(log, "w", encoding="utf-8") as out:

@@ -8,8 +8,8 @@ After `register`, a model runs its attention on Lathe by name, on a CPU or a GPU
     model.set_attn_implementation("lathe")
 
 The mask that transformers makes is the only source of what a row sees; it is read, not guessed, so padding, windows and packed
-documents are what they are with ``"eager"``. What cannot be served is refused, with its layer: dropout, gradients, additive
-biases, masks with holes, f32.
+documents are what they are with ``"eager"``. In continuous batching (``model.generate_batch``) lengths take its place. What cannot
+be served is refused, with its layer: dropout, gradients, additive biases, masks with holes, f32.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import torch
 
 import lathe.torch
 from lathe.errors import Error, SpecError, UnavailableError
+from lathe.frontends import paged
 from lathe.frontends.masks import Runs, runs_of
 
 __all__ = ["NAME", "register"]
 
 NAME = "lathe"
+PAGED_NAME = f"paged|{NAME}"
 # Arguments of attention functions that change nothing here: what they stand for is in the mask, or is not attention's.
 _PASSED_OVER = {
     "cache_position",
@@ -40,10 +42,14 @@ _PASSED_OVER = {
     "sliding_window",
     "use_cache",
 }
+# Further ones of continuous batching; `paged` reads those that it needs.
+_OF_BATCHES = {"block_table", "cache", "logits_indices", "logits_processor_args", "read_index", "write_index"}
 
 
 def register() -> None:
-    """Makes ``"lathe"`` a name of transformers' attention and mask functions. May be called again.
+    """Makes ``"lathe"`` a name of transformers' attention and mask functions, and of continuous batching. May be called again.
+
+    ``"paged|lathe"``, as continuous batching once wanted names, means the same.
 
     Raises
     ------
@@ -65,8 +71,10 @@ def register() -> None:
         result: torch.Tensor | None = sdpa_mask(*args, **kwargs)
         return result
 
-    AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, mask)
+    for name in (NAME, PAGED_NAME):
+        AttentionInterface.register(name, attention)
+        AttentionMaskInterface.register(name, mask)
+    paged.serve((NAME, PAGED_NAME))
 
 
 def attention(
@@ -103,10 +111,14 @@ def _attention(
 ) -> torch.Tensor:
     if dropout:
         raise SpecError(f"is {dropout}; allowed: 0", where="dropout", hint="model.eval()")
+    batching = kwargs.get("cache") is not None
     for name, given in kwargs.items():
-        if given is not None and given is not False and name not in _PASSED_OVER:
+        if given is not None and given is not False and name not in _PASSED_OVER and not (batching and name in _OF_BATCHES):
             raise SpecError("is given; allowed: None, as it is not served", where=name)
     batch, heads, rows, dim = query.shape
+    if batching:
+        o, lse = paged.attention(module, query, key, value, scaling, softcap, kwargs)
+        return _with_sinks(o, lse, s_aux).reshape(batch, rows, heads, value.shape[-1])
     kv_heads, keys = key.shape[1:3]
     runs = _runs(module, attention_mask, batch, rows, keys, query.device)
     o, lse = lathe.torch.attention(
@@ -123,10 +135,14 @@ def _attention(
         soft_cap=softcap,
         lse="ln",
     )
-    if s_aux is not None:
-        # A sink is one more logit in the denominator: exp(lse) / (exp(lse) + exp(sink)).
-        o = (o.float() * torch.sigmoid(lse - s_aux.float()).unsqueeze(-1)).to(o.dtype)
-    return o.reshape(batch, rows, heads, value.shape[-1])
+    return _with_sinks(o, lse, s_aux).reshape(batch, rows, heads, value.shape[-1])
+
+
+def _with_sinks(o: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:
+    """A sink is one more logit in the denominator: exp(lse) / (exp(lse) + exp(sink))."""
+    if sinks is None:
+        return o
+    return (o.float() * torch.sigmoid(lse - sinks.float()).unsqueeze(-1)).to(o.dtype)
 
 
 def _runs(module: torch.nn.Module, mask: torch.Tensor | None, batch: int, rows: int, keys: int, device: torch.device) -> Runs:
