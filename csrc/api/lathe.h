@@ -8,4 +8,5 @@
 #include "lathe/api/error.h"
 #include "lathe/api/merge.h"
 #include "lathe/api/plan_stager.h"
+#include "lathe/api/sparse_layout.h"
 #include "lathe/base/version.h"

@@ -1,0 +1,199 @@
+#include "lathe/api/sparse_layout.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "lathe/base/bytes.h"
+
+namespace lathe {
+namespace {
+
+constexpr size_t kListed = 8;  // problems of one list
+
+std::string at(const char* name, size_t i) {
+  return std::string(name) + "[" + std::to_string(i) + "]";
+}
+
+void check_least(const char* name, int64_t value, int64_t least, Problems& problems) {
+  if (value < least || value > INT32_MAX)
+    problems.add(name, "is " + std::to_string(value) + ", must be in " + std::to_string(least) + "..2^31 - 1");
+}
+
+// Starts at 0, never falls, and ends at `end`.
+bool check_indptr(const char* name, std::span<const int32_t> indptr, int64_t entries, int64_t end, Problems& problems) {
+  const size_t before = problems.size();
+  if (static_cast<int64_t>(indptr.size()) != entries) {
+    problems.add(name, "has " + std::to_string(indptr.size()) + " entries, must have " + std::to_string(entries));
+    return false;
+  }
+  if (indptr[0] != 0) problems.add(at(name, 0), "is " + std::to_string(indptr[0]) + ", must be 0");
+  for (size_t i = 1; i < indptr.size() && problems.size() < before + kListed; ++i) {
+    if (indptr[i] < indptr[i - 1])
+      problems.add(at(name, i), "is " + std::to_string(indptr[i]) + ", less than the one before; must not fall");
+  }
+  if (end >= 0 && indptr.back() != end)
+    problems.add(at(name, indptr.size() - 1), "is " + std::to_string(indptr.back()) + ", must be " + std::to_string(end));
+  return problems.size() == before;
+}
+
+// Rows (token, head) of a tensor [tokens, heads, dim] as tokens of one head.
+Status split_heads(const char* name, int64_t heads, Tensor& t) {
+  if (t.rank != 3 || t.shape[1] % heads != 0)
+    return invalid_argument(name, "must have 3 dimensions, the second a multiple of " + std::to_string(heads));
+  const int64_t group = t.shape[1] / heads;
+  if (t.shape[0] > 1 && t.stride[0] != t.shape[1] * t.stride[1]) {
+    return invalid_argument(name, "has strides " + std::to_string(t.stride[0]) + " and " + std::to_string(t.stride[1]) +
+                                      " of tokens and heads; where heads have keys of their own, the first must be " +
+                                      std::to_string(t.shape[1]) + " times the second");
+  }
+  t.shape = {t.shape[0] * heads, group, t.shape[2]};
+  t.stride = {group * t.stride[1], t.stride[1], t.stride[2]};
+  return {};
+}
+
+// Keys [keys, heads, dim] as pages [keys / page_size, page_size, heads, dim].
+void split_pages(int64_t page_size, Tensor& t) {
+  t.rank = 4;
+  t.shape = {t.shape[0] / page_size, page_size, t.shape[1], t.shape[2]};
+  t.stride = {page_size * t.stride[0], t.stride[0], t.stride[1], t.stride[2]};
+}
+
+// The list of chosen keys that row `row` of `indices` holds, for head `head` of `heads` that lie apart.
+void append_list(std::span<const int32_t> list, int64_t head, int64_t heads, SparseLayout& out) {
+  for (const int32_t key : list)
+    if (key >= 0) out.kv_indices.push_back(static_cast<int32_t>(key * heads + head));
+  out.kv_indptr.push_back(static_cast<int32_t>(out.kv_indices.size()));
+  out.last_page_len.push_back(1);
+}
+
+}  // namespace
+
+AttentionBatch SparseLayout::batch() const {
+  AttentionBatch out;
+  out.qo_indptr = qo_indptr;
+  out.kv_indptr = kv_indptr;
+  out.last_page_len = last_page_len;
+  out.kv_indices = kv_indices;
+  out.num_pages = num_pages;
+  out.share_prefixes = false;
+  return out;
+}
+
+Status SparseLayout::view(AttentionArgs& args) const {
+  for (const auto& [name, tensor] : {std::pair{"k", &args.k}, {"v", &args.v}}) {
+    if (tensor->rank != 3)
+      return invalid_argument(name, "has rank " + std::to_string(tensor->rank) + ", must have 3: [keys, num_kv_heads, head_dim]");
+    if (heads_apart > 1) LATHE_TRY(split_heads(name, heads_apart, *tensor));
+    if (tensor->shape[0] != num_pages * page_size)
+      return invalid_argument(name, "has " + std::to_string(tensor->shape[0]) + " rows, the layout was made for " +
+                                        std::to_string(num_pages * page_size));
+    split_pages(page_size, *tensor);
+  }
+  if (heads_apart > 1) {
+    LATHE_TRY(split_heads("q", heads_apart, args.q));
+    LATHE_TRY(split_heads("o", heads_apart, args.o));
+    if (args.lse.rank == 2) {
+      const int64_t group = args.lse.shape[1] / heads_apart;
+      args.lse = Tensor::contiguous(args.lse.data, {args.lse.shape[0] * heads_apart, group});
+    }
+  }
+  args.num_kv_indices = static_cast<int64_t>(kv_indices.size());
+  return {};
+}
+
+Result<SparseLayout> block_sparse(const BlockSparse& matrix) {
+  Problems problems;
+  check_least("rows", matrix.rows, 0, problems);
+  check_least("columns", matrix.columns, 0, problems);
+  check_least("block_rows", matrix.block_rows, 1, problems);
+  check_least("block_columns", matrix.block_columns, 1, problems);
+  check_least("num_kv_heads", matrix.num_kv_heads, 1, problems);
+  if (!problems.empty()) return problems.status();
+  const int64_t block_rows = ceil_div<int64_t>(matrix.rows, matrix.block_rows), columns = matrix.columns / matrix.block_columns;
+  if (matrix.columns % matrix.block_columns != 0)
+    problems.add("columns", "is " + std::to_string(matrix.columns) + ", must be a multiple of block_columns " +
+                                std::to_string(matrix.block_columns) + ": pad k and v, and hide what was added by a hook mask");
+  if (check_indptr("indptr", matrix.indptr, block_rows + 1, static_cast<int64_t>(matrix.indices.size()), problems)) {
+    std::vector<int64_t> seen_in(static_cast<size_t>(columns), -1);  // the last block row that named a column
+    for (int64_t row = 0; row < block_rows; ++row) {
+      for (int32_t i = matrix.indptr[static_cast<size_t>(row)]; i < matrix.indptr[static_cast<size_t>(row) + 1]; ++i) {
+        const int32_t column = matrix.indices[static_cast<size_t>(i)];
+        if (problems.size() >= kListed) break;
+        if (column < 0 || column >= columns) {
+          problems.add(at("indices", static_cast<size_t>(i)),
+                       "is " + std::to_string(column) + ", must be in 0.." + std::to_string(columns - 1));
+        } else if (std::exchange(seen_in[static_cast<size_t>(column)], row) == row) {
+          problems.add(at("indices", static_cast<size_t>(i)),
+                       "is " + std::to_string(column) + " again in block row " + std::to_string(row) + "; each may be there once");
+        }
+      }
+    }
+  }
+  if (!problems.empty()) return problems.status();
+
+  SparseLayout out;
+  out.page_size = matrix.block_columns;
+  out.num_kv_heads = matrix.num_kv_heads;
+  out.num_pages = columns;
+  for (int64_t row = 0; row <= block_rows; ++row)
+    out.qo_indptr.push_back(static_cast<int32_t>(std::min(row * matrix.block_rows, matrix.rows)));
+  out.kv_indptr.assign(matrix.indptr.begin(), matrix.indptr.end());
+  out.kv_indices.assign(matrix.indices.begin(), matrix.indices.end());
+  out.last_page_len.assign(static_cast<size_t>(block_rows), matrix.block_columns);
+  return out;
+}
+
+Result<SparseLayout> gather(const Gather& keys) {
+  Problems problems;
+  check_least("num_kv_heads", keys.num_kv_heads, 1, problems);
+  check_least("width", keys.width, 0, problems);
+  check_least("num_keys", keys.num_keys, 0, problems);
+  if (keys.qo_indptr.empty()) problems.add("qo_indptr", "has no entry, must have batch + 1");
+  if (!problems.empty()) return problems.status();
+  check_indptr("qo_indptr", keys.qo_indptr, static_cast<int64_t>(keys.qo_indptr.size()), -1, problems);
+  if (!problems.empty()) return problems.status();
+
+  const bool of_query = keys.scope == GatherScope::query;
+  const int64_t batch = static_cast<int64_t>(keys.qo_indptr.size()) - 1, tokens = keys.qo_indptr.back();
+  const int64_t heads = keys.per_kv_head ? keys.num_kv_heads : 1, lists = (of_query ? tokens : batch) * heads;
+  if (static_cast<int64_t>(keys.indices.size()) != lists * keys.width)
+    problems.add("indices", "has " + std::to_string(keys.indices.size()) + " entries, must have " + std::to_string(lists) +
+                                " lists of " + std::to_string(keys.width));
+  if (keys.num_keys * heads > INT32_MAX) problems.add("num_keys", "times num_kv_heads is past 2^31 - 1");
+  const int64_t requests = of_query || keys.per_kv_head ? tokens * heads : batch;
+  if (requests > INT32_MAX || requests * keys.width > INT32_MAX)
+    problems.add("indices",
+                 "become " + std::to_string(requests) + " lists of " + std::to_string(keys.width) + " keys, past 2^31 - 1 in all");
+  for (size_t i = 0; i < keys.indices.size() && problems.size() < kListed; ++i) {
+    if (keys.indices[i] >= keys.num_keys)
+      problems.add(at("indices", i), "is " + std::to_string(keys.indices[i]) + ", must be below " + std::to_string(keys.num_keys));
+  }
+  if (!problems.empty()) return problems.status();
+
+  SparseLayout out;
+  out.num_kv_heads = keys.per_kv_head ? 1 : keys.num_kv_heads;
+  out.heads_apart = static_cast<int32_t>(heads);
+  out.num_pages = keys.num_keys * heads;
+  out.qo_indptr = {0}, out.kv_indptr = {0};
+  // `rows` rows, or each head's own of one row, see list `list`.
+  const auto add = [&](int64_t list, int32_t rows) {
+    for (int64_t head = 0; head < heads; ++head) {
+      const auto first = static_cast<size_t>((list * heads + head) * keys.width);
+      append_list(keys.indices.subspan(first, static_cast<size_t>(keys.width)), head, heads, out);
+      out.qo_indptr.push_back(out.qo_indptr.back() + rows);
+    }
+  };
+  for (int64_t b = 0; b < batch; ++b) {
+    const int32_t begin = keys.qo_indptr[static_cast<size_t>(b)], end = keys.qo_indptr[static_cast<size_t>(b) + 1];
+    if (!of_query && !keys.per_kv_head) {
+      add(b, end - begin);
+      continue;
+    }
+    // The rows of one head do not lie next to each other: each is a request of its own.
+    for (int32_t token = begin; token < end; ++token) add(of_query ? token : b, 1);
+  }
+  return out;
+}
+
+}  // namespace lathe
