@@ -361,6 +361,26 @@ def test_cascade(draw, graph):
 
 
 @pytest.mark.parametrize("layout", ["NHD", "HND"])
+def test_a_shared_prefix(draw, layout):
+    """13 keys that lie apart, then those of each request."""
+    pages, q = Pages(draw, layout=layout), draw(sum(QO), HEADS, DIM)
+    k, v = draw(13, KV_HEADS, DIM), draw(13, KV_HEADS, DIM)
+    shared = [x if layout == "NHD" else x.transpose(0, 1).contiguous() for x in (k, v)]
+    pages.keys = [torch.cat((k.double(), x)) for x in pages.keys]
+    pages.values = [torch.cat((v.double(), x)) for x in pages.values]
+    prefill = flashinfer.BatchPrefillWithSharedPrefixPagedKVCacheWrapper(workspace(), layout)
+    prefill.begin_forward(offsets(QO), *pages.arrays, HEADS, KV_HEADS, DIM, PAGE)
+    options = dict(causal=True, use_fp16_qk_reduction=True, sm_scale=0.2, rope_scale=1.0, rope_theta=1e4)
+    close(prefill.forward(q, *shared, pages.cache, **options), pages.expected(q, causal=True, scale=0.2)[0], 3e-3)
+    decode = flashinfer.BatchDecodeWithSharedPrefixPagedKVCacheWrapper(workspace(), layout)
+    decode.begin_forward(*pages.arrays, HEADS, KV_HEADS, DIM, PAGE, data_type="float16")
+    close(decode.forward(q[:3], *shared, pages.cache), pages.expected(q[:3], [1, 1, 1])[0], 3e-3)
+    for wrapper in (prefill, decode):
+        wrapper.reset_workspace_buffer(workspace(), workspace())
+        wrapper.end_forward()
+
+
+@pytest.mark.parametrize("layout", ["NHD", "HND"])
 @pytest.mark.parametrize("dtype", [torch.float16, F8])
 def test_append(draw, layout, dtype):
     """New tokens go behind those that are there; the rest of the cache stays as it was."""

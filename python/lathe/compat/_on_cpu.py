@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from lathe.compat.flashinfer import Unsupported
 
-CAPABILITY = (8, 0)  # what a program is told that asks
+CAPABILITY = (9, 0)  # what a program is told that asks
 
 
 def _is_cuda(value: Any) -> bool:

@@ -54,11 +54,12 @@ def _capability(device: Any = None) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device) if torch.cuda.is_available() else _on_cpu.CAPABILITY
 
 
-# What tests ask about the machine: none of the instructions that newer GPUs have are needed, nothing must be compiled ahead.
+# What tests ask about the machine: nothing must be compiled ahead, and no case needs instructions of a GPU newer than Hopper.
 _ANSWERS: dict[str, Any] = {
     "flashinfer.utils.get_compute_capability": _capability,
     "flashinfer.utils.has_flashinfer_jit_cache": lambda: True,
-    **{f"flashinfer.utils.is_sm{arch}_supported": lambda device=None: False for arch in ("90a", "100a", "100f", "110a", "12x")},
+    "flashinfer.utils.is_sm90a_supported": lambda device=None: _capability(device)[0] == 9,
+    **{f"flashinfer.utils.is_sm{arch}_supported": lambda device=None: False for arch in ("100a", "100f", "110a", "12x")},
 }
 
 
