@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,6 +30,8 @@ class Batch:
         Little-endian bits, rows of keys one after the other, each request from a byte on; on the device.
     mask_indptr : [batch + 1], optional
         Bytes of each request in `mask_bits`.
+    mask_rows : dict
+        What was worked out for the rows of a mask, by the window.
     """
 
     qo_indptr: torch.Tensor
@@ -38,6 +40,7 @@ class Batch:
     kv_indices: torch.Tensor | None = None
     mask_bits: torch.Tensor | None = None
     mask_indptr: torch.Tensor | None = None
+    mask_rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -91,8 +94,12 @@ def _tensors(features: Features, batch: Batch, numbers: Numbers, q: torch.Tensor
     tensors = {}
     if features.masked:
         assert batch.mask_bits is not None
-        rows, first = _mask_rows(batch, features, numbers.window_left)
-        tensors = {"mask_bits": batch.mask_bits, "mask_row": rows.to(q.device), "mask_first": first.to(q.device)}
+        window = numbers.window_left if features.windowed else -1
+        if window not in batch.mask_rows:
+            rows, first = _mask_rows(batch, features, window)
+            batch.mask_rows[window] = rows.to(q.device), first.to(q.device)
+        rows, first = batch.mask_rows[window]
+        tensors = {"mask_bits": batch.mask_bits, "mask_row": rows, "mask_first": first}
     if features.positions == "ALIBI":
         tensors["slopes"] = alibi_slopes(q.shape[1], q.device)
     return tensors

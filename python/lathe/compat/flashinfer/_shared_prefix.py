@@ -41,8 +41,9 @@ class BatchDecodeWithSharedPrefixPagedKVCacheWrapper:
 
     def forward(self, q: torch.Tensor, k_shared: torch.Tensor, v_shared: torch.Tensor, unique_kv_cache: PagedKv) -> torch.Tensor:
         """o [batch, heads, dim]; `k_shared` and `v_shared` as in `single_prefill_with_kv_cache`."""
-        shared = single_prefill_with_kv_cache_return_lse(q, k_shared, v_shared, kv_layout=self._kv_layout)
-        return merge_state(*shared, *self._batch_decode_wrapper.forward_return_lse(q, unique_kv_cache))[0]
+        o, lse = single_prefill_with_kv_cache_return_lse(q, k_shared, v_shared, kv_layout=self._kv_layout)
+        own_o, own_lse = self._batch_decode_wrapper.forward_return_lse(q, unique_kv_cache)
+        return merge_state(o, lse, own_o, own_lse)[0]
 
     def end_forward(self) -> None:
         """Does nothing."""
@@ -89,9 +90,9 @@ class BatchPrefillWithSharedPrefixPagedKVCacheWrapper:
         rope_theta: float | None = None,
     ) -> torch.Tensor:
         """o [rows, heads, dim]; `causal` holds for the requests' own keys. Positions are not encoded, so that ropes say nothing."""
-        shared = single_prefill_with_kv_cache_return_lse(q, k_shared, v_shared, kv_layout=self._kv_layout, sm_scale=sm_scale)
-        own = self._batch_prefill_wrapper.forward_return_lse(q, unique_kv_cache, causal=causal, sm_scale=sm_scale)
-        return merge_state(*shared, *own)[0]
+        o, lse = single_prefill_with_kv_cache_return_lse(q, k_shared, v_shared, kv_layout=self._kv_layout, sm_scale=sm_scale)
+        own_o, own_lse = self._batch_prefill_wrapper.forward_return_lse(q, unique_kv_cache, causal=causal, sm_scale=sm_scale)
+        return merge_state(o, lse, own_o, own_lse)[0]
 
     def end_forward(self) -> None:
         """Does nothing."""

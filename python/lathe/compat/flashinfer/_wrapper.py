@@ -202,7 +202,7 @@ class Wrapper:
             causal=self._causal,
             windowed=window_left >= 0,
             masked=self._batch is not None and self._batch.mask_bits is not None,
-            soft_cap=bool(self._logits_soft_cap),
+            soft_cap=self._cap() > 0,
             positions=self._pos_encoding_mode,
             rope_scale=self._rope_scale or 1.0,
             rope_theta=self._rope_theta or 1e4,
@@ -213,7 +213,11 @@ class Wrapper:
         scale = self._sm_scale if self._sm_scale is not None else shape.head_dim_qk**-0.5
         if not (scale * factor > 0 and math.isfinite(scale * factor)):
             raise SpecError(f"comes to {scale * factor}; allowed: finite and > 0", where="sm_scale")
-        return _batches.Numbers(window_left, float(scale * factor), float(self._logits_soft_cap or 0.0))
+        return _batches.Numbers(window_left, float(scale * factor), self._cap())
+
+    def _cap(self) -> float:
+        """The cap of scores; 0 for none, which numbers below 0 mean too."""
+        return max(float(self._logits_soft_cap or 0.0), 0.0)
 
     def _plan_envelope(self, features: Features, numbers: _batches.Numbers) -> None:
         assert self._batch is not None
@@ -286,6 +290,10 @@ class Wrapper:
     ) -> None:
         assert self._batch is not None and self._max_total_num_rows is not None
         if not self._captured.holds(features, self._bounds(features, numbers)):
+            if q.is_cuda and torch.cuda.is_current_stream_capturing():
+                raise SpecError(
+                    "differ from the plan's while a graph is captured; allowed: those of plan()", where="options of run"
+                )
             self._plan_envelope(features, numbers)
         rows, padded = q.shape[0], self._max_total_num_rows
         if features.page_size == 0:

@@ -79,7 +79,7 @@ def single_prefill_with_kv_cache(
         causal=causal,
         windowed=window_left >= 0,
         masked=packed_custom_mask is not None,
-        soft_cap=bool(logits_soft_cap),
+        soft_cap=(logits_soft_cap or 0.0) > 0,
         positions=check_choice("pos_encoding_mode", pos_encoding_mode, POSITIONS),
         rope_scale=rope_scale or 1.0,
         rope_theta=rope_theta or 1e4,
@@ -92,7 +92,7 @@ def single_prefill_with_kv_cache(
     numbers = _batches.Numbers(
         window_left,
         (sm_scale if sm_scale is not None else q.shape[2] ** -0.5) * factors.scores,
-        logits_soft_cap or 0.0,
+        max(logits_soft_cap or 0.0, 0.0),
     )
     result = q.new_empty((*q.shape[:2], v.shape[2]), dtype=compute_dtype(o_dtype))
     lse = q.new_empty(q.shape[:2], dtype=torch.float32)
