@@ -59,7 +59,6 @@ void add_unserved(const expr::Hooks& hooks, std::vector<std::string>& problems) 
     if (hooks.root(hook) != expr::kNone) problems.push_back(named(expr::info(hook).text, why));
   };
   refuse(Hook::epilogue, "is a hook of matrix products; allowed: the other hooks");
-  refuse(Hook::lse_transform, "is not served by this version; allowed: the other hooks");
   const std::vector<bool> used = expr::reachable(hooks.graph, hooks.roots);
   for (Id id = 0; id < hooks.graph.size(); ++id) {
     const expr::Node& node = hooks.graph[id];

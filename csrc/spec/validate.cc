@@ -176,6 +176,8 @@ void check_hooks(const AttentionSpec& spec, const Unread& unread, Problems& prob
   changes_codes(expr::Hook::value, "value", "vfmt", spec.vfmt);
   turns("head_dim_qk", spec.head_dim_qk, given(expr::Hook::query) || given(expr::Hook::key));
   turns("head_dim_vo", spec.head_dim_vo, given(expr::Hook::value));
+  if (given(expr::Hook::lse_transform) && spec.lse == LseOut::none && all_read(unread, {"lse"}))
+    problems.add("hooks", "lse_transform changes the log-sum-exp that is written, but lse is none; allowed: lse ln or log2");
   if (hooks.normalizer == expr::Normalizer::softmax) return;
   if (spec.lse != LseOut::none)
     problems.add("lse", text_of(spec.lse) + " is given, but without a softmax there is no log-sum-exp; allowed: none");

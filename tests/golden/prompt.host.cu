@@ -1090,6 +1090,7 @@ constexpr bool kLogits = false;
 constexpr bool kWeight = false;
 constexpr bool kSink = false;
 constexpr bool kOutput = false;
+constexpr bool kLseTransform = false;
 constexpr bool kQuery = false;
 constexpr bool kKey = false;
 constexpr bool kValue = false;
@@ -1136,6 +1137,9 @@ LATHE_DEVICE float sink([[maybe_unused]] const Args& args, [[maybe_unused]] cons
 }
 LATHE_DEVICE float output([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float o, [[maybe_unused]] float lse) {
   return o;
+}
+LATHE_DEVICE float lse_transform([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float lse) {
+  return lse;
 }
 
 }  // namespace hooks
@@ -1879,6 +1883,9 @@ LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRo
       dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
   if constexpr (config::kWriteLse) {
     if (chunk == 0) {
+      if constexpr (hooks::kLseTransform) {
+        if (lse != -dev::kInfinity) lse = hooks::lse_transform(params.hooks, in, lse * dev::kLn2) * dev::kLog2E;
+      }
       const dev::GlobalFloats out{static_cast<float*>(dev::at(params.lse, at.token * params.lse_stride_token))};
       out.store(at.head, config::kLseLog2 ? lse : lse * dev::kLn2);
     }

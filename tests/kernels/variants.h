@@ -17,8 +17,7 @@ std::string variant_name(size_t variant);
 /// A small spec around the hooks of a variant; what is not given is drawn.
 AttentionSpec variant_spec(size_t variant, DType dtype, LayoutKind layout, std::mt19937_64& rng);
 
-/// Proves the variant on `device` with `batches` batches, each of prefill, decodes and a split; returns what is wrong. A variant
-/// that this version does not serve must be refused for that.
+/// Proves the variant on `device` with `batches` batches, each of prefill, decodes and a split; returns what is wrong.
 std::string prove_variant(const std::shared_ptr<Device>& device, size_t variant, const AttentionSpec& spec, int batches,
                           std::mt19937_64& rng, const std::string& repeat);
 

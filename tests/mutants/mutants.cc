@@ -181,6 +181,8 @@ constexpr Mutant kMutants[] = {
      "hooks::sink(params.hooks, at)"},
     {"sink_of_wrong_head", KERNEL "merge_parts.cuh", "in.row.h = at.head,", "in.row.h = 0,"},
     {"weight_hook_dropped", KERNEL "run_item.cuh", "if constexpr (hooks::kWeight)", "if constexpr (false)"},
+    {"lse_transform_in_base_2", KERNEL "merge_parts.cuh", "hooks::lse_transform(params.hooks, in, lse * dev::kLn2)",
+     "hooks::lse_transform(params.hooks, in, lse)"},
     {"output_of_wrong_channel", KERNEL "merge_parts.cuh", "in.d = chunk * 8 + c;", "in.d = c;"},
     {"rows_past_the_end_asked_for", KERNEL "softmax.cuh", "row_begin + row < last ? row_begin + row : last", "row_begin + row"},
     {"keys_past_the_end_asked_for", KERNEL "softmax.cuh", "key < last ? key : last", "key"},

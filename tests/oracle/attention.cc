@@ -212,7 +212,12 @@ AttentionOutput attention(const AttentionInput& in) {
             lse = with;
           }
           const auto row = static_cast<size_t>(token * num_heads + head);
-          out.lse[row] = spec.lse == LseOut::log2 ? lse / std::log(2.0) : lse;
+          double written = lse;
+          if (hooks.has(Hook::lse_transform) && !std::isinf(lse)) {
+            hooks.set_float(Input::lse, lse);
+            written = hooks.number(Hook::lse_transform);
+          }
+          out.lse[row] = spec.lse == LseOut::log2 ? written / std::log(2.0) : written;
           double* o = &out.o[row * static_cast<size_t>(dim_vo)];
           double spread = 0;
           for (int64_t j = 0; j < num_keys; ++j) {

@@ -61,7 +61,7 @@ TEST(Json, RoundTripOfRandomAppendSpecs) {
 // They lost their text, and what was read back had none.
 TEST(Json, HooksThatAttentionRefusesAreKept) {
   AttentionSpec spec;
-  spec.hooks = *expr::parse("lse_transform = lse * 2");
+  spec.hooks = *expr::parse("epilogue = acc * 2");
   EXPECT_FALSE(validate(spec).ok());
   Result<AttentionSpec> read = attention_spec_from_json(to_json(spec));
   ASSERT_TRUE(read.ok()) << read.status().to_string();

@@ -173,14 +173,16 @@ std::string device_hooks(const Hooks& hooks) {
   const auto given = [&](Hook hook) { return hooks.root(hook) != kNone; };
   return flag("kNormalizes", hooks.normalizer == Normalizer::softmax) + flag("kMask", given(Hook::mask)) +
          flag("kLogits", given(Hook::logits)) + flag("kWeight", given(Hook::weight)) + flag("kSink", given(Hook::sink)) +
-         flag("kOutput", given(Hook::output)) + flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) +
-         flag("kValue", given(Hook::value)) + flag("kRotaryInterleaved", hooks.rotary.interleaved) +
-         "constexpr int kRotaryDims = " + std::to_string(hooks.rotary.dims) + ";\n" + ScoreFunctions(hooks).text() +
+         flag("kOutput", given(Hook::output)) + flag("kLseTransform", given(Hook::lse_transform)) +
+         flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) + flag("kValue", given(Hook::value)) +
+         flag("kRotaryInterleaved", hooks.rotary.interleaved) + "constexpr int kRotaryDims = " + std::to_string(hooks.rotary.dims) +
+         ";\n" + ScoreFunctions(hooks).text() +
          element_function(hooks, Hook::query, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::key, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::value, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::sink, "", "-dev::kInfinity") +
-         element_function(hooks, Hook::output, ", float o, [[maybe_unused]] float lse", "o");
+         element_function(hooks, Hook::output, ", float o, [[maybe_unused]] float lse", "o") +
+         element_function(hooks, Hook::lse_transform, ", float lse", "lse");
 }
 
 }  // namespace lathe::expr

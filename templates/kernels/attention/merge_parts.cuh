@@ -47,6 +47,9 @@ LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRo
       dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
   if constexpr (config::kWriteLse) {
     if (chunk == 0) {
+      if constexpr (hooks::kLseTransform) {
+        if (lse != -dev::kInfinity) lse = hooks::lse_transform(params.hooks, in, lse * dev::kLn2) * dev::kLog2E;
+      }
       const dev::GlobalFloats out{static_cast<float*>(dev::at(params.lse, at.token * params.lse_stride_token))};
       out.store(at.head, config::kLseLog2 ? lse : lse * dev::kLn2);
     }
