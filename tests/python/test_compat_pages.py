@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 import lathe  # noqa: E402
 import lathe.compat.flashinfer as flashinfer  # noqa: E402
 from attention_f64 import attend, close  # noqa: E402
+from lathe.compat._graphs_on_cpu import CUDAGraph, graph  # noqa: E402
 
 SEED = 20261122
 HEADS, KV_HEADS, DIM, PAGE = 4, 2, 64, 4
@@ -309,8 +310,45 @@ def test_ragged_in_buffers(draw):
     )
 
 
-@pytest.mark.parametrize("graph", [False, True])
-def test_cascade(draw, graph):
+def test_decode_replayed(draw):
+    """Captured once with the longest batch; plans after it are seen, as are new pages, queries and keys in the same memory."""
+    indptr, indices, last = buffers(3, 24)
+    wrapper = flashinfer.CUDAGraphBatchDecodeWithPagedKVCacheWrapper(workspace(), indptr, indices, last)
+    first = Pages(draw, [30, 30, 30])
+    q, cache = draw(3, HEADS, DIM), torch.zeros(40, *first.cache.shape[1:]).half()
+    wrapper.plan(*first.arrays, HEADS, KV_HEADS, DIM, PAGE, logits_soft_cap=1.5)
+    captured = CUDAGraph()
+    with graph(captured):
+        o, lse = wrapper.run(q, cache, return_lse=True, v_scale=2.0, sinks=torch.zeros(HEADS))
+    for lens in (KV, [1, 30, 7], [30, 30, 30]):
+        pages = Pages(draw, lens)
+        cache[: len(pages.cache)] = pages.cache
+        q.copy_(draw(3, HEADS, DIM))
+        wrapper.plan(*pages.arrays, HEADS, KV_HEADS, DIM, PAGE, logits_soft_cap=1.5)
+        captured.replay()
+        expected, expected_lse = pages.expected(q, [1, 1, 1], cap=1.5, sinks=torch.zeros(HEADS))
+        close(o, 2.0 * expected, 4e-3)
+        close(lse, expected_lse, 4e-4)
+
+
+def test_masked_prefill_replayed(draw):
+    rows, arrays = torch.zeros(4, dtype=torch.int32), buffers(3, 16)
+    bits, begins = torch.zeros(64, dtype=torch.uint8), torch.zeros(4, dtype=torch.int32)
+    wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace(), "NHD", True, rows, *arrays, bits, begins)
+    pages, q, captured = Pages(draw), draw(sum(QO), HEADS, DIM), CUDAGraph()
+    for step, qo in enumerate((QO, [1, 2, 3], [4, 4, 0])):
+        masks = [torch.rand(n, keys, generator=draw.generator) < 0.5 for n, keys in zip(qo, KV, strict=True)]
+        flat = torch.cat([mask.flatten() for mask in masks])
+        wrapper.plan(offsets(qo), *pages.arrays, HEADS, KV_HEADS, DIM, PAGE, custom_mask=flat, window_left=5)
+        if step == 0:
+            with graph(captured):
+                o = wrapper.run(q, pages.cache)
+        captured.replay()
+        close(o[: sum(qo)], pages.expected(q, qo, masks, window=5)[0], 3e-3)
+
+
+@pytest.mark.parametrize("in_buffers", [False, True])
+def test_cascade(draw, in_buffers):
     """16 tokens of all requests, then those of each."""
     shared, own, q = 16, [5, 9, 3], draw(6, HEADS, DIM)
     pages = Pages(draw, [shared, *own])
@@ -326,13 +364,13 @@ def test_cascade(draw, graph):
     indices = [pages.indices[: indptr[0][1]], pages.indices[indptr[0][1] :]]
     last = [pages.last[:1], pages.last[1:]]
     given = {}
-    if graph:
+    if in_buffers:
         names = ("qo_indptr_buf_arr", "paged_kv_indptr_buf_arr", "paged_kv_indices_buf_arr", "paged_kv_last_page_len_buf_arr")
         given = {
             name: [torch.zeros_like(x) for x in array] for name, array in zip(names, (level, indptr, indices, last), strict=True)
         }
-    wrapper = flashinfer.MultiLevelCascadeAttentionWrapper(2, workspace(), "NHD", graph, **given)
-    assert wrapper.is_cuda_graph_enabled == graph
+    wrapper = flashinfer.MultiLevelCascadeAttentionWrapper(2, workspace(), "NHD", in_buffers, **given)
+    assert wrapper.is_cuda_graph_enabled == in_buffers
     wrapper.plan(
         *(level, indptr, indices, last, HEADS, KV_HEADS, DIM, PAGE, True),
         pos_encoding_mode="NONE",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from lathe.compat import _graphs_on_cpu
 from lathe.compat.flashinfer import Unsupported
 
 CAPABILITY = (9, 0)  # what a program is told that asks
@@ -55,7 +57,12 @@ def redirect() -> None:
         "get_device_capability": lambda device=None: CAPABILITY,
         "manual_seed": torch.manual_seed,
         "synchronize": lambda device=None: None,
-        **{name: _missing(f"torch.cuda.{name}") for name in ("CUDAGraph", "Event", "Stream", "graph", "get_device_properties")},
+        "CUDAGraph": _graphs_on_cpu.CUDAGraph,
+        "graph": _graphs_on_cpu.graph,
+        "Stream": _graphs_on_cpu.Stream,
+        "current_stream": _graphs_on_cpu.Stream,
+        "stream": lambda stream: contextlib.nullcontext(),
+        **{name: _missing(f"torch.cuda.{name}") for name in ("Event", "get_device_properties")},
     }
     for name, value in names.items():
         setattr(torch.cuda, name, value)

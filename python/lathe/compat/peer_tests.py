@@ -67,16 +67,16 @@ def run_file(root: Path, file: str, *, limit: int, seed: int, size: float, secon
         (Path(folder) / "tests").symlink_to(root / "tests")
         path = os.pathsep.join([*(p for p in sys.path if p), folder])
         environment = {**os.environ, "PYTHONPATH": path, "LATHE_COMPAT_OPTIONS": options}
-        log = Path(folder) / "log"
+        log, late = Path(folder) / "log", False
         with open(log, "w", encoding="utf-8") as out:
             try:
                 subprocess.run(command, env=environment, stdout=out, stderr=out, timeout=seconds, check=False, cwd=folder)
             except subprocess.TimeoutExpired:
-                pass
-        return _read(report.read_text(encoding="utf-8"), log.read_text(encoding="utf-8", errors="replace"), file)
+                late = True
+        return _read(report.read_text(encoding="utf-8"), log.read_text(encoding="utf-8", errors="replace"), file, late)
 
 
-def _read(report: str, log: str, file: str) -> Outcome:
+def _read(report: str, log: str, file: str, late: bool) -> Outcome:
     outcome = Outcome()
     drawn = 0
     for line in map(json.loads, report.splitlines()):
@@ -87,10 +87,11 @@ def _read(report: str, log: str, file: str) -> Outcome:
         outcome.counts[line["outcome"]] += 1
         if line["outcome"] not in ("passed", "skipped") or "ModuleNotFoundError" in line["why"]:
             outcome.lines.append((line["case"], line["outcome"], line["why"]))
-    if not report:
+    if not report and not late:
         outcome.counts["failed"] += 1
         outcome.lines.append((file, "failed", (log.strip().splitlines() or ["nothing was collected"])[-1]))
-    outcome.counts["unreached"] = max(0, drawn - sum(outcome.counts[kind] for kind in _KINDS))
+    # A file whose cases were not even collected in time counts as one.
+    outcome.counts["unreached"] = max(0 if report else int(late), drawn - sum(outcome.counts[kind] for kind in _KINDS))
     return outcome
 
 
