@@ -246,6 +246,8 @@ def test_refusals(draw):
         v,
         packed_custom_mask=PACKED[:3],
     )
+    refused(r"sm_scale: comes to 0.0", single, q, k, v, sm_scale=0.0)
+    refused(r"sm_scale: comes to nan", single, q, k, v, k_scale=float("nan"))
     refused(r"k_scale: has 2 elements", single, q, k, v, k_scale=torch.ones(2))
     refused(r"scale_q: has 3 elements; allowed: 1, or one for each of 4 heads", single, q, k, v, scale_q=torch.ones(3))
     refused(r"q: has the shape \[9, 4, 64\]; allowed: \[heads, dim\]", flashinfer.single_decode_with_kv_cache, q, k, v)
@@ -254,7 +256,11 @@ def test_refusals(draw):
     ragged = flashinfer.BatchPrefillWithRaggedKVCacheWrapper
     refused(r"backend: is 'cudnn'; allowed: auto, fa2", ragged, workspace(), backend="cudnn")
     refused(r"jit_args: is \['x'\]; allowed: None", ragged, workspace(), jit_args=["x"])
-    refused(r"float_workspace_buffer: is at an address of 8 modulo 16", ragged, workspace()[8 - workspace().data_ptr() % 16 :])
+    refused(
+        r"float_workspace_buffer must be 16-byte aligned; its address is 8 modulo 16",
+        ragged,
+        workspace()[8 - workspace().data_ptr() % 16 :],
+    )
     refused(r"qo_indptr_buf: is a NoneType; allowed: a torch.Tensor", ragged, workspace(), use_cuda_graph=True)
     wrapper = ragged(workspace())
     refused(r"plan: is not there", wrapper.run, q, k, v)

@@ -51,7 +51,8 @@ class Absent:
 
 
 def _capability(device: Any = None) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device) if torch.cuda.is_available() else _on_cpu.CAPABILITY
+    capability: tuple[int, int] = torch.cuda.get_device_capability(device)
+    return capability
 
 
 # What tests ask about the machine: nothing must be compiled ahead, and no case needs instructions of a GPU newer than Hopper.

@@ -56,7 +56,7 @@ def check_like(name: str, value: torch.Tensor, shape: Sequence[int], dtype: torc
 def check_workspace(name: str, value: torch.Tensor) -> torch.Tensor:
     check_buffer(name, value, "on the device that runs")
     if value.numel() > 0 and value.data_ptr() % 16 != 0:
-        raise SpecError(f"is at an address of {value.data_ptr() % 16} modulo 16; allowed: 16-byte aligned", where=name)
+        raise SpecError(f"{name} must be 16-byte aligned; its address is {value.data_ptr() % 16} modulo 16")
     return value
 
 

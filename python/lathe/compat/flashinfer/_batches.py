@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -61,6 +62,13 @@ class Numbers:
     window_left: int
     sm_scale: float
     soft_cap: float
+
+    def __post_init__(self) -> None:
+        # 0 would be read as the preset.
+        if not (self.sm_scale > 0 and math.isfinite(self.sm_scale)):
+            raise SpecError(
+                f"comes to {self.sm_scale}, with the factors of queries and keys; allowed: finite and > 0", where="sm_scale"
+            )
 
     def window(self, features: Features) -> int:
         """Keys that a row sees, itself included, where the kernel's own mask has a window; else 0."""

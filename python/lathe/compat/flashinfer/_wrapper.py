@@ -122,6 +122,7 @@ class Wrapper:
         self._max_total_num_rows: int | None = None
         self._max_kv_entries = 0
         self._shape: Shape | None = None
+        self._plan_info: Shape | None = None
         self._batch: _batches.Batch | None = None
         self._captured = _batches.Captured()
         self._custom_mask_buf: torch.Tensor | None = None
@@ -173,7 +174,8 @@ class Wrapper:
     def _begin(self, shape: Shape, batch: _batches.Batch) -> None:
         """Keeps what was planned; in a graph, plans its envelope."""
         shape.check()
-        self._shape, self._batch = shape, batch
+        self._shape = self._plan_info = shape
+        self._batch = batch
         if not self._use_cuda_graph:
             return
         if self._max_total_num_rows is None:
@@ -211,8 +213,6 @@ class Wrapper:
 
     def _numbers(self, shape: Shape, window_left: int, factor: float) -> _batches.Numbers:
         scale = self._sm_scale if self._sm_scale is not None else shape.head_dim_qk**-0.5
-        if not (scale * factor > 0 and math.isfinite(scale * factor)):
-            raise SpecError(f"comes to {scale * factor}; allowed: finite and > 0", where="sm_scale")
         return _batches.Numbers(window_left, float(scale * factor), self._cap())
 
     def _cap(self) -> float:
