@@ -13,6 +13,8 @@ foreach(pair base=csrc/base spec=csrc/spec arch=csrc/arch plan=csrc/plan cache=c
 endforeach()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/templates/abi/ DESTINATION ${headers}/abi COMPONENT development FILES_MATCHING PATTERN "*.h")
 
+install(FILES ${PROJECT_SOURCE_DIR}/csrc/capi/lathe.h DESTINATION ${headers} COMPONENT development)
+
 include(CMakePackageConfigHelpers)
 set(library ${CMAKE_INSTALL_LIBDIR}/${CMAKE_SHARED_LIBRARY_PREFIX}lathe${CMAKE_SHARED_LIBRARY_SUFFIX})
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/latheConfig.cmake.in ${PROJECT_BINARY_DIR}/latheConfig.cmake
