@@ -23,6 +23,11 @@ if command -v pkg-config >/dev/null; then
   c++ "$SOURCE/examples/start.cc" -o "$WORK/start" $(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs lathe) -Wl,-rpath,"$libraries"
   "$WORK/start"
   echo "pkg-config: works"
+  # shellcheck disable=SC2046
+  cc -std=c11 -Wall -Werror "$SOURCE/examples/start.c" -o "$WORK/start_c" $(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs lathe-c) \
+    -Wl,-rpath,"$libraries"
+  "$WORK/start_c"
+  echo "C: works"
 fi
 "$WORK/prefix/bin/lathe" --version
 if grep -rIl "$SOURCE\|$BUILD" "$WORK/prefix"; then

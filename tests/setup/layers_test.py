@@ -21,6 +21,7 @@ RULE = {
     "jit": ["base", "spec", "arch", "cache"],
     "csrc/runtime": ["base", "spec", "arch", "cache", "jit", "plan", "abi"],
     "csrc/api": ["base", "spec", "arch", "cache", "jit", "plan", "abi", "runtime"],
+    "csrc/capi": ["base", "spec", "arch", "cache", "jit", "plan", "abi", "runtime", "api"],
 }
 
 
