@@ -9,46 +9,8 @@ from typing import Any
 
 import torch
 
+from lathe._torch_scales import DTYPES, element_of, refuse_gradients, scale_arguments, scale_fields
 from lathe.errors import SpecError
-
-_DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16"}
-_CODES = {torch.float8_e4m3fn: "e4m3", torch.float8_e5m2: "e5m2", torch.int8: "i8"}
-_SCALES = ("scale", "token_scale", "channel_scale", "zero")
-
-
-def refuse_gradients(**tensors: torch.Tensor | None) -> None:
-    if torch.is_grad_enabled():
-        for name, tensor in tensors.items():
-            if tensor is not None and tensor.requires_grad:
-                raise SpecError(
-                    "requires a gradient; allowed: tensors without, as there is no backward", where=name, hint="torch.no_grad()"
-                )
-
-
-def _element(name: str, tensor: torch.Tensor) -> str:
-    """The format of cached keys or values."""
-    if (found := _DTYPES.get(tensor.dtype) or _CODES.get(tensor.dtype)) is not None:
-        return found
-    allowed = ", ".join(str(dtype) for dtype in (*_DTYPES, *_CODES))
-    raise SpecError(f"has elements of {tensor.dtype}; allowed: {allowed}", where=name)
-
-
-def _scale_arguments(name: str, scales: Mapping[str, Any] | None) -> tuple[float, Any, Any, Any]:
-    """What codes stand for, as the operators take it."""
-    given = dict(scales or {})
-    if unknown := set(given) - set(_SCALES):
-        raise SpecError(f"has {', '.join(sorted(unknown))}; allowed: {', '.join(_SCALES)}", where=name)
-    return float(given.get("scale", 1.0)), given.get("token_scale"), given.get("channel_scale"), given.get("zero")
-
-
-def _scale_fields(prefix: str, scales: Mapping[str, Any] | None) -> dict[str, str]:
-    """Which of a spec's scales and zero-points these are; a table of channels has two dimensions, one of tokens more."""
-    given = dict(scales or {})
-    kinds = [name for name in ("token", "channel") if given.get(f"{name}_scale") is not None]
-    fields = {f"{prefix}scale": "_".join(kinds)} if kinds else {}
-    if (zero := given.get("zero")) is not None:
-        fields[f"{prefix}zero"] = "channel" if zero.dim() == 2 and not (kinds and kinds[0] == "token") else "token"
-    return fields
 
 
 def _make_append_text(fields: tuple[tuple[str, Any], ...], layout: tuple[tuple[str, Any], ...]) -> str:
@@ -115,7 +77,7 @@ def append(
         What the operator finds: the argument, its value and what is allowed.
     """
     refuse_gradients(q=q, k=k, v=v)
-    if k.dtype not in _DTYPES:
+    if k.dtype not in DTYPES:
         raise SpecError(f"has elements of {k.dtype}; allowed: torch.float16, torch.bfloat16", where="k")
     joint = v_cache is None
     if k.dim() != 3 or v.dim() != 3 or k_cache.dim() != (5 if joint else 4):
@@ -132,16 +94,16 @@ def append(
     spec = _append_text(
         tuple(
             {
-                "q_dtype": _DTYPES[k.dtype],
-                "kfmt": _element("k_cache", k_cache),
-                "vfmt": _element("v_cache", k_cache if v_cache is None else v_cache),
+                "q_dtype": DTYPES[k.dtype],
+                "kfmt": element_of("k_cache", k_cache),
+                "vfmt": element_of("v_cache", k_cache if v_cache is None else v_cache),
                 "head_dim_qk": operator.index(k.shape[2]),
                 "head_dim_vo": operator.index(v.shape[2]),
                 "rope": rope,
                 "rope_dims": 0 if cos_sin is None else operator.index(cos_sin.shape[-1]),
                 "place": "positions" if slot_mapping is None else "slots",
-                **_scale_fields("k", k_scales),
-                **_scale_fields("v", v_scales),
+                **scale_fields("k", k_scales),
+                **scale_fields("v", v_scales),
             }.items()
         ),
         tuple(layout.items()),
@@ -160,6 +122,6 @@ def append(
         pages,
         cos_sin,
         spec,
-        *_scale_arguments("k_scales", k_scales),
-        *_scale_arguments("v_scales", v_scales),
+        *scale_arguments("k_scales", k_scales),
+        *scale_arguments("v_scales", v_scales),
     )

@@ -22,13 +22,13 @@ try:
 except ImportError as error:
     raise UnavailableError("PyTorch is not installed", where="lathe.torch", hint="pip install torch", code="unavailable") from error
 
-from lathe._torch_append import append, refuse_gradients
+from lathe._torch_append import append
+from lathe._torch_scales import DTYPES, refuse_gradients, scale_tables
 
 __all__ = ["Bounds", "Envelope", "append", "attention", "attention_into", "library"]
 
 _ALIGN = 256  # of workspaces, in bytes
-_DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16"}
-_NAMES = {name: dtype for dtype, name in _DTYPES.items()}
+_NAMES = {name: dtype for dtype, name in DTYPES.items()}
 
 
 def library() -> str:
@@ -118,6 +118,8 @@ def attention(
     soft_cap: float | None = None,
     lse: str = "none",
     order: str = "NHD",
+    k_scales: Mapping[str, Any] | None = None,
+    v_scales: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Any:
     """Attention of a batch of requests; `lathe.attention` for tensors of PyTorch, on the device that they are on.
@@ -129,7 +131,7 @@ def attention(
     the argument, its value and what is allowed.
     """
     refuse_gradients(q=q, k=k, v=v)
-    if q.dtype not in _DTYPES:
+    if q.dtype not in DTYPES:
         raise SpecError(f"has elements of {q.dtype}; allowed: torch.float16, torch.bfloat16", where="q")
     paged = kv_indices is not None or block_table is not None
     if q.dim() != 3 or k.dim() != (3 if not paged else 5 if v is None else 4):
@@ -142,7 +144,7 @@ def attention(
         raise SpecError(f"has {q.shape[1]} heads, k has {kv_heads}; allowed: a multiple of k's", where="q")
     # index() and not int(): while a graph with dynamic shapes is traced, only the former gives a constant.
     spec = _spec_text(
-        _DTYPES[q.dtype],
+        DTYPES[q.dtype],
         operator.index(q.shape[1] // kv_heads),
         operator.index(q.shape[2]),
         operator.index(k.shape[-1] if v is None else v.shape[-1]),
@@ -153,21 +155,26 @@ def attention(
         tuple(fields.items()),
     )
     pages = block_table if block_table is not None else kv_indices
-    o, log_sum_exp = torch.ops.lathe.attention(
-        q,
-        k,
-        v,
+    lists = (
         _indices("qo_indptr", qo_indptr),
         _indices("kv_indptr", kv_indptr),
         _indices("block_table" if block_table is not None else "kv_indices", pages),
         _indices("last_page_len", last_page_len),
         _indices("seq_lens", seq_lens),
-        spec,
-        window or 0,
-        sm_scale or 0.0,
-        soft_cap or 0.0,
     )
+    numbers = (spec, window or 0, sm_scale or 0.0, soft_cap or 0.0)
+    if k_scales or v_scales:
+        o = q.new_empty((q.shape[0], q.shape[1], k.shape[-1] if v is None else v.shape[-1]), dtype=_out_dtype(q, fields))
+        log_sum_exp = None if lse == "none" else q.new_empty(q.shape[:2], dtype=torch.float32)
+        hooks = ([], "", [], "")
+        torch.ops.lathe.attention_into(q, k, v, o, log_sum_exp, *lists, *numbers, *hooks, *scale_tables(k_scales, v_scales))
+    else:
+        o, log_sum_exp = torch.ops.lathe.attention(q, k, v, *lists, *numbers)
     return o if lse == "none" else (o, log_sum_exp)
+
+
+def _out_dtype(q: torch.Tensor, fields: Mapping[str, Any]) -> torch.dtype:
+    return _NAMES.get(fields.get("o_dtype", ""), q.dtype)
 
 
 def attention_into(
@@ -188,6 +195,8 @@ def attention_into(
     soft_cap: float = 0.0,
     tensors: Mapping[str, torch.Tensor] | None = None,
     params: Mapping[str, float] | None = None,
+    k_scales: Mapping[str, Any] | None = None,
+    v_scales: Mapping[str, Any] | None = None,
 ) -> torch.Tensor:
     """Attention of a batch of requests by a spec that is given, hooks and codes of 8 bits included, into `out`, which it returns.
 
@@ -203,6 +212,8 @@ def attention_into(
         0 for none, and for 1 / sqrt(head_dim_qk).
     tensors, params : mappings, optional
         What the spec's hooks declare, by name; tensors are on the device of q.
+    k_scales, v_scales : mappings, optional
+        What codes of 8 bits stand for: ``scale``, ``token_scale``, ``channel_scale``, ``zero`` (docs/kv-formats.md).
     """
     refuse_gradients(q=q, k=k, v=v)
     torch.ops.lathe.attention_into(
@@ -210,6 +221,7 @@ def attention_into(
         *(spec, window, sm_scale, soft_cap),
         *_by_name(tensors),
         *_by_name(params),
+        *scale_tables(k_scales, v_scales),
     )
     return out
 
@@ -335,16 +347,19 @@ class Envelope:
         soft_cap: float = 0.0,
         tensors: Mapping[str, torch.Tensor] | None = None,
         params: Mapping[str, float] | None = None,
+        k_scales: Mapping[str, Any] | None = None,
+        v_scales: Mapping[str, Any] | None = None,
     ) -> torch.Tensor:
         """Runs the batch that was planned last, into `out`, which it returns; rows beyond the batch are left alone.
 
-        `tensors` and `params` are what the spec's hooks declare, by name.
+        `tensors` and `params` are what the spec's hooks declare, by name; `k_scales` and `v_scales` what codes of 8 bits are.
         """
         refuse_gradients(q=q, k=k, v=v)
         torch.ops.lathe.run(
             *(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, sm_scale, soft_cap),
             *_by_name(tensors),
             *_by_name(params),
+            *scale_tables(k_scales, v_scales),
         )
         return out
 

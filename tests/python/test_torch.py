@@ -85,13 +85,13 @@ def test_opcheck(rng):
     checks = {
         "attention_into": (
             *(q[:4], k[:47], v[:47], torch.zeros_like(q[:4]), None, qo, kv, None, None, None, text, 0, 0.0, 0.0),
-            *([], "", [], ""),
+            *([], "", [], "", 1.0, 1.0, [], ""),
         ),
         "attention": (q[:4], k[:47], v[:47], qo, kv, None, None, None, text, 0, 0.0, 0.0),
         "prepare_workspace": (workspace, text, numbers),
         "plan": (workspace, qo, kv, None, None, 0, text, numbers, [], ""),
         "plan_on_device": (workspace, envelope._scratch, qo, kv, None, None, 0, text, numbers),
-        "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0, [], "", [], ""),
+        "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0, [], "", [], "", 1.0, 1.0, [], ""),
         "sizes": (q, text, numbers),
     }
     checked_elsewhere = {"append"}  # test_torch_append.py
@@ -209,7 +209,7 @@ def test_refusals(rng):
     text = SPEC.to_json()
 
     def run(*args):
-        torch.ops.lathe.run(*args, [], "", [], "")
+        torch.ops.lathe.run(*args, [], "", [], "", 1.0, 1.0, [], "")
 
     memory = torch.zeros(1024, dtype=torch.uint8)
     refused(r"bounds: has 1 entries, must have 7", run, q, kv, kv, q, None, memory, None, text, [2], 0.0, 0.0)
@@ -252,7 +252,7 @@ def test_cost_of_a_call(rng, record_property):
     envelope = lt.Envelope(SPEC, BOUNDS)
     envelope.plan(qo_indptr=i32(0), kv_indptr=i32(0))
     q, k, v, x = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64), torch.zeros(1)
-    out, text, numbers, no_hooks = torch.zeros_like(q), SPEC.to_json(), BOUNDS.numbers(), ([], "", [], "")
+    out, text, numbers, no_hooks = torch.zeros_like(q), SPEC.to_json(), BOUNDS.numbers(), ([], "", [], "", 1.0, 1.0, [], "")
 
     def cost(call, *args, n=300):
         call(*args)

@@ -1,8 +1,5 @@
 """`lathe.torch.append` on CPU tensors: what it writes is what attention reads."""
 
-import lathe
-import lathe.expr
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -67,24 +64,22 @@ def test_written_keys_are_those_that_attention_reads(rng, place):
     for got, expected in ((keys, turned(k, rows)), (stored, v.float().numpy())):
         span = np.maximum(expected.max(-1), 0) - np.minimum(expected.min(-1), 0)
         assert np.all(np.abs(got - expected) <= span[..., None] / 255 * 1.01)
-    scales = {
-        name: {key: x.numpy() if key != "scale" else x for key, x in s.items()}
-        for name, s in (("k_scales", k_scales), ("v_scales", v_scales))
-    }
-    o = lathe.attention(
-        q.view(torch.uint16).numpy().view(ml_dtypes.bfloat16),
-        k_cache.numpy(),
-        v_cache.numpy(),
+    fields = {f"{side}{field}": kind for side in "kv" for field, kind in (("fmt", "i8"), ("scale", "token"), ("zero", "token"))}
+    o = lt.attention(
+        q,
+        k_cache,
+        v_cache,
         qo_indptr=[0, KV],
         kv_indptr=[0, 4],
-        kv_indices=TABLE,
+        kv_indices=i32(*TABLE),
         last_page_len=[KV - 3 * PAGE],
         mask="causal",
-        **scales,
-        **{f"{side}{field}": kind for side in "kv" for field, kind in (("fmt", "i8"), ("scale", "token"), ("zero", "token"))},
+        k_scales=k_scales,
+        v_scales=v_scales,
+        **fields,
     )
     expected, _ = attend_batch(q.float().numpy(), [keys], [stored], [0, KV], mask="causal")
-    assert worst(o.astype(np.float32), expected) < 1.2e-2
+    assert worst(o.float().numpy(), expected) < 1.2e-2
 
 
 def test_padding_is_left_alone(rng):

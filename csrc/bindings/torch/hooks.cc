@@ -31,24 +31,6 @@ ElementType element_of(expr::Elem elem) {
   return ElementType::Float;
 }
 
-std::vector<std::string> split(const std::string& names) {
-  std::vector<std::string> out;
-  for (size_t at = 0; at < names.size();) {
-    const size_t end = std::min(names.find(',', at), names.size());
-    out.push_back(names.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
-}
-
-std::vector<std::string> names_of(const char* argument, const std::string& text, size_t values) {
-  std::vector<std::string> names = split(text);
-  if (names.size() != values) {
-    refuse(argument, "has " + std::to_string(names.size()) + " names; allowed: " + std::to_string(values) + ", one for each value");
-  }
-  return names;
-}
-
 }  // namespace
 
 HookValues::HookValues(const AttentionHooks& hooks, const std::vector<AnyTensor>& tensors, const std::string& tensor_names,

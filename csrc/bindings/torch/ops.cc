@@ -10,6 +10,7 @@
 
 #include "hooks.h"
 #include "kernels.h"
+#include "scales.h"
 #include "stream.h"
 #include "tensors.h"
 
@@ -69,7 +70,7 @@ int32_t as_int(const char* name, int64_t value) {
 
 AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
                       const AnyTensor& out, const OptionalTensor& lse, const OptionalTensor& kv_indices, double sm_scale,
-                      double soft_cap, const HookValues& hooks) {
+                      double soft_cap, const HookValues& hooks, const ScalePair& scales) {
   AttentionArgs args;
   args.q = view("q", q, element_of(spec.q_dtype), q);
   args.k = view("k", k, element_of(spec.kfmt), q);
@@ -81,6 +82,8 @@ AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTe
   args.soft_cap = static_cast<float>(soft_cap);
   args.hook_params = hooks.params();
   args.hook_tensors = hooks.tensors();
+  args.k_scales = scales.k;
+  args.v_scales = scales.v;
   return args;
 }
 
@@ -112,7 +115,8 @@ void attention_into(const AnyTensor& q, const AnyTensor& k, const OptionalTensor
                     const OptionalTensor& lse, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
                     const OptionalTensor& kv_indices, const OptionalTensor& last_page_len, const OptionalTensor& seq_lens,
                     const std::string& spec_text, int64_t window, double sm_scale, double soft_cap, const Tensors& hook_tensors,
-                    const std::string& tensor_names, const Numbers& hook_params, const std::string& param_names) {
+                    const std::string& tensor_names, const Numbers& hook_params, const std::string& param_names, double k_scale,
+                    double v_scale, const Tensors& scale_tables, const std::string& scale_names) {
   const Call call(q, spec_text);
   const AttentionSpec& spec = call.attention().spec();
   if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
@@ -127,7 +131,8 @@ void attention_into(const AnyTensor& q, const AnyTensor& k, const OptionalTensor
   const int64_t bytes = static_cast<int64_t>(planned.plan.workspace.total());
   const AnyTensor memory = torch::stable::new_empty(q, {bytes + static_cast<int64_t>(Workspace::kAlign)}, ElementType::Byte);
   void* workspace = Workspace::aligned(memory.data_ptr());
-  const AttentionArgs args = args_of(spec, q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks);
+  const AttentionArgs args = args_of(spec, q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks,
+                                     scales_of(k_scale, v_scale, scale_tables, scale_names, q));
   check(call.attention().upload(planned, workspace, static_cast<size_t>(bytes), call.place.stream()));
   check(call.attention().run(args, planned, workspace, call.place.stream()));
 }
@@ -144,7 +149,7 @@ std::tuple<AnyTensor, AnyTensor> attention(const AnyTensor& q, const AnyTensor& 
   const bool with_lse = spec.lse != LseOut::none;
   const AnyTensor lse = torch::stable::new_empty(q, {with_lse ? q.size(0) : 0, q.size(1)}, ElementType::Float);
   attention_into(q, k, v, out, with_lse ? OptionalTensor(lse) : OptionalTensor(), qo_indptr, kv_indptr, kv_indices, last_page_len,
-                 seq_lens, spec_text, window, sm_scale, soft_cap, {}, {}, {}, {});
+                 seq_lens, spec_text, window, sm_scale, soft_cap, {}, {}, {}, {}, 1, 1, {}, {});
   return {out, lse};
 }
 
@@ -204,7 +209,8 @@ void plan_on_device(const AnyTensor& workspace, const AnyTensor& scratch, const 
 void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out, const OptionalTensor& lse,
          const AnyTensor& workspace, const OptionalTensor& kv_indices, const std::string& spec, const Bounds& bounds,
          double sm_scale, double soft_cap, const Tensors& hook_tensors, const std::string& tensor_names, const Numbers& hook_params,
-         const std::string& param_names) {
+         const std::string& param_names, double k_scale, double v_scale, const Tensors& scale_tables,
+         const std::string& scale_names) {
   const Call call(q, spec);
   const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
   const Workspace w(workspace, q);
@@ -213,7 +219,8 @@ void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const 
            "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(in.envelope.layout.total()));
   }
   const HookValues hooks(call.attention().spec().hooks, hook_tensors, tensor_names, hook_params, param_names, q);
-  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks);
+  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks,
+                                     scales_of(k_scale, v_scale, scale_tables, scale_names, q));
   check(call.attention().run(args, in.envelope, w.data(), call.place.stream()));
 }
 
@@ -244,7 +251,8 @@ STABLE_TORCH_LIBRARY(lathe, m) {
   m.def(
       "attention_into(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor qo_indptr, Tensor? kv_indptr, "
       "Tensor? kv_indices, Tensor? last_page_len, Tensor? seq_lens, str spec, int window, float sm_scale, float soft_cap, "
-      "Tensor[] hook_tensors, str tensor_names, float[] hook_params, str param_names) -> ()");
+      "Tensor[] hook_tensors, str tensor_names, float[] hook_params, str param_names, float k_scale, float v_scale, "
+      "Tensor[] scale_tables, str scale_names) -> ()");
   m.def("prepare_workspace(Tensor(a!) workspace, str spec, int[] bounds) -> ()");
   m.def(
       "plan(Tensor(a!) workspace, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, Tensor? seq_lens, "
@@ -255,7 +263,7 @@ STABLE_TORCH_LIBRARY(lathe, m) {
   m.def(
       "run(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor(c!) workspace, Tensor? kv_indices, str spec, "
       "int[] bounds, float sm_scale, float soft_cap, Tensor[] hook_tensors, str tensor_names, float[] hook_params, "
-      "str param_names) -> ()");
+      "str param_names, float k_scale, float v_scale, Tensor[] scale_tables, str scale_names) -> ()");
   m.def("sizes(Tensor like, str spec, int[] bounds) -> Tensor");
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "lathe/api/tensor.h"
 #include "lathe/base/status.h"
@@ -40,5 +41,8 @@ std::span<const int32_t> host_indices(const char* name, const OptionalTensor& t)
 
 /// The same in the memory of the device that `like` is on; never read here. `count` gets the number of entries.
 const int32_t* device_indices(const char* name, const OptionalTensor& t, const AnyTensor& like, int64_t* count);
+
+/// The names of `values` values, which `text` holds separated by commas.
+std::vector<std::string> names_of(const char* argument, const std::string& text, size_t values);
 
 }  // namespace lathe::torch_ops
