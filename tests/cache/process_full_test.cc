@@ -22,9 +22,5 @@ TEST(ProcessesFull, GoOnWhenTheHolderOfALockIsGone) {
   testing::lose_lock_holder(500);
 }
 
-TEST(ProcessesFull, ReadersAreNotDisturbedByTheTrimmer) {
-  testing::trim_against_readers(std::chrono::minutes(2));
-}
-
 }  // namespace
 }  // namespace lathe

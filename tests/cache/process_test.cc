@@ -104,7 +104,7 @@ TEST(Processes, GoOnWhenTheHolderOfALockIsGone) {
 }
 
 TEST(Processes, ReadersAreNotDisturbedByTheTrimmer) {
-  testing::trim_against_readers(std::chrono::seconds(3));
+  testing::trim_against_readers(std::chrono::minutes(2));
 }
 
 TEST(Processes, OfTwoVersionsNeverReadEachOthers) {
