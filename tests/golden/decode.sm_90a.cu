@@ -2143,42 +2143,27 @@ struct Softmax {
 
 namespace attention {
 
-// Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
-// groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
-template <class C, int GROUPS>
-LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt,
-                              const abi::AttentionParams& params, int index, int head, int group, int row_begin) {
-  constexpr int kStride = config::kHeadDimVo + 8;
+// What the warps of a tile left in shared memory: rows of each group, behind each other.
+constexpr int kStagingStride = config::kHeadDimVo + 8;
+using Staging = dev::SharedRows<kStagingStride>;
+
+// Merges the groups' rows of head `head` of item `index`, and writes the result.
+// Called, not inlined: it is off the main loop, the same for every tile class, and the compiler is done sooner.
+LATHE_DEVICE_CALL void write_rows(const abi::AttentionParams& params, int index, int head, int tile_rows, int groups) {
   const Control control;
-  const dev::SharedRows<kStride> staging{config::kEpilogueOffset};
+  const Staging staging{config::kEpilogueOffset};
   const float scale = exponent_scale(params);
-  const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
-
-  softmax.finish();
-  debt.finish();
-  dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
-  dev::for_each_row(
-      [&](int row, float& m, float& l, float owed) {
-        if (!dev::leads_row()) return;
-        control.max.store(slot + row, m);
-        control.sum.store(slot + row, l);
-        if constexpr (kHasZero<ValueFormat>) control.debt.store(slot + row, owed);
-      },
-      softmax.max, softmax.sum, debt.owed);
-  dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
-  dev::block_barrier();
-
   const Plan plan(params);
   const Problem problem = Problem::read(plan, index, head);
-  for_each_chunk(problem.num_rows(C::kRows), [&](int row, int chunk) {
+  for_each_chunk(problem.num_rows(tile_rows), [&](int row, int chunk) {
     float top = -dev::kInfinity;
 #pragma unroll 1
-    for (int g = 0; g < GROUPS; ++g) top = dev::max(top, control.max.load(g * C::kRows + row));
+    for (int g = 0; g < groups; ++g) top = dev::max(top, control.max.load(g * tile_rows + row));
     float sum = 0.0f, owed = 0.0f;
     float x[8] = {};
 #pragma unroll 1
-    for (int g = 0; g < GROUPS; ++g) {
-      const int from = g * C::kRows + row;
+    for (int g = 0; g < groups; ++g) {
+      const int from = g * tile_rows + row;
       const float m = control.max.load(from);
       const float weight = m == -dev::kInfinity ? 0.0f : dev::ex2((m - top) * scale);
       sum += control.sum.load(from) * weight;
@@ -2208,6 +2193,32 @@ LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumn
       if (chunk == 0) dev::GlobalFloats{params.partial_lse}.store(at, lse);
     }
   });
+}
+
+// Finishes head `head` of item `index`. Every warp holds 16 rows of o (not normalised) and their softmax state; warps of different
+// groups hold the same rows for different keys. `group` is this warp's group, `row_begin` its first row.
+template <class C, int GROUPS>
+LATHE_DEVICE void finish_item(dev::Accumulator<config::kHeadDimVo, kOutputColumns>& o, Softmax& softmax, ValueDebt& debt,
+                              const abi::AttentionParams& params, int index, int head, int group, int row_begin) {
+  const Control control;
+  const Staging staging{config::kEpilogueOffset};
+  const int slot = group * C::kRows + row_begin;  // this warp's first row in the control block and in the staging area
+
+  softmax.finish();
+  debt.finish();
+  dev::block_barrier();  // also: no warp reads the tiles any more, and the staging area may take their place
+  dev::for_each_row(
+      [&](int row, float& m, float& l, float owed) {
+        if (!dev::leads_row()) return;
+        control.max.store(slot + row, m);
+        control.sum.store(slot + row, l);
+        if constexpr (kHasZero<ValueFormat>) control.debt.store(slot + row, owed);
+      },
+      softmax.max, softmax.sum, debt.owed);
+  dev::for_each_pair(o, [&](float& x, float& y, int row, int column) { staging.store2(slot + row, column, x, y); });
+  dev::block_barrier();
+
+  write_rows(params, index, head, C::kRows, GROUPS);
 }
 
 }  // namespace attention

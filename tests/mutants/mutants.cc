@@ -111,14 +111,13 @@ constexpr Mutant kMutants[] = {
 
     // Warps and blocks that share a tile.
     {"warps_merged_without_factor", KERNEL "epilogue.cuh", "x[half * 4 + c] += part[c] * weight;", "x[half * 4 + c] += part[c];"},
-    {"one_warp_left_out", KERNEL "epilogue.cuh", "for (int g = 0; g < GROUPS; ++g) {",
-     "for (int g = 0; g == 0 || g + 1 < GROUPS; ++g) {"},
+    {"one_warp_left_out", KERNEL "epilogue.cuh", "for (int g = 0; g < groups; ++g) {",
+     "for (int g = 0; g == 0 || g + 1 < groups; ++g) {"},
     {"staging_before_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp", "// no warp"},
     {"divergent_barrier", KERNEL "epilogue.cuh", "dev::block_barrier();  // also: no warp",
      "if (row_begin == 0 && group == 0) dev::block_barrier();  // no warp"},
-    {"output_before_barrier", KERNEL "epilogue.cuh", "  dev::block_barrier();\n\n  const Plan plan(params);",
-     "\n  const Plan plan(params);"},
-    {"rows_that_do_not_exist_written", KERNEL "epilogue.cuh", "problem.num_rows(C::kRows)", "C::kRows"},
+    {"output_before_barrier", KERNEL "epilogue.cuh", "  dev::block_barrier();\n\n  write_rows(params", "\n  write_rows(params"},
+    {"rows_that_do_not_exist_written", KERNEL "epilogue.cuh", "problem.num_rows(tile_rows)", "tile_rows"},
     {"wrong_merge_weight", "kernels/shared/merge_states.cuh", "dev::ex2(lse - higher)", "dev::ex2(0.5f * (lse - higher))"},
     {"last_part_not_merged", KERNEL "merge_parts.cuh", "part < parts.num_parts; ++part", "part + 1 < parts.num_parts; ++part"},
     {"merge_before_the_last_part", KERNEL "merge_parts.cuh", "static_cast<u32>(expected) - 1) return false;",
