@@ -14,7 +14,10 @@ def snippets(page):
     return [(text[: m.start()].count("\n") + 2, m[1]) for m in re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/pytorch.md", "docs/compat-flashinfer.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/python.md", "docs/variants.md", "docs/kv-layouts.md", "docs/pytorch.md", "docs/compat-flashinfer.md"],
+)
 def test_page(page):
     names = {"__name__": "snippet"}
     found = snippets(page)
