@@ -166,8 +166,8 @@ def attention(
     if k_scales or v_scales:
         o = q.new_empty((q.shape[0], q.shape[1], k.shape[-1] if v is None else v.shape[-1]), dtype=_out_dtype(q, fields))
         log_sum_exp = None if lse == "none" else q.new_empty(q.shape[:2], dtype=torch.float32)
-        hooks = ([], "", [], "")
-        torch.ops.lathe.attention_into(q, k, v, o, log_sum_exp, *lists, *numbers, *hooks, *scale_tables(k_scales, v_scales))
+        hooks, scales = (*_by_name(None), *_by_name(None)), scale_tables(k_scales, v_scales)
+        torch.ops.lathe.attention_into(q, k, v, o, log_sum_exp, *lists, *numbers, *hooks, *scales)
     else:
         o, log_sum_exp = torch.ops.lathe.attention(q, k, v, *lists, *numbers)
     return o if lse == "none" else (o, log_sum_exp)
