@@ -48,6 +48,8 @@ void check_queries(const AppendSpec& spec, const AppendArgs& args, Problems& pro
   const int64_t heads = heads_of(args.q);
   check_tensor(args.q, {"q", 2, {rows_of(args.k), kAnySize, spec.head_dim_qk}}, problems);
   check_tensor(args.q_out, {"q_out", 2, {rows_of(args.k), heads, spec.head_dim_qk}}, problems);
+  if (args.q_out.data == args.q.data && args.q_out.stride != args.q.stride)
+    problems.add("q_out", "begins where q does, but has other strides; allowed: q itself, or other memory");
 }
 
 // A list of integers on the device, given exactly when it is read.
@@ -78,7 +80,8 @@ void check_places(const AppendSpec& spec, const AppendArgs& args, Problems& prob
   check_count("num_requests", args.num_requests, !slots, "the spec's place is slots");
   check_count("num_kv_indices", args.num_kv_indices, !slots, "the spec's place is slots");
   check_count("block_table_stride", args.block_table_stride, !slots && !csr, "the spec has no block table");
-  if (!slots && !csr && args.num_kv_indices < args.num_requests * args.block_table_stride)
+  const auto entries = checked_mul<int64_t>(args.num_requests, args.block_table_stride);
+  if (!slots && !csr && (!entries || args.num_kv_indices < *entries))
     problems.add("num_kv_indices", "is " + std::to_string(args.num_kv_indices) + ", but the block table has " +
                                        std::to_string(args.num_requests) + " * " + std::to_string(args.block_table_stride));
 }

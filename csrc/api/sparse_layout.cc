@@ -59,7 +59,7 @@ void split_pages(int64_t page_size, Tensor& t) {
   t.stride = {page_size * t.stride[0], t.stride[0], t.stride[1], t.stride[2]};
 }
 
-// The list of chosen keys that row `row` of `indices` holds, for head `head` of `heads` that lie apart.
+// The keys of a list, as pages of head `head` of `heads` that lie apart.
 void append_list(std::span<const int32_t> list, int64_t head, int64_t heads, SparseLayout& out) {
   for (const int32_t key : list)
     if (key >= 0) out.kv_indices.push_back(static_cast<int32_t>(key * heads + head));
@@ -157,12 +157,13 @@ Result<SparseLayout> gather(const Gather& keys) {
   const bool of_query = keys.scope == GatherScope::query;
   const int64_t batch = static_cast<int64_t>(keys.qo_indptr.size()) - 1, tokens = keys.qo_indptr.back();
   const int64_t heads = keys.per_kv_head ? keys.num_kv_heads : 1, lists = (of_query ? tokens : batch) * heads;
-  if (static_cast<int64_t>(keys.indices.size()) != lists * keys.width)
+  const int64_t requests = of_query || keys.per_kv_head ? tokens * heads : batch;
+  const auto listed = checked_mul(lists, keys.width), chosen = checked_mul(requests, keys.width);
+  if (!listed || static_cast<int64_t>(keys.indices.size()) != *listed)
     problems.add("indices", "has " + std::to_string(keys.indices.size()) + " entries, must have " + std::to_string(lists) +
                                 " lists of " + std::to_string(keys.width));
   if (keys.num_keys * heads > INT32_MAX) problems.add("num_keys", "times num_kv_heads is past 2^31 - 1");
-  const int64_t requests = of_query || keys.per_kv_head ? tokens * heads : batch;
-  if (requests > INT32_MAX || requests * keys.width > INT32_MAX)
+  if (requests > INT32_MAX || !chosen || *chosen > INT32_MAX)
     problems.add("indices",
                  "become " + std::to_string(requests) + " lists of " + std::to_string(keys.width) + " keys, past 2^31 - 1 in all");
   for (size_t i = 0; i < keys.indices.size() && problems.size() < kListed; ++i) {

@@ -48,7 +48,7 @@ Result<SparseLayout> block_sparse(const BlockSparse& matrix);
 /// Which rows and heads share a list of keys.
 enum class GatherScope : uint8_t { request, query };
 
-/// Rows see the keys whose indices a list holds; a negative one is skipped.
+/// Rows see the keys whose indices a list holds, each as often as it stands there; a negative one is skipped.
 struct Gather {
   std::span<const int32_t> qo_indptr;  // [batch + 1], of tokens of q
   int32_t num_kv_heads = 0;

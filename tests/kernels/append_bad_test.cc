@@ -93,6 +93,21 @@ TEST_F(BadAppend, Tensors) {
          {"q: is given, but the spec's rope is none", "cos_sin: is given"});
 }
 
+TEST_F(BadAppend, QueriesThatOverlapTheirResults) {
+  refuse([](AppendSpec&, AppendArgs& a) { a.q_out.stride[0] *= 2; }, {"q_out: begins where q does, but has other strides"});
+}
+
+// The product left 64 bits.
+TEST_F(BadAppend, BlockTablesPast64Bits) {
+  refuse(
+      [](AppendSpec& s, AppendArgs& a) {
+        s.layout.index = PageIndex::table;
+        a.kv_indptr = nullptr;
+        a.num_requests = std::numeric_limits<int64_t>::max(), a.block_table_stride = 5;
+      },
+      {"num_requests: is 9223372036854775807, must be in 1..", "num_kv_indices: is 4, but the block table has"});
+}
+
 TEST_F(BadAppend, Places) {
   refuse([](AppendSpec&, AppendArgs& a) { a.positions = nullptr; }, {"positions: is null"});
   refuse([](AppendSpec&, AppendArgs& a) { a.batch_indices = nullptr; }, {"batch_indices: is null"});

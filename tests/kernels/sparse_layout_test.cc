@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <random>
 #include <set>
 
@@ -227,6 +228,15 @@ TEST(BadSparseLayouts, GatherAndViews) {
   Gather wide = good;
   wide.num_keys = int64_t{1} << 31;
   expect_refused(gather(wide).status(), {"num_keys: is 2147483648"});
+
+  // Products that leave 64 bits.
+  const std::vector<int32_t> far{0, std::numeric_limits<int32_t>::max()};
+  refuse(
+      [&](Gather& g) {
+        g.qo_indptr = far, g.scope = GatherScope::query, g.per_kv_head = true;
+        g.num_kv_heads = std::numeric_limits<int32_t>::max(), g.width = std::numeric_limits<int32_t>::max();
+      },
+      {"indices: has 4 entries", "past 2^31 - 1 in all"});
 
   const std::vector<int32_t> of_heads{0, 5, -1, 2, 1, 1, 0, 3};
   Gather heads = good;
