@@ -12,12 +12,8 @@
 namespace lathe::expr {
 namespace {
 
-std::string number(double value) {
-  std::string text = std::to_string(static_cast<int64_t>(value));
-  return std::fabs(value) < 1e15 && std::floor(value) == value ? text : std::to_string(value);
-}
 std::string between(const Range& range) {
-  return "[" + number(range.lo) + ", " + number(range.hi) + "]";
+  return "[" + number_text(range.lo) + ", " + number_text(range.hi) + "]";
 }
 
 std::string names_of(std::span<const Input> inputs) {
@@ -224,8 +220,8 @@ void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
   for (const Param& param : hooks.params) {
     check_name(param.name);
     if (param.range && !is_range_of(param.type, *param.range)) {
-      error("param " + fields::shown(param.name) + " has the range [" + number((*param.range)[0]) + ", " +
-            number((*param.range)[1]) + "]; allowed: [least, greatest] of " + name_of(param.type));
+      error("param " + fields::shown(param.name) + " has the range [" + number_text((*param.range)[0]) + ", " +
+            number_text((*param.range)[1]) + "]; allowed: [least, greatest] of " + name_of(param.type));
     }
   }
   for (const Tensor& tensor : hooks.tensors) {

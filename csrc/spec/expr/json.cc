@@ -23,11 +23,8 @@ Json json_of(const Param& param) {
   if (!param.range) return out;
   Json range = Json::array();
   for (double end : *param.range) {
-    if (param.type == Type::f32) {
-      range.push_back(end);
-    } else {
-      range.push_back(static_cast<int64_t>(end));
-    }
+    const std::optional<int64_t> whole = param.type == Type::f32 ? std::nullopt : as_integer(end);
+    range.push_back(whole ? Json(*whole) : Json(end));
   }
   out["range"] = std::move(range);
   return out;

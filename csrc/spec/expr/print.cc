@@ -23,7 +23,7 @@ std::string float_text(float value) {
 }
 
 std::string bound_text(double bound, Type type) {
-  return type == Type::f32 ? float_text(static_cast<float>(bound)) : std::to_string(static_cast<int64_t>(bound));
+  return type == Type::f32 ? float_text(static_cast<float>(bound)) : number_text(bound);
 }
 
 std::string constant_text(const Node& node) {
@@ -204,6 +204,18 @@ std::string to_text(const Tensor& tensor, std::span<const Param> params) {
   }
   return "tensor " + tensor.name + ": " + name_of(tensor.elem) + "[" + axes + "]" + (tensor.summary ? " summary" : "") +
          (tensor.sorted ? " sorted" : "");
+}
+
+std::optional<int64_t> as_integer(double value) {
+  constexpr double kExact = 9007199254740992.0;  // 2^53
+  if (!(std::fabs(value) <= kExact) || std::floor(value) != value) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
+std::string number_text(double value) {
+  if (const std::optional<int64_t> whole = as_integer(value)) return std::to_string(*whole);
+  std::array<char, 32> buffer{};
+  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
 }
 
 std::string to_text(const Rotary& rotary) {

@@ -1,6 +1,8 @@
 // Hooks as text that parse() reads back.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -14,6 +16,13 @@ std::string to_text(const Hooks& hooks);
 
 /// The expression of one node, for messages: about `limit` bytes, with "..." for what is left out.
 std::string to_text(const Hooks& hooks, Id node, size_t limit = 256);
+
+/// `value` when it is an integer that a double holds apart from its neighbours. For bounds of ranges, which may be any number until
+/// they are checked.
+std::optional<int64_t> as_integer(double value);
+
+/// An integer as digits, any other number as the shortest text that reads back.
+std::string number_text(double value);
 
 /// A declaration as to_text() writes it, without the ';'.
 std::string to_text(const Param& param);

@@ -66,7 +66,9 @@ TEST(HooksJson, RefusesWithPathAndColumn) {
       {R"({"params": {"W": {}}})", "params.W.type: is missing"},
       {R"({"params": {"W": {"type": "i32", "range": [1]}}})", "params.W.range: [1]"},
       {R"({"params": {"W": {"type": "i32", "range": [2, 1]}}})", "has the range [2, 1]"},
-      {R"({"params": {"W": {"type": "i32", "range": [0, 1e30]}}})", "has the range"},
+      {R"({"params": {"W": {"type": "i32", "range": [0, 1e30]}}})", "has the range [0, 1e+30]"},
+      {R"({"params": {"W": {"type": "u32", "range": [-1e300, 4888888888888888888888888]}}})", "has the range [-1e+300, 4.8888"},
+      {R"({"params": {"W": {"type": "i32", "range": [0.5, 2]}}})", "has the range [0.5, 2]"},
       {R"({"params": {"W": {"type": "i32", "rank": 1}}})", "params.W.rank: unknown field"},
       {R"({"params": {"W;mask=true": {"type": "i32"}}})", "is not a letter or '_', followed by letters"},
       {R"({"params": {"kv": {"type": "i32"}}})", "\"kv\" is an input of hooks"},
@@ -84,6 +86,16 @@ TEST(HooksJson, RefusesWithPathAndColumn) {
     ASSERT_FALSE(hooks.ok()) << c.json;
     EXPECT_NE(hooks.status().to_string().find(c.message), std::string::npos) << c.json << "\n" << hooks.status().to_string();
   }
+}
+
+// A hand-made value may hold any bound; its text is asked for when it is refused.
+TEST(HooksForms, BoundsPast64Bits) {
+  Hooks hooks;
+  hooks.params = {{"W", Type::i32, {{-1e30, 4.5e39}}}, {"U", Type::u32, {{0.5, 4294967295.0}}}};
+  EXPECT_EQ(to_text(hooks.params[0]), "param W: i32 in [-1e+30, 4.5e+39]");
+  EXPECT_EQ(to_text(hooks.params[1]), "param U: u32 in [0.5, 4294967295]");
+  EXPECT_EQ(to_json(hooks),
+            R"({"params":{"W":{"type":"i32","range":[-1e+30,4.5e+39]},"U":{"type":"u32","range":[0.5,4294967295]}}})");
 }
 
 TEST(Operators, BuildWhatTextBuilds) {
