@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Collects what a GPU machine needs into build/carry (programs stripped, NVRTC compressed) and prints what it weighs with the tree. Fails
-# above 64 MiB, the most that is carried. usage: bench/carry.sh [--build DIR] [--no-nvrtc]
+# Collects what a GPU machine needs into build/carry (programs stripped, the kernels that are timed as a bundle, NVRTC compressed for what
+# tests draw) and prints what it weighs with the tree. Fails above 64 MiB, the most that is carried.
+# usage: bench/carry.sh [--build DIR] [--arch sm_90a,...] [--no-nvrtc]
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -8,13 +9,15 @@ readonly LIMIT=$((64 << 20))
 readonly PROGRAMS=(lathe lathe-compile-worker lathe-gpu-tests lathe-bench-gpu)
 readonly CARRY=build/carry
 BUILD=build
+ARCH=sm_90a
 NVRTC=1
 
 while [[ $# -gt 0 ]]; do
   case $1 in
     --build) BUILD=$2; shift ;;
+    --arch) ARCH=$2; shift ;;
     --no-nvrtc) NVRTC=0 ;;
-    *) printf 'usage: bench/carry.sh [--build DIR] [--no-nvrtc]\n' >&2; exit 2 ;;
+    *) printf 'usage: bench/carry.sh [--build DIR] [--arch sm_90a,...] [--no-nvrtc]\n' >&2; exit 2 ;;
   esac
   shift
 done
@@ -46,6 +49,10 @@ for program in "${PROGRAMS[@]}"; do
   strip -o "$CARRY/bin/$program" "$BUILD/bin/$program"
   needs_glibc_alone "$CARRY/bin/$program"
 done
+
+bench/gauntlet --list-specs >"$CARRY/specs.txt"
+rm -rf "$CARRY/bundle"
+"$BUILD/bin/lathe" warm --specs "$CARRY/specs.txt" --arch "$ARCH" --out "$CARRY/bundle"
 
 if [[ $NVRTC == 1 ]]; then
   libraries=$(nvrtc_libraries)

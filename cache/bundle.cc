@@ -55,13 +55,6 @@ Result<Bytes> read_manifest(Fs& fs, int dir, const Trust& trust, const std::stri
   return text;
 }
 
-FileRead refused(std::string why) {
-  FileRead out;
-  out.outcome = FileRead::Outcome::refused;
-  out.why = std::move(why);
-  return out;
-}
-
 // A sound entry under the name that its key gives.
 Result<Entry> sound_entry(const std::string& name, const FileRead& file) {
   const std::string where = "entry " + name;
@@ -143,12 +136,12 @@ FileRead Bundle::read(const std::string& name) const {
     return absent;
   }
   FileRead file = dir_.read(name);
-  if (file.outcome == FileRead::Outcome::absent) return refused("it is in the manifest, and missing");
+  if (file.outcome == FileRead::Outcome::absent) return FileRead::refuse("it is in the manifest, and missing");
   if (file.outcome != FileRead::Outcome::whole) return file;
   if (file.bytes.size() != item->bytes) {
-    return refused(fmt::format("it has {} bytes, the manifest says {}", file.bytes.size(), item->bytes));
+    return FileRead::refuse(fmt::format("it has {} bytes, the manifest says {}", file.bytes.size(), item->bytes));
   }
-  if (sha256_of(file.bytes) != item->digest) return refused("its SHA-256 is not that of the manifest");
+  if (sha256_of(file.bytes) != item->digest) return FileRead::refuse("its SHA-256 is not that of the manifest");
   return file;
 }
 
@@ -157,7 +150,7 @@ Result<Entry> Bundle::entry(const std::string& name) const {
 }
 
 FileRead Bundle::read_start(const std::string& name, size_t most) const {
-  return find(name) == nullptr ? refused("it is not in the manifest") : dir_.read_start(name, most);
+  return find(name) == nullptr ? FileRead::refuse("it is not in the manifest") : dir_.read_start(name, most);
 }
 
 Result<SealReport> seal_bundle(Fs& fs, const std::string& path, const Trust& trust) {

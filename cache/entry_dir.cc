@@ -77,13 +77,6 @@ FileRead system_error(int error) {
   return out;
 }
 
-FileRead refused(std::string why) {
-  FileRead out;
-  out.outcome = FileRead::Outcome::refused;
-  out.why = std::move(why);
-  return out;
-}
-
 // What a file in the shard is, by its name alone.
 std::optional<EntryFile> known_file(const std::string& shard, const std::string& file) {
   EntryFile out;
@@ -127,6 +120,13 @@ bool publish_file(Fs& fs, int dir, const std::string& name, BytesView bytes, con
   return temp.write(bytes, sync) && temp.become(name);
 }
 
+FileRead FileRead::refuse(std::string why) {
+  FileRead out;
+  out.outcome = Outcome::refused;
+  out.why = std::move(why);
+  return out;
+}
+
 FileRead EntryDir::read(const std::string& name) const {
   return read_most(name, kMaxEntryBytes);
 }
@@ -141,13 +141,14 @@ FileRead EntryDir::read_most(const std::string& name, uint64_t most) const {
   FileRead out;
   // O_NONBLOCK: a FIFO in the entry's place must not hold us up. It means nothing for a regular file.
   out.fd = open_in(*fs_, shard.get(), file_name(name), O_RDONLY | O_NONBLOCK);
-  if (!out.fd) return errno == ELOOP ? refused("it is a symbolic link") : system_error(errno);
+  if (!out.fd) return errno == ELOOP ? FileRead::refuse("it is a symbolic link") : system_error(errno);
   struct stat found {};
   if (fs_->fstat(out.fd.get(), &found) != 0) return system_error(errno);
-  if (!S_ISREG(found.st_mode)) return refused("it is not a regular file");
-  if (auto why = trust_.objection_below(found)) return refused("it " + *why);
+  if (!S_ISREG(found.st_mode)) return FileRead::refuse("it is not a regular file");
+  if (auto why = trust_.objection_below(found)) return FileRead::refuse("it " + *why);
   const auto size = static_cast<uint64_t>(found.st_size);
-  if (size > kMaxEntryBytes) return refused(fmt::format("it has {} bytes, more than any entry ({})", size, kMaxEntryBytes));
+  if (size > kMaxEntryBytes)
+    return FileRead::refuse(fmt::format("it has {} bytes, more than any entry ({})", size, kMaxEntryBytes));
 
   out.bytes.resize(std::min(size, most));
   const ssize_t got = read_full(*fs_, out.fd.get(), out.bytes);

@@ -25,6 +25,8 @@ struct FileRead {
   std::string why;    // for refused (what it is makes it no entry of ours) and failed (a call to the system did)
   int64_t mtime = 0;  // seconds since 1970
   Fd fd;              // open on the file that was read; for whole
+
+  static FileRead refuse(std::string why);
 };
 
 /// A file below the schema's directory.

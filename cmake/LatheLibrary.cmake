@@ -17,4 +17,10 @@ function(lathe_library name)
     target_link_libraries(lathe_${name} PUBLIC lathe_${dep})
   endforeach()
   target_link_libraries(lathe_${name} PRIVATE ${L_PRIVATE})
+  lathe_compile_together(lathe_${name})
+endfunction()
+
+# Has up to twelve of a target's files compiled as one, which takes a third of the time. No two of them may give one name two meanings.
+function(lathe_compile_together target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${LATHE_UNITY} UNITY_BUILD_BATCH_SIZE 12)
 endfunction()

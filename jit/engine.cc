@@ -12,6 +12,7 @@
 #include "lathe/arch/traits.h"
 #include "lathe/base/knobs.h"
 #include "lathe/base/log.h"
+#include "lathe/base/nvtx.h"
 #include "lathe/jit/artifact_entry.h"
 #include "lathe/jit/compile_key.h"
 #include "lathe/jit/keep_source.h"
@@ -199,6 +200,7 @@ struct Engine::Impl {
 
   Result<ArtifactPtr> compile(const KernelRequest& request, Prepared& prepared, State& state) {
     if (log_enabled(LogLevel::info)) log(LogLevel::info, name_of(request) + ": compiling; " + why_missed(cache, prepared.key));
+    const NvtxRange range([&] { return "lathe compile " + name_of(request); });
     auto output = compiler->compile({prepared.source, request.family, request.arch});
     {
       std::lock_guard lock(state.mutex);

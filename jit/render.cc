@@ -30,10 +30,6 @@ std::vector<Line> split_lines(std::string_view text) {
   return lines;
 }
 
-std::string at(std::string_view path, int line) {
-  return "templates/" + std::string(path) + ":" + std::to_string(line);
-}
-
 // Mustache prints no booleans, so what a variable prints has a name of its own beside the one that sections ask.
 constexpr std::string_view kPrinted = " printed";
 
@@ -86,7 +82,7 @@ Result<std::vector<Line>> fill_in(std::string_view path, std::string_view text, 
   mustache::mustache tmpl(marked);
   tmpl.set_custom_escape([](const std::string& s) { return s; });
   std::string filled = tmpl.is_valid() ? tmpl.render(to_mustache(data)) : std::string();
-  if (!tmpl.is_valid()) return Status(Code::internal, tmpl.error_message(), at(path, 1));
+  if (!tmpl.is_valid()) return Status(Code::internal, tmpl.error_message(), template_place(path, 1));
 
   std::vector<Line> lines;
   for (Line& raw : split_lines(filled)) {
@@ -157,7 +153,9 @@ class Expander {
   Status add_line(const std::string& path, const Line& line, int& conditionals) {
     std::string_view rest;
     std::string_view directive = directive_of(line.text, rest);
-    auto refused = [&](const std::string& why) { return invalid_argument(at(path, line.number), why + ": " + line.text); };
+    auto refused = [&](const std::string& why) {
+      return invalid_argument(template_place(path, line.number), why + ": " + line.text);
+    };
     if (directive == "if" || directive == "ifdef" || directive == "ifndef") ++conditionals;
     if (directive == "endif" && --conditionals < 0) return refused("#endif without #if");
     if (directive == "include") {
@@ -176,12 +174,14 @@ class Expander {
     out_ += '\n';
     ++line_;
     if (out_.size() > kMaxOutputBytes)
-      return Status(Code::resource_exhausted, "the rendered source exceeds 8 MiB", at(path, line.number));
+      return Status(Code::resource_exhausted, "the rendered source exceeds 8 MiB", template_place(path, line.number));
     return {};
   }
 
   Status add_include(const std::string& path, const Line& line, std::string_view rest) {
-    auto refused = [&](const std::string& why) { return invalid_argument(at(path, line.number), why + ": " + line.text); };
+    auto refused = [&](const std::string& why) {
+      return invalid_argument(template_place(path, line.number), why + ": " + line.text);
+    };
     size_t open = rest.find_first_not_of(" \t");
     size_t close = open == std::string_view::npos ? open : rest.find('"', open + 1);
     if (open == std::string_view::npos || rest[open] != '"' || close == std::string_view::npos) {

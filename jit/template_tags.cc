@@ -9,10 +9,6 @@ constexpr std::string_view kOpen = "<%", kClose = "%>";
 
 using Kind = TemplateTag::Kind;
 
-std::string at(std::string_view path, int line) {
-  return "templates/" + std::string(path) + ":" + std::to_string(line);
-}
-
 std::string_view trimmed(std::string_view text) {
   size_t begin = text.find_first_not_of(" \t");
   if (begin == std::string_view::npos) return {};
@@ -39,12 +35,12 @@ struct Checker {
       }
       if (found.size() == scope->size() && !found.empty()) return found;
       if (!found.empty()) {
-        problems.add(at(path, tag.line), "'" + tag.name + "' is given for some items of the list only");
+        problems.add(template_place(path, tag.line), "'" + tag.name + "' is given for some items of the list only");
         return {};
       }
       may_be_absent |= scope->empty();
     }
-    if (!may_be_absent) problems.add(at(path, tag.line), "no value is given for '" + tag.name + "'");
+    if (!may_be_absent) problems.add(template_place(path, tag.line), "no value is given for '" + tag.name + "'");
     return {};
   }
 
@@ -62,8 +58,8 @@ struct Checker {
       bool section = tag.kind != Kind::variable;
       bool fits = section ? list != nullptr || std::holds_alternative<bool>(v) : list == nullptr;
       if (!fits) {
-        problems.add(at(path, tag.line), section ? "section '" + tag.name + "' needs a boolean or a list"
-                                                 : "'" + tag.name + "' is a list and cannot be printed");
+        problems.add(template_place(path, tag.line), section ? "section '" + tag.name + "' needs a boolean or a list"
+                                                             : "'" + tag.name + "' is a list and cannot be printed");
         return;
       }
       if (list == nullptr) continue;
@@ -85,11 +81,15 @@ const std::vector<TemplateData>& items_of(const TemplateValue& value) {
 
 }  // namespace
 
+std::string template_place(std::string_view path, int line) {
+  return "templates/" + std::string(path) + ":" + std::to_string(line);
+}
+
 Result<std::vector<TemplateTag>> parse_tags(std::string_view path, std::string_view text) {
   std::vector<TemplateTag> open(1);  // open[0] gathers the top level
   size_t begin = 0;
   int line = 1;
-  auto refused = [&](const std::string& why) { return invalid_argument(at(path, line), why); };
+  auto refused = [&](const std::string& why) { return invalid_argument(template_place(path, line), why); };
 
   while (begin <= text.size()) {
     size_t end = std::min(text.find('\n', begin), text.size());

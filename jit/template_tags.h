@@ -20,6 +20,9 @@ struct TemplateTag {
   std::vector<TemplateTag> children;  // of a section
 };
 
+/// A line of a template, for messages: "templates/<path>:<line>".
+std::string template_place(std::string_view path, int line);
+
 /// The tags of `text`, nested by section; comments are left out. `path` is for messages. Refuses (invalid_argument, at "path:line")
 /// everything but <%name%>, <%#name%>, <%^name%>, <%/name%> and <%! comment%>, each on one line, sections closed in order. Refuses
 /// control characters too, other than tab and newline.

@@ -2,12 +2,14 @@
 
 import argparse
 import datetime
+import json
 import os
 from pathlib import Path
 
 from gauntlet_lib.machine import ROOT, Budget, Machine
 from gauntlet_lib.parts import PARTS, SKIP_CODE, NoDevice, run_units, table
 from gauntlet_lib.record import Record
+from gauntlet_lib.rows import ROWS
 
 OK, FAILED, TIME_RAN_OUT = 0, 1, 3
 RESULTS = ROOT / "bench/results"
@@ -21,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
         "result is written as soon as it is known; a second run goes on where the first stopped.",
         epilog="Exit codes: 0 all is well; 1 something failed; 3 time ran out, run it again; 77 nothing could be run (no GPU).",
     )
-    p.add_argument("--part", choices=PARTS, required=True)
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--part", choices=PARTS)
+    what.add_argument("--list-specs", action="store_true", help="print the specs that are timed, a line each, for lathe warm")
     p.add_argument("--budget-s", type=float, default=540, help="seconds for everything (default %(default)s)")
     p.add_argument("--out", type=Path, default=RESULTS, help="where <device>-<date>.json is written (default bench/results)")
     p.add_argument("--bin", type=Path, help="where the programs are (default build/carry/bin, then build/bin)")
@@ -74,8 +78,16 @@ def run_part(options: argparse.Namespace, machine: Machine, budget: Budget) -> i
     return report(options.part, record, late)
 
 
+def timed_specs() -> list[str]:
+    """As JSON, each once."""
+    return list(dict.fromkeys(json.dumps(row.spec(layout)) for row in ROWS for layout in row.layouts))
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.list_specs:
+        say("\n".join(timed_specs()))
+        return OK
     budget = Budget(options.budget_s)
     try:
         with Machine(options.bin) as machine:

@@ -70,6 +70,9 @@ class Machine:
         worker = self.program("lathe-compile-worker")
         if worker and "LATHE_WORKER" not in self.env:
             self.env["LATHE_WORKER"] = str(worker)
+        bundle = next((place.parent / "bundle" for place in self._places if (place.parent / "bundle").is_dir()), None)
+        if bundle and "LATHE_BUNDLE" not in self.env:
+            self.env["LATHE_BUNDLE"] = str(bundle)
         nvrtc = self._nvrtc()
         if nvrtc and "LATHE_NVRTC" not in self.env:
             self.env["LATHE_NVRTC"] = str(nvrtc)

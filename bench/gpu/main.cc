@@ -37,18 +37,19 @@ nlohmann::json figures(const std::vector<double>& us) {
 
 nlohmann::json describe(const DeviceInfo& info, const Artifact& artifact, const Problem& problem) {
   const AttentionPlan& plan = problem.plan().plan;
-  return {{"device", info.name},
-          {"driver", info.driver},
-          {"arch", info.arch},
-          {"kernel",
-           {{"key", artifact.key_hex},
-            {"compiler", artifact.compiler},
-            {"registers", artifact.registers},
-            {"spill_bytes", artifact.spill_bytes},
-            {"shared_bytes", artifact.shared_bytes},
-            {"block_threads", artifact.block_threads},
-            {"compile_ms", artifact.compile_ms}}},
-          {"plan", {{"items", plan.num_items}, {"split_tiles", plan.num_split_tiles}, {"workspace_bytes", plan.workspace.total()}}}};
+  return {
+      {"device", info.name},
+      {"driver", info.driver},
+      {"arch", info.arch},
+      {"kernel",
+       {{"key", artifact.key_hex},
+        {"compiler", artifact.compiler},
+        {"registers", artifact.registers},
+        {"spill_bytes", artifact.spill_bytes},
+        {"shared_bytes", artifact.shared_bytes},
+        {"block_threads", artifact.block_threads},
+        {"compile_ms", artifact.compile_ms}}},
+      {"plan", {{"items", plan.num_items}, {"split_tiles", plan.num_split_tiles}, {"workspace_bytes", plan.workspace.total()}}}};
 }
 
 Status run(const Options& options, nlohmann::json& out, bool& wrong) {
@@ -69,6 +70,7 @@ Status run(const Options& options, nlohmann::json& out, bool& wrong) {
   auto problem = Problem::make(*device, *attention, *std::move(lengths), options.seed);
   LATHE_TRY(problem);
   out = describe((*device)->info(), *attention->kernel().artifact(), *problem);
+  out["kernel"]["compiled_here"] = engine.stats().compiles > 0;  // else it comes from a bundle
 
   auto stream = CudaStream::create(**device);
   LATHE_TRY(stream);

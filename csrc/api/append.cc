@@ -9,6 +9,7 @@
 #include "kv_tensors.h"
 #include "lathe/abi/append.h"
 #include "lathe/base/bytes.h"
+#include "lathe/base/nvtx.h"
 #include "tensor_checks.h"
 
 namespace lathe {
@@ -26,10 +27,6 @@ AppendSpec code_fields(AppendSpec spec) {
   spec.layout.index = PageIndex::csr;
   spec.rope_dims = spec.rope == RopePairs::none ? 0 : turned_dims(spec);
   return spec;
-}
-
-TemplateValue element(DType type) {
-  return TemplateValue::identifier(name_of(type));
 }
 
 int64_t rows_of(const Tensor& t) {
@@ -101,7 +98,7 @@ void check_divisor(const char* name, float scale, Problems& problems) {
 }
 
 // The parameter block and the buffers of a launch.
-struct LaunchArgs {
+struct AppendLaunch {
   abi::AppendParams params{};
   std::array<BufferArg, 12 + 2 * kKvTables> buffers;
   size_t num_buffers = 0;
@@ -111,7 +108,7 @@ struct LaunchArgs {
   }
 };
 
-void add_buffers(const AppendArgs& args, const AppendSpec& spec, LaunchArgs& out) {
+void add_buffers(const AppendArgs& args, const AppendSpec& spec, AppendLaunch& out) {
   using Use = BufferArg::Use;
   const auto tokens = static_cast<size_t>(out.params.num_tokens);
   const auto add = [&](const char* name, const void* address, size_t bytes, Use use) { out.add(name, address, bytes, use); };
@@ -131,13 +128,13 @@ void add_buffers(const AppendArgs& args, const AppendSpec& spec, LaunchArgs& out
 }
 
 // Tables of tokens are written.
-void add_table_buffers(const KvFormat& format, const KvTableBuffers& tables, LaunchArgs& out) {
+void add_table_buffers(const KvFormat& format, const KvTableBuffers& tables, AppendLaunch& out) {
   const bool written[kKvTables] = {true, false, format.zero == KvZero::token};
   for (size_t i = 0; i < kKvTables; ++i)
     out.add(tables[i].name, tables[i].address, tables[i].bytes, written[i] ? BufferArg::Use::output : BufferArg::Use::input);
 }
 
-Status read_args(const AppendSpec& spec, const AppendArgs& args, LaunchArgs& out) {
+Status read_args(const AppendSpec& spec, const AppendArgs& args, AppendLaunch& out) {
   Problems problems;
   abi::AppendParams& p = out.params;
   const int64_t tokens = rows_of(args.k), heads = heads_of(args.k);
@@ -201,15 +198,7 @@ Result<KernelRequest> append_request(const AppendSpec& spec) {
   request.entry = "append_kernel";
   request.block_threads = kWarps * 32;
   request.data = {
-      {"element", element(spec.q_dtype)},
-      {"key_element", element(spec.kfmt)},
-      {"key_token_scale", has_token_scale(spec.kscale)},
-      {"key_channel_scale", has_channel_scale(spec.kscale)},
-      {"key_zero", TemplateValue::identifier(name_of(spec.kzero))},
-      {"value_element", element(spec.vfmt)},
-      {"value_token_scale", has_token_scale(spec.vscale)},
-      {"value_channel_scale", has_channel_scale(spec.vscale)},
-      {"value_zero", TemplateValue::identifier(name_of(spec.vzero))},
+      {"element", TemplateValue::identifier(name_of(spec.q_dtype))},
       {"head_dim_qk", int64_t{spec.head_dim_qk}},
       {"head_dim_vo", int64_t{spec.head_dim_vo}},
       {"turned_dims", int64_t{turned_dims(spec)}},
@@ -218,6 +207,8 @@ Result<KernelRequest> append_request(const AppendSpec& spec) {
       {"page_size", int64_t{spec.layout.page_size}},
       {"warps", int64_t{kWarps}},
   };
+  add_template_values(key_format(spec), request.data);
+  add_template_values(value_format(spec), request.data);
   return request;
 }
 
@@ -238,10 +229,11 @@ Result<Append> Append::prepare(Engine& engine, std::shared_ptr<Device> device, A
 }
 
 Status Append::run(const AppendArgs& args, Stream stream) const {
-  LaunchArgs out;
+  AppendLaunch out;
   LATHE_TRY(read_args(spec_, args, out));
   const abi::AppendParams& params = out.params;
   if (params.num_tokens == 0 || params.num_kv_heads == 0) return {};
+  const NvtxRange range([&] { return "lathe run [" + to_string(spec_) + "] tokens " + std::to_string(params.num_tokens); });
   const int64_t vectors = int64_t{params.num_tokens} * (params.num_qo_heads + 2 * params.num_kv_heads);
   const auto blocks = static_cast<uint64_t>(ceil_div<int64_t>(vectors, kVectorsOfWarp * kWarps));
   Launch launch;

@@ -7,6 +7,7 @@
 #include "build_kernel.h"
 #include "device_costs.h"
 #include "lathe/arch/traits.h"
+#include "lathe/base/nvtx.h"
 
 namespace lathe {
 namespace {
@@ -20,6 +21,12 @@ int32_t grid_blocks(const DeviceInfo& device, const Artifact& artifact) {
   const int by_shared =
       (device.max_shared_bytes + kReservedSharedBytes) / (static_cast<int>(artifact.shared_bytes) + kReservedSharedBytes);
   return device.num_sms * std::clamp(std::min(by_registers, by_shared), 1, 2);
+}
+
+std::string plan_text(const AttentionIdentity& identity, const AttentionBatch& batch) {
+  const std::string tokens = batch.qo_indptr.empty() ? "0" : std::to_string(batch.qo_indptr.back());
+  return "lathe plan [" + identity.spec + "] requests " + std::to_string(std::max<size_t>(batch.qo_indptr.size(), 1) - 1) +
+         ", tokens " + tokens;
 }
 
 PlanBatch plan_batch(const AttentionBatch& batch, const BatchLengths& lengths, bool may_share) {
@@ -80,6 +87,7 @@ PlanShape Attention::plan_shape(int32_t num_kv_heads) const {
 }
 
 Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t num_kv_heads) const {
+  const NvtxRange range([&] { return plan_text(identity_, batch); });
   if (num_kv_heads < 1) return invalid_argument("num_kv_heads", "is " + std::to_string(num_kv_heads) + ", must be >= 1");
   PlannedAttention out;
   LATHE_TRY(read_batch(spec(), batch, num_kv_heads, out.lengths));
@@ -95,6 +103,7 @@ Result<PlannedAttention> Attention::plan(const AttentionBatch& batch, int32_t nu
 }
 
 Status Attention::plan(const AttentionBatch& batch, const AttentionEnvelope& envelope, PlannedAttention& out) const {
+  const NvtxRange range([&] { return plan_text(identity_, batch); });
   out.plan.image_bytes = 0;  // no plan until the end
   LATHE_TRY(check_identity("envelope", envelope.identity));
   out.shape = shape_;
@@ -166,6 +175,10 @@ Status Attention::run(const AttentionArgs& args, const AttentionEnvelope& envelo
   LATHE_TRY(check_identity("envelope", envelope.identity));
   LaunchArgs checked;
   LATHE_TRY(read_args(spec(), args, envelope, workspace, checked));
+  const NvtxRange range([&] {
+    return "lathe run [" + identity_.spec + "] tokens " + std::to_string(args.q.shape[0]) + ", heads " +
+           std::to_string(args.q.shape[1]);
+  });
   Launch launch;
   launch.grid.x = static_cast<uint32_t>(num_ctas());
   launch.block.x = static_cast<uint32_t>(tile().threads());

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "lathe/api/attention.h"
+#include "lathe/api/kv_tensors.h"
 #include "lathe/spec/expr/device_hooks.h"
 
 namespace lathe {
@@ -18,10 +19,6 @@ AttentionSpec code_fields(AttentionSpec spec, const AttentionTile& tile) {
   spec.gqa_pack = tile.packed ? GqaPack::on : GqaPack::off;
   spec.tile = {.automatic = false, .warps = tile.warps, .stages = tile.stages, .classes = tile.classes};
   return spec;
-}
-
-TemplateValue element(DType type) {
-  return TemplateValue::identifier(name_of(type));
 }
 
 }  // namespace
@@ -42,16 +39,8 @@ Result<KernelRequest> attention_request(const AttentionSpec& spec, const Attenti
   request.block_threads = static_cast<uint32_t>(tile.threads());
   request.shared_bytes = static_cast<uint32_t>(tile.shared_bytes);
   request.data = {
-      {"element", element(spec.q_dtype)},
-      {"out_element", element(spec.o_dtype)},
-      {"key_element", element(spec.kfmt)},
-      {"key_token_scale", has_token_scale(spec.kscale)},
-      {"key_channel_scale", has_channel_scale(spec.kscale)},
-      {"key_zero", TemplateValue::identifier(name_of(spec.kzero))},
-      {"value_element", element(spec.vfmt)},
-      {"value_token_scale", has_token_scale(spec.vscale)},
-      {"value_channel_scale", has_channel_scale(spec.vscale)},
-      {"value_zero", TemplateValue::identifier(name_of(spec.vzero))},
+      {"element", TemplateValue::identifier(name_of(spec.q_dtype))},
+      {"out_element", TemplateValue::identifier(name_of(spec.o_dtype))},
       {"head_dim_qk", int64_t{spec.head_dim_qk}},
       {"head_dim_vo", int64_t{spec.head_dim_vo}},
       {"group_size", int64_t{spec.group_size}},
@@ -67,6 +56,8 @@ Result<KernelRequest> attention_request(const AttentionSpec& spec, const Attenti
       {"stages", int64_t{tile.stages}},
       {"tile_classes", std::move(classes)},
   };
+  add_template_values(key_format(spec), request.data);
+  add_template_values(value_format(spec), request.data);
   const expr::Hooks& hooks = spec.hooks.canonical();
   request.printed["kernels/attention/hooks.cuh"] = std::string(hooks.empty() ? "" : "#include \"device/expressions.cuh\"\n\n") +
                                                    "namespace hooks {\n\n" + expr::device_hooks(hooks) +

@@ -58,6 +58,14 @@ void read_table(const LayoutSpec& layout, const Table& table, int64_t head_dim, 
 
 }  // namespace
 
+void add_template_values(const KvFormat& format, TemplateData& data) {
+  const std::string prefix = format.keys ? "key_" : "value_";
+  data.emplace(prefix + "element", TemplateValue::identifier(name_of(format.element)));
+  data.emplace(prefix + "token_scale", has_token_scale(format.scale));
+  data.emplace(prefix + "channel_scale", has_channel_scale(format.scale));
+  data.emplace(prefix + "zero", TemplateValue::identifier(name_of(format.zero)));
+}
+
 void check_kv(const LayoutSpec& layout, const KvFormat& format, const char* name, const Tensor& t, int64_t heads,
               Problems& problems) {
   const size_t bytes = bytes_of(format.element);

@@ -8,6 +8,7 @@
 #include "lathe/api/kv_scales.h"
 #include "lathe/api/tensor.h"
 #include "lathe/base/status.h"
+#include "lathe/jit/render.h"
 #include "lathe/runtime/device.h"
 #include "lathe/spec/attention_spec.h"
 
@@ -31,6 +32,9 @@ template <class Spec>
 KvFormat value_format(const Spec& spec) {
   return {false, spec.vfmt, spec.vscale, spec.vzero, spec.head_dim_vo};
 }
+
+/// Adds what templates call key_* or value_*, for kv::Format of templates/kernels/shared/kv_tables.cuh.
+void add_template_values(const KvFormat& format, TemplateData& data);
 
 /// Adds what is wrong with the tensor called `name` that holds keys or values of `format`; joint storage holds both.
 void check_kv(const LayoutSpec& layout, const KvFormat& format, const char* name, const Tensor& t, int64_t heads,

@@ -3,6 +3,7 @@
 #include "build_kernel.h"
 #include "lathe/abi/merge.h"
 #include "lathe/base/bytes.h"
+#include "lathe/base/nvtx.h"
 #include "tensor_checks.h"
 
 namespace lathe {
@@ -61,6 +62,7 @@ Status Merge::run(const MergeArgs& args, Stream stream) const {
   if (!rows || *rows > INT32_MAX) problems.add("o", "tokens * heads is past 2^31 - 1");
   if (!problems.empty()) return problems.status();
 
+  const NvtxRange range([&] { return "lathe run [" + to_string(spec_) + "] rows " + std::to_string(*rows); });
   abi::MergeParams params{};
   params.o = args.o.data;
   params.lse = static_cast<const float*>(args.lse.data);

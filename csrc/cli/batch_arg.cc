@@ -13,20 +13,18 @@
 namespace lathe::cli {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr size_t kMaxBatchBytes = size_t{4} << 20;
 constexpr size_t kMaxRequests = 65536;
 constexpr size_t kListed = 8;  // problems of one list that are told one by one
 constexpr std::array kKeys{"num_kv_heads", "qo_lens", "kv_lens", "window", "sm_scale", "soft_cap"};
 
-std::string text_of(const Json& node) {
-  return fields::shown(node.dump(-1, ' ', false, Json::error_handler_t::replace));
+std::string text_of(const nlohmann::json& node) {
+  return fields::shown(node.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 class Reader {
  public:
-  Reader(const Json& root, Problems& problems) : root_(root), problems_(problems) {}
+  Reader(const nlohmann::json& root, Problems& problems) : root_(root), problems_(problems) {}
 
   void check_keys() {
     size_t unknown = 0;
@@ -37,7 +35,7 @@ class Reader {
     if (unknown > kListed) problems_.add("batch", std::to_string(unknown - kListed) + " more unknown fields");
   }
 
-  void integer(const std::string& name, const Json& node, int64_t min, int32_t& value) {
+  void integer(const std::string& name, const nlohmann::json& node, int64_t min, int32_t& value) {
     const bool fits = node.is_number_unsigned()  ? node.get<uint64_t>() <= INT32_MAX
                       : node.is_number_integer() ? node.get<int64_t>() >= INT32_MIN
                                                  : false;
@@ -49,7 +47,7 @@ class Reader {
   }
 
   void lengths(const char* name, std::vector<int32_t>& out) {
-    const Json* node = required(name);
+    const nlohmann::json* node = required(name);
     if (node == nullptr) return;
     if (!node->is_array() || node->empty() || node->size() > kMaxRequests) {
       problems_.add(name, (node->is_array() ? "has " + std::to_string(node->size()) + " entries" : "is " + text_of(*node)) +
@@ -63,7 +61,7 @@ class Reader {
     }
   }
 
-  void positive(const char* name, const Json& node, float& value) {
+  void positive(const char* name, const nlohmann::json& node, float& value) {
     const double number = node.is_number() ? node.get<double>() : 0;
     value = static_cast<float>(number);
     if (!(value > 0) || !std::isfinite(value)) {
@@ -71,24 +69,24 @@ class Reader {
     }
   }
 
-  const Json* find(const char* name) const {
+  const nlohmann::json* find(const char* name) const {
     const auto at = root_.find(name);
     return at == root_.end() ? nullptr : &*at;
   }
-  const Json* required(const char* name) {
-    const Json* node = find(name);
+  const nlohmann::json* required(const char* name) {
+    const nlohmann::json* node = find(name);
     if (node == nullptr) problems_.add(name, "is missing");
     return node;
   }
 
  private:
-  const Json& root_;
+  const nlohmann::json& root_;
   Problems& problems_;
 };
 
 // Arguments whose presence the spec decides.
 void read_options(const AttentionSpec& spec, Reader& reader, testing::BatchShape& shape, Problems& problems) {
-  const Json* window = reader.find("window");
+  const nlohmann::json* window = reader.find("window");
   if (spec.windowed() && window == nullptr) {
     problems.add("window", std::string("is missing; the spec's mask is ") + name_of(spec.mask) + ", which needs its width, >= 1");
   } else if (!spec.windowed() && window != nullptr) {
@@ -96,7 +94,7 @@ void read_options(const AttentionSpec& spec, Reader& reader, testing::BatchShape
   } else if (window != nullptr) {
     reader.integer("window", *window, 1, shape.window);
   }
-  const Json* cap = reader.find("soft_cap");
+  const nlohmann::json* cap = reader.find("soft_cap");
   if (spec.soft_cap && cap == nullptr) {
     problems.add("soft_cap", "is missing; the spec has soft_cap, which needs its value, > 0");
   } else if (!spec.soft_cap && cap != nullptr) {
@@ -104,7 +102,7 @@ void read_options(const AttentionSpec& spec, Reader& reader, testing::BatchShape
   } else if (cap != nullptr) {
     reader.positive("soft_cap", *cap, shape.soft_cap);
   }
-  if (const Json* scale = reader.find("sm_scale")) reader.positive("sm_scale", *scale, shape.sm_scale);
+  if (const nlohmann::json* scale = reader.find("sm_scale")) reader.positive("sm_scale", *scale, shape.sm_scale);
 }
 
 // What no single field says wrong.
@@ -154,14 +152,14 @@ Result<testing::BatchShape> batch_from_json(const AttentionSpec& spec, std::stri
     return invalid_argument("batch", "is longer than " + std::to_string(kMaxBatchBytes) + " bytes, the most that is read");
   }
   if (auto problem = json_problem(json)) return invalid_argument("batch", *problem);
-  const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json root = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return invalid_argument("batch", text_of(root) + " is not allowed; allowed: a JSON object");
 
   Problems problems;
   testing::BatchShape shape;
   Reader reader(root, problems);
   reader.check_keys();
-  if (const Json* heads = reader.required("num_kv_heads")) reader.integer("num_kv_heads", *heads, 1, shape.num_kv_heads);
+  if (const nlohmann::json* heads = reader.required("num_kv_heads")) reader.integer("num_kv_heads", *heads, 1, shape.num_kv_heads);
   reader.lengths("qo_lens", shape.qo_lens);
   reader.lengths("kv_lens", shape.kv_lens);
   read_options(spec, reader, shape, problems);

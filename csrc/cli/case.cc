@@ -14,10 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
 std::string exceeds(const char* what, double error, double bound) {
   char text[128];
   std::snprintf(text, sizeof text, "error of %s is %.3g, the bound is %.3g", what, error, bound);

@@ -34,10 +34,6 @@ struct DemoOptions {
   bool json = false;
 };
 
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
 // Llama 3 as the serving engines keep it.
 AttentionSpec demo_spec() {
   AttentionSpec spec;

@@ -39,6 +39,10 @@ std::string paragraph(const std::string& text, size_t indent, size_t columns) {
   return out;
 }
 
+double ms_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
 std::string in_ms(double milliseconds) {
   if (milliseconds >= 1000) return fmt::format("{:.1f} s", milliseconds / 1000);
   if (milliseconds >= 10) return fmt::format("{:.0f} ms", milliseconds);

@@ -12,7 +12,6 @@
 namespace lathe {
 namespace {
 
-constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 // A kernel's indices run past the end of a request by up to a few tiles before they are masked; this much room keeps them in 32
 // bits.
 constexpr int64_t kMaxLength = kInt32Max - 4096;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "lathe/base/status.h"
@@ -9,6 +10,9 @@
 #include "lathe/plan/attention_plan.h"
 
 namespace lathe {
+
+/// Most tokens, pages and partial rows: items hold them in 32 bits.
+inline constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 
 /// Heads that items iterate over: kv heads when packed, else qo heads.
 inline int64_t num_item_heads(const PlanShape& shape) {

@@ -10,7 +10,6 @@
 namespace lathe {
 namespace {
 
-constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kPartAlignment = 256;
 
 size_t part_bytes(int64_t bytes) {

@@ -196,6 +196,23 @@ class Gauntlet(unittest.TestCase):
         self.assertIn("9/page1/lathe", text)
         self.assertFalse(self.out.exists())
 
+    def test_timed_kernels_come_from_a_bundle(self):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            self.assertEqual(cli.main(["--list-specs"]), cli.OK)
+        listed = [json.loads(line) for line in text.getvalue().splitlines()]
+        self.assertEqual(len(listed), len({json.dumps(spec) for spec in listed}))
+        for row in rows.ROWS:
+            for layout in row.layouts:
+                self.assertIn(row.spec(layout), listed)
+        self.stub_bench(f"echo \"$LATHE_BUNDLE\" >{self.folder}/seen\necho '{json.dumps(FIGURES)}'")
+        for there in (False, True):
+            if there:
+                (self.folder / "bundle").mkdir()
+            with machine.Machine(self.bin) as here:
+                self.assertEqual(parts.lathe_unit(here, rows.ROWS[0], "ragged").work(30)["status"], "ok")
+            self.assertEqual((self.folder / "seen").read_text().strip(), str(self.folder / "bundle") if there else "")
+
     def test_a_program_past_its_limit_is_killed(self):
         self.stub("slow", "sleep 60 & sleep 60")
         done = machine.run([self.bin / "slow"], 1)

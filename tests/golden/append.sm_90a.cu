@@ -891,6 +891,15 @@ using dev::i64;
 
 enum class ZeroPoint { none, token, channel };
 
+// How keys, or values, are held: elements as q's, or 8-bit codes with scales of tokens and channels and a zero-point.
+template <class Type, bool token_scale, bool channel_scale, ZeroPoint zero>
+struct Format {
+  using Element = Type;
+  static constexpr bool kTokenScale = token_scale;
+  static constexpr bool kChannelScale = channel_scale;
+  static constexpr ZeroPoint kZero = zero;
+};
+
 // Where a token lies in the pool: a page and its index in there or, ragged, page 0 and its row.
 struct Place {
   int page, index;
@@ -919,18 +928,10 @@ namespace config {
 
 using Element = dev::bf16;          // q, k and v as they come
 // k or v as the cache has them.
-struct KeyFormat {
-  using Element = dev::e4m3;
-  static constexpr bool kTokenScale = true;
-  static constexpr bool kChannelScale = false;
-  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::none;
-};
-struct ValueFormat {
-  using Element = dev::i8;
-  static constexpr bool kTokenScale = true;
-  static constexpr bool kChannelScale = true;
-  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::token;
-};
+using KeyFormat =
+    kv::Format<dev::e4m3, true, false, kv::ZeroPoint::none>;
+using ValueFormat =
+    kv::Format<dev::i8, true, true, kv::ZeroPoint::token>;
 constexpr int kHeadDimQk = 128;
 constexpr int kHeadDimVo = 128;
 constexpr int kTurnedDims = 128;        // of q and k, by rotary embeddings; 0: none
@@ -1327,7 +1328,7 @@ LATHE_DEVICE void append_vectors(const abi::AppendParams& params) {
 }
 
 }  // namespace append
-#line 33 "templates/kernels/append/kernel.cu"
+#line 25 "templates/kernels/append/kernel.cu"
 
 LATHE_KERNEL(append_kernel, abi::AppendParams, config::kWarps * dev::kWarpSize) {
   append::append_vectors(params);

@@ -1093,6 +1093,15 @@ using dev::i64;
 
 enum class ZeroPoint { none, token, channel };
 
+// How keys, or values, are held: elements as q's, or 8-bit codes with scales of tokens and channels and a zero-point.
+template <class Type, bool token_scale, bool channel_scale, ZeroPoint zero>
+struct Format {
+  using Element = Type;
+  static constexpr bool kTokenScale = token_scale;
+  static constexpr bool kChannelScale = channel_scale;
+  static constexpr ZeroPoint kZero = zero;
+};
+
 // Where a token lies in the pool: a page and its index in there or, ragged, page 0 and its row.
 struct Place {
   int page, index;
@@ -1122,18 +1131,10 @@ namespace config {
 using Element = dev::bf16;         // q, and what the matrix unit takes
 using OutElement = dev::bf16;  // o
 // k or v as they lie in memory: elements as q's, or 8-bit codes with their scales (kernels/attention/kv_formats.cuh).
-struct KeyFormat {
-  using Element = dev::bf16;
-  static constexpr bool kTokenScale = false;
-  static constexpr bool kChannelScale = false;
-  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::none;
-};
-struct ValueFormat {
-  using Element = dev::bf16;
-  static constexpr bool kTokenScale = false;
-  static constexpr bool kChannelScale = false;
-  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::none;
-};
+using KeyFormat =
+    kv::Format<dev::bf16, false, false, kv::ZeroPoint::none>;
+using ValueFormat =
+    kv::Format<dev::bf16, false, false, kv::ZeroPoint::none>;
 constexpr int kHeadDimQk = 128;
 constexpr int kHeadDimVo = 128;
 constexpr int kGroupSize = 4;   // qo heads per kv head
@@ -1157,7 +1158,7 @@ struct TileClass<0> {
   static constexpr int kRows = 128;
   static constexpr int kKeys = 64;
 };
-#line 43 "templates/kernels/attention/kernel.cu"
+#line 35 "templates/kernels/attention/kernel.cu"
 template <>
 struct TileClass<1> {
   static constexpr int kRows = 16;
@@ -1167,7 +1168,7 @@ struct TileClass<1> {
 LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 
   if (tile_class == 0) return 128;
-#line 51 "templates/kernels/attention/kernel.cu"
+#line 43 "templates/kernels/attention/kernel.cu"
   if (tile_class == 1) return 16;
 
   return 0;
@@ -2542,7 +2543,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
 }
 
 }  // namespace attention
-#line 59 "templates/kernels/attention/kernel.cu"
+#line 51 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
   using attention::Plan;
@@ -2554,7 +2555,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         case 0:
           attention::run_item<config::TileClass<0>>(params, i, n);
           break;
-#line 67 "templates/kernels/attention/kernel.cu"
+#line 59 "templates/kernels/attention/kernel.cu"
         case 1:
           attention::run_item<config::TileClass<1>>(params, i, n);
           break;

@@ -20,7 +20,7 @@ struct Keys {
   int64_t table, begin, end;
 };
 
-struct Checker {
+struct SharingChecker {
   const PlanShape& shape;
   const PlanBatch& batch;
   const AttentionPlan& plan;
@@ -161,7 +161,7 @@ struct Checker {
 }  // namespace
 
 std::string check_sharing(const PlanShape& shape, const PlanBatch& batch, const AttentionPlan& plan) {
-  Checker checker{shape, batch, plan};
+  SharingChecker checker{shape, batch, plan};
   if (std::string wrong = checker.read_items(); !wrong.empty()) return wrong;
   return checker.coverage();
 }

@@ -10,6 +10,8 @@ import shlex
 import subprocess
 import sys
 
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
 # Folder -> what it may see besides itself (docs/README.md). Transitive: a folder sees what its neighbours may see.
 RULE = {
     "csrc/base": [],
@@ -26,18 +28,15 @@ RULE = {
 
 
 def units(build):
-    """(folder, file, include roots seen, command) of every file of a library named in RULE."""
+    """(folder, file, include roots seen, command) of every file of a library named in RULE. A file may stand for several of its
+    folder that are compiled together, and lies then in the build."""
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
         commands = json.load(file)
     roots = os.path.join(build, "include-roots") + os.sep
-    source = None
     for entry in commands:
-        if entry["file"].endswith("csrc/base/status.cc"):
-            source = entry["file"][: -len("csrc/base/status.cc")]
-    if source is None:
-        sys.exit("FAIL: compile_commands.json holds no csrc/base/status.cc")
-    for entry in commands:
-        name = entry["file"][len(source) :] if entry["file"].startswith(source) else ""
+        parents = (build, SOURCE)  # the build may lie inside the source
+        parent = next((p for p in parents if entry["file"].startswith(p + os.sep)), None)
+        name = os.path.relpath(entry["file"], parent) if parent else ""
         folder = next((f for f in RULE if name.startswith(f + "/")), None)
         if folder is None:
             continue
@@ -55,7 +54,7 @@ def main():
     base = None
     for folder, name, seen, entry in units(build):
         folders.add(folder)
-        if name == "csrc/base/status.cc":
+        if folder == "csrc/base":
             base = entry
         own = os.path.basename(folder)
         allowed = set(RULE[folder]) | {own, own + "_testing"}
@@ -63,6 +62,8 @@ def main():
             failures.append(f"{name} is compiled with the include root of {extra}; {folder} may see {sorted(allowed)}")
     for folder in sorted(set(RULE) - folders):
         failures.append(f"no file of {folder} is in the build")
+    if base is None:
+        sys.exit("FAIL: compile_commands.json holds nothing of csrc/base")
 
     # The roots do keep headers apart: with base's command, base's header is found and spec's is not.
     for header, should_compile in (("lathe/base/status.h", True), ("lathe/spec/attention_spec.h", False)):

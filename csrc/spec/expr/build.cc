@@ -15,20 +15,20 @@ namespace {
 constexpr int32_t kMaxPower = 1024;
 
 /// How a function is built: straight as one operator, or (clamp, rcp) out of others.
-enum class Form : uint8_t { plain, clamp, reciprocal };
+enum class Spelling : uint8_t { plain, clamp, reciprocal };
 struct Function {
   std::string_view name;
-  Form form;
+  Spelling spelling;
   Op op;
   size_t arity;
 };
 
 std::optional<Function> find_function(std::string_view name) {
-  if (name == "clamp") return Function{name, Form::clamp, Op::min, 3};
-  if (name == "rcp") return Function{name, Form::reciprocal, Op::div, 1};
+  if (name == "clamp") return Function{name, Spelling::clamp, Op::min, 3};
+  if (name == "rcp") return Function{name, Spelling::reciprocal, Op::div, 1};
   for (size_t i = 0; i < kOps; ++i) {
     const Op op = static_cast<Op>(i);
-    if (info(op).is_function && name == info(op).text) return Function{name, Form::plain, op, info(op).arity};
+    if (info(op).is_function && name == info(op).text) return Function{name, Spelling::plain, op, info(op).arity};
   }
   return std::nullopt;
 }
@@ -231,14 +231,14 @@ Built Builder::call(std::string_view name, std::span<const Id> given) {
     return Built(std::string(name) + ": an argument is " + name_of(type(arg)) + "; allowed: " + allowed, hint);
   };
 
-  if (function->form == Form::clamp) {
+  if (function->spelling == Spelling::clamp) {
     const std::array lower = {args[0], args[1]};
     Built raised = call("max", lower);
     if (!raised.ok()) return raised;
     const std::array upper = {raised.id, args[2]};
     return call("min", upper);
   }
-  if (function->form == Form::reciprocal) return infix("/", constant(i32_node(1)), args[0]);
+  if (function->spelling == Spelling::reciprocal) return infix("/", constant(i32_node(1)), args[0]);
 
   const Op op = function->op;
   switch (op) {

@@ -72,6 +72,11 @@ enum class Op : uint8_t {
 };
 inline constexpr size_t kOps = static_cast<size_t>(Op::is_inf) + 1;
 
+/// A constant, input or param.
+inline bool is_leaf(Op op) {
+  return op == Op::constant || op == Op::input || op == Op::param;
+}
+
 /// How an operator is written: `text` is its sign or the name of its function, as in the grammar.
 struct OpInfo {
   const char* text;

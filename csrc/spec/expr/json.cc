@@ -14,24 +14,24 @@
 namespace lathe::expr {
 namespace {
 
-using Json = nlohmann::ordered_json;  // the order of declarations is kept
+using OrderedJson = nlohmann::ordered_json;  // the order of declarations is kept
 
 constexpr size_t kMaxJson = 2 * kMaxText;
 
-Json json_of(const Param& param) {
-  Json out{{"type", name_of(param.type)}};
+OrderedJson json_of(const Param& param) {
+  OrderedJson out{{"type", name_of(param.type)}};
   if (!param.range) return out;
-  Json range = Json::array();
+  OrderedJson range = OrderedJson::array();
   for (double end : *param.range) {
     const std::optional<int64_t> whole = param.type == Type::f32 ? std::nullopt : as_integer(end);
-    range.push_back(whole ? Json(*whole) : Json(end));
+    range.push_back(whole ? OrderedJson(*whole) : OrderedJson(end));
   }
   out["range"] = std::move(range);
   return out;
 }
 
-Json json_of(const Tensor& tensor, const std::vector<Param>& params) {
-  Json axes = Json::array();
+OrderedJson json_of(const Tensor& tensor, const std::vector<Param>& params) {
+  OrderedJson axes = OrderedJson::array();
   for (const TensorAxis& axis : tensor.axes) {
     if (axis.axis == Axis::number) {
       axes.push_back(axis.value);
@@ -39,20 +39,20 @@ Json json_of(const Tensor& tensor, const std::vector<Param>& params) {
       axes.push_back(axis.axis == Axis::param ? params[axis.value].name : name_of(axis.axis));
     }
   }
-  Json out{{"elem", name_of(tensor.elem)}, {"axes", std::move(axes)}};
+  OrderedJson out{{"elem", name_of(tensor.elem)}, {"axes", std::move(axes)}};
   if (tensor.summary) out["summary"] = true;
   if (tensor.sorted) out["sorted"] = true;
   return out;
 }
 
-std::string text_of(const Json& node) {
-  return fields::shown(node.dump(-1, ' ', false, Json::error_handler_t::replace));
+std::string text_of(const OrderedJson& node) {
+  return fields::shown(node.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
 }
 
 /// Reads one JSON text into a Parser.
 class Reader {
  public:
-  Result<Hooks> read(const Json& root) {
+  Result<Hooks> read(const OrderedJson& root) {
     for (const auto& [key, node] : root.items()) {
       const bool is_known = key == "params" || key == "tensors" || key == "normalizer" || key == "rotary" || hook_named(key);
       if (!is_known) refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, rotary, or a hook");
@@ -65,7 +65,7 @@ class Reader {
     for (size_t i = 0; i < kHooks; ++i) {
       const char* name = info(static_cast<Hook>(i)).text;
       if (!root.contains(name)) continue;
-      if (const Json& node = root[name]; node.is_string()) {
+      if (const OrderedJson& node = root[name]; node.is_string()) {
         parser_.add_hook(name, static_cast<Hook>(i), node.get_ref<const std::string&>());
       } else {
         refuse(name, text_of(node), "an expression as text");
@@ -79,8 +79,8 @@ class Reader {
     if (parser_.problems().size() < 20) parser_.problems().add(where, what + "; allowed: " + allowed);
   }
 
-  void each(const Json& object, const std::string& path,
-            void (Reader::*read_one)(const std::string&, const Json&, const std::string&)) {
+  void each(const OrderedJson& object, const std::string& path,
+            void (Reader::*read_one)(const std::string&, const OrderedJson&, const std::string&)) {
     if (!object.is_object()) return refuse(path, text_of(object), "an object, of declarations by name");
     for (const auto& [name, value] : object.items()) {
       const std::string at = path + "." + fields::shown(name);
@@ -92,26 +92,27 @@ class Reader {
     }
   }
 
-  void check_keys(const Json& object, const std::string& path, std::initializer_list<std::string_view> known, const char* allowed) {
+  void check_keys(const OrderedJson& object, const std::string& path, std::initializer_list<std::string_view> known,
+                  const char* allowed) {
     for (const auto& [key, value] : object.items()) {
       if (std::find(known.begin(), known.end(), key) == known.end())
         refuse(path + "." + fields::shown(key), "unknown field", allowed);
     }
   }
 
-  static std::string_view string_at(const Json& object, const char* key) {
+  static std::string_view string_at(const OrderedJson& object, const char* key) {
     const auto at = object.find(key);
     return at != object.end() && at->is_string() ? std::string_view(at->get_ref<const std::string&>()) : std::string_view();
   }
 
-  bool flag_at(const Json& object, const std::string& path, const char* key) {
+  bool flag_at(const OrderedJson& object, const std::string& path, const char* key) {
     const auto at = object.find(key);
     if (at == object.end()) return false;
     if (!at->is_boolean()) refuse(path + "." + key, text_of(*at), "true, false");
     return at->is_boolean() && at->get<bool>();
   }
 
-  void param(const std::string& name, const Json& value, const std::string& at) {
+  void param(const std::string& name, const OrderedJson& value, const std::string& at) {
     check_keys(value, at, {"type", "range"}, "type, range");
     Param param{name, Type::i32, {}};
     if (auto type = type_named(string_at(value, "type"))) {
@@ -120,7 +121,7 @@ class Reader {
       return refuse(at + ".type", value.contains("type") ? text_of(value["type"]) : "is missing", "i32, u32, f32, bool");
     }
     if (value.contains("range")) {
-      const Json& range = value["range"];
+      const OrderedJson& range = value["range"];
       if (!range.is_array() || range.size() != 2 || !range[0].is_number() || !range[1].is_number()) {
         return refuse(at + ".range", text_of(range), "[least, greatest]");
       }
@@ -129,7 +130,7 @@ class Reader {
     parser_.add_param(at, std::move(param));
   }
 
-  std::optional<TensorAxis> axis(const Json& node) const {
+  std::optional<TensorAxis> axis(const OrderedJson& node) const {
     if (node.is_number_unsigned() && node.get<uint64_t>() <= std::numeric_limits<uint32_t>::max()) {
       return TensorAxis{Axis::number, node.get<uint32_t>()};
     }
@@ -143,7 +144,7 @@ class Reader {
     return std::nullopt;
   }
 
-  void tensor(const std::string& name, const Json& value, const std::string& at) {
+  void tensor(const std::string& name, const OrderedJson& value, const std::string& at) {
     check_keys(value, at, {"elem", "axes", "summary", "sorted"}, "elem, axes, summary, sorted");
     Tensor tensor{name, Elem::f32, {}, flag_at(value, at, "summary"), flag_at(value, at, "sorted")};
     if (auto elem = elem_named(string_at(value, "elem"))) {
@@ -156,7 +157,7 @@ class Reader {
     if (axes == value.end() || !axes->is_array()) {
       return refuse(at + ".axes", axes == value.end() ? "is missing" : text_of(*axes), "a list of axes");
     }
-    for (const Json& node : *axes) {
+    for (const OrderedJson& node : *axes) {
       const auto next = axis(node);
       if (!next) return refuse(at + ".axes", text_of(node), "B, HQ, HKV, TOK, QLEN, KVPOS, SLOT, PAGE, D, N, a number, or a param");
       tensor.axes.push_back(*next);
@@ -164,7 +165,7 @@ class Reader {
     parser_.add_tensor(at, std::move(tensor));
   }
 
-  void normalizer(const Json& node) {
+  void normalizer(const OrderedJson& node) {
     if (node == "softmax" || node == "none") {
       parser_.set_normalizer(node == "none" ? Normalizer::none : Normalizer::softmax);
     } else {
@@ -172,7 +173,7 @@ class Reader {
     }
   }
 
-  void rotary(const Json& node) {
+  void rotary(const OrderedJson& node) {
     const bool is_plain = node.is_string() && node.get_ref<const std::string&>().find_first_of(";=") == std::string::npos;
     if (!is_plain) return refuse("rotary", text_of(node), "neox, interleaved, either with (dimensions)");
     rotary_ = "rotary = " + node.get_ref<const std::string&>();
@@ -186,7 +187,7 @@ class Reader {
 }  // namespace
 
 std::string to_json(const Hooks& hooks) {
-  Json out = Json::object();
+  OrderedJson out = OrderedJson::object();
   for (const Param& param : hooks.params) out["params"][param.name] = json_of(param);
   for (const Tensor& tensor : hooks.tensors) out["tensors"][tensor.name] = json_of(tensor, hooks.params);
   if (hooks.normalizer == Normalizer::none) out["normalizer"] = "none";
@@ -204,7 +205,7 @@ Result<Hooks> hooks_from_json(std::string_view text) {
     return invalid_argument(where, std::to_string(text.size()) + " bytes of JSON; allowed: at most " + std::to_string(kMaxJson));
   }
   if (auto problem = json_problem(text)) return invalid_argument(where, *problem);
-  const Json root = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  const OrderedJson root = OrderedJson::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return invalid_argument(where, text_of(root) + "; allowed: a JSON object");
   return Reader().read(root);
 }

@@ -148,11 +148,11 @@ std::string fresh_name(const Hooks& hooks, int& last) {
 }
 
 /// Of one expression, by node: how often it is used, how high it stands above its leaves, and about how long it is written out.
-struct Shape {
+struct TextShape {
   std::vector<uint32_t> uses, height;
   std::vector<double> length;
 
-  Shape(const Graph& graph, Id root) : uses(graph.size()), height(graph.size()), length(graph.size()) {
+  TextShape(const Graph& graph, Id root) : uses(graph.size()), height(graph.size()), length(graph.size()) {
     constexpr double kLeaf = 8, kSigns = 4;
     const std::vector<bool> used = reachable(graph, {&root, 1});
     for (Id id = 0; id <= root; ++id) {
@@ -171,7 +171,7 @@ struct Shape {
 std::string hook_text(const Hooks& hooks, Hook hook) {
   const Id root = hooks.root(hook);
   const Graph& graph = hooks.graph;
-  const Shape shape(graph, root);
+  const TextShape shape(graph, root);
   Writer writer(hooks, std::string::npos, std::numeric_limits<int>::max());
   std::string out;
   int last = 0;

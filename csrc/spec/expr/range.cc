@@ -12,20 +12,6 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kMaxFloat = FLT_MAX;
 constexpr double kWords = 4294967296.0;  // values of 32 bits
 
-Range whole(Type type) {
-  switch (type) {
-    case Type::boolean:
-      return {0, 1};
-    case Type::i32:
-      return {-kWords / 2, kWords / 2 - 1};
-    case Type::u32:
-      return {0, kWords - 1};
-    case Type::f32:
-      return {-kMaxFloat, kMaxFloat};
-  }
-  return {};
-}
-
 Range hull(std::initializer_list<double> values) {
   return {std::min(values), std::max(values)};
 }
@@ -84,9 +70,9 @@ Range bitwise(Op op, const Range& a, const Range& b, Type type) {
   if (op == Op::bit_and) {
     if (a_positive && b_positive) return {0, std::min(a.hi, b.hi)};
     if (a_positive || b_positive) return {0, a_positive ? a.hi : b.hi};
-    return whole(type);
+    return whole_range(type);
   }
-  if (!a_positive || !b_positive) return whole(type);
+  if (!a_positive || !b_positive) return whole_range(type);
   const double most = std::max(a.hi, b.hi);
   return {0, std::exp2(std::floor(std::log2(std::max(most, 1.0))) + 1) - 1};
 }
@@ -103,7 +89,7 @@ Range compare(Op op, const Range& a, const Range& b, Type operands) {
 }
 
 Range power(const Range& a, double exponent) {
-  if (exponent < 0 && holds_zero(a)) return whole(Type::f32);
+  if (exponent < 0 && holds_zero(a)) return whole_range(Type::f32);
   const Range ends = hull({std::pow(a.lo, exponent), std::pow(a.hi, exponent)});
   const bool even = std::fmod(exponent, 2) == 0;
   return even && holds_zero(a) ? Range{exponent == 0 ? 1.0 : 0.0, ends.hi} : ends;
@@ -122,9 +108,9 @@ Range float_function(Op op, const Range& a) {
     case Op::exp2:
       return rising(a, [](double x) { return std::exp2(x); });
     case Op::log:
-      return a.lo > 0 ? rising(a, [](double x) { return std::log(x); }) : whole(Type::f32);
+      return a.lo > 0 ? rising(a, [](double x) { return std::log(x); }) : whole_range(Type::f32);
     case Op::log2:
-      return a.lo > 0 ? rising(a, [](double x) { return std::log2(x); }) : whole(Type::f32);
+      return a.lo > 0 ? rising(a, [](double x) { return std::log2(x); }) : whole_range(Type::f32);
     case Op::sqrt:
       return rising(a, [](double x) { return std::sqrt(std::max(x, 0.0)); });
     case Op::rsqrt:
@@ -148,7 +134,7 @@ Range float_function(Op op, const Range& a) {
 }
 
 Range to_i32(const Range& a, Type from) {
-  const Range type = whole(Type::i32);
+  const Range type = whole_range(Type::i32);
   if (from == Type::u32 && a.hi > type.hi) return type;
   if (from != Type::f32) return a;
   // NaN becomes 0, and whether a float may be NaN is not followed here.
@@ -173,13 +159,13 @@ Range transfer(const Graph& graph, const Node& node, std::span<const Range> args
     case Op::neg:
       return {-a.hi, -a.lo};
     case Op::div:
-      return holds_zero(b) ? whole(Type::f32) : multiply(a, hull({1 / b.lo, 1 / b.hi}));
+      return holds_zero(b) ? whole_range(Type::f32) : multiply(a, hull({1 / b.lo, 1 / b.hi}));
     case Op::floor_div:
       return floor_divide(a, b);
     case Op::mod:
       return modulo(a, b);
     case Op::shl:
-      if (!b.is_point() || b.lo < 0 || b.lo > 31) return whole(node.type);
+      if (!b.is_point() || b.lo < 0 || b.lo > 31) return whole_range(node.type);
       return {a.lo * std::exp2(b.lo), a.hi * std::exp2(b.lo)};
     case Op::shr:
       return shift_right(a, b);
@@ -239,7 +225,7 @@ Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>
     out.lo = kept_finite(out.lo, infinite);
     out.hi = kept_finite(out.hi, infinite);
   } else {
-    const Range type = whole(node.type);
+    const Range type = whole_range(node.type);
     if (!out.within(type.lo, type.hi)) {
       out = type;
       out.wraps = node.op != Op::shl;  // bits that are shifted out are meant to go
@@ -250,7 +236,7 @@ Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>
 }
 
 Range of_param(const Param& param) {
-  Range out = whole(param.type);
+  Range out = whole_range(param.type);
   if (param.range) return {(*param.range)[0], (*param.range)[1]};
   if (param.type == Type::i32) out = {-static_cast<double>(kDefaultRange), static_cast<double>(kDefaultRange)};
   out.undeclared = param.type != Type::boolean;
@@ -260,7 +246,7 @@ Range of_param(const Param& param) {
 Range of_element(Elem elem) {
   if (elem == Elem::i8) return {-128, 127};
   if (elem == Elem::u8) return {0, 255};
-  Range out = whole(read_type(elem));
+  Range out = whole_range(read_type(elem));
   out.undeclared = elem != Elem::boolean;
   return out;
 }
@@ -280,15 +266,11 @@ Range of_leaf(const Hooks& hooks, const Node& node) {
     default: {  // input
       const InputInfo& input = info(static_cast<Input>(node.value));
       if (input.type != Type::f32) return {static_cast<double>(input.lo), static_cast<double>(input.hi)};
-      Range out = whole(Type::f32);
+      Range out = whole_range(Type::f32);
       out.undeclared = true;
       return out;
     }
   }
-}
-
-bool is_leaf(Op op) {
-  return op == Op::constant || op == Op::input || op == Op::param || op == Op::read;
 }
 
 /// Whether the index `id` is proven to be less than the extent of the named axis `axis`. What `depth` cuts off is not proven.
@@ -325,8 +307,22 @@ bool below(const Hooks& hooks, const std::vector<Range>& ranges, Id id, Axis axi
 
 }  // namespace
 
+Range whole_range(Type type) {
+  switch (type) {
+    case Type::boolean:
+      return {0, 1};
+    case Type::i32:
+      return {-kWords / 2, kWords / 2 - 1};
+    case Type::u32:
+      return {0, kWords - 1};
+    case Type::f32:
+      return {-kMaxFloat, kMaxFloat};
+  }
+  return {};
+}
+
 Range range_of(const Hooks& hooks, const Node& node, const std::vector<Range>& known) {
-  return is_leaf(node.op) ? of_leaf(hooks, node) : of_operator(hooks.graph, node, known);
+  return is_leaf(node.op) || node.op == Op::read ? of_leaf(hooks, node) : of_operator(hooks.graph, node, known);
 }
 
 std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf) {
@@ -336,7 +332,7 @@ std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf) {
   auto sweep = [&] {
     for (Id id = 0; id < graph.size(); ++id) {
       const Node& node = graph[id];
-      if (!is_leaf(node.op)) {
+      if (!(is_leaf(node.op) || node.op == Op::read)) {
         out[id] = of_operator(graph, node, out);
         continue;
       }

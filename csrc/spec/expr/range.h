@@ -19,6 +19,9 @@ struct Range {
   bool is_point() const { return lo == hi; }
 };
 
+/// All values of `type`; of f32 the finite ones.
+Range whole_range(Type type);
+
 /// The range of a leaf (input, param or read), when the caller knows a better one than its declaration says.
 using LeafRange = std::function<std::optional<Range>(Id leaf)>;
 

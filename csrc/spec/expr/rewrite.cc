@@ -30,10 +30,6 @@ Value value_of(const Node& constant) {
   return constant.type == Type::f32 ? Value::of(static_cast<double>(as_f32(constant))) : Value::of(as_i32(constant));
 }
 
-bool is_leaf(Op op) {
-  return op == Op::constant || op == Op::input || op == Op::param;
-}
-
 }  // namespace
 
 uint64_t mixed(uint64_t hash, uint64_t value) {

@@ -8,23 +8,6 @@
 namespace lathe::expr {
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kMostI32 = 2147483647.0, kMostU32 = 4294967295.0;
-
-Range whole(Type type) {
-  switch (type) {
-    case Type::boolean:
-      return {0, 1};
-    case Type::i32:
-      return {-kMostI32 - 1, kMostI32};
-    case Type::u32:
-      return {0, kMostU32};
-    case Type::f32:
-      return {-kInf, kInf};
-  }
-  return {};
-}
-
 Range range_from(Interval a) {
   return {static_cast<double>(a.lo), static_cast<double>(a.hi)};
 }
@@ -65,12 +48,13 @@ Interval TileSolver::known(Id id) const {
 void TileSolver::lower(Id id) {
   const Node& node = graph_[id];
   if (node.type == Type::f32) {
-    ranges_[id] = whole(Type::f32);
+    constexpr double kInf = std::numeric_limits<double>::infinity();
+    ranges_[id] = {-kInf, kInf};
     return;
   }
   std::optional<Form> form;
   Range range;
-  if (node.op == Op::constant || node.op == Op::input || node.op == Op::param) {
+  if (is_leaf(node.op)) {
     form = leaf(node);
     range = form ? range_from(base_.range(*form)) : range_of(hooks_, node, ranges_);
   } else {
@@ -79,7 +63,7 @@ void TileSolver::lower(Id id) {
     if (form) {
       // Operands are exact, so the sum is what the operator gives unless that leaves the type and wraps.
       const Range exact = range_from(base_.range(*form));
-      const Range type = whole(node.type);
+      const Range type = whole_range(node.type);
       const bool fits = exact.within(type.lo, type.hi);
       if (!fits && (range.wraps || node.op == Op::shl)) form.reset();
       if (form && fits) range = {std::max(exact.lo, range.lo), std::min(exact.hi, range.hi)};
@@ -152,7 +136,7 @@ std::optional<Form> TileSolver::sum(Id id) {
       return piece(id);
     case Op::to_i32: {
       const Id from = node.args[0];
-      if (graph_[from].type == Type::u32 && ranges_[from].hi <= kMostI32) return forms_[from];
+      if (graph_[from].type == Type::u32 && ranges_[from].hi <= std::numeric_limits<int32_t>::max()) return forms_[from];
       return std::nullopt;
     }
     default:

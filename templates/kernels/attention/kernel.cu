@@ -10,18 +10,10 @@ namespace config {
 using Element = dev::<% element %>;         // q, and what the matrix unit takes
 using OutElement = dev::<% out_element %>;  // o
 // k or v as they lie in memory: elements as q's, or 8-bit codes with their scales (kernels/attention/kv_formats.cuh).
-struct KeyFormat {
-  using Element = dev::<% key_element %>;
-  static constexpr bool kTokenScale = <% key_token_scale %>;
-  static constexpr bool kChannelScale = <% key_channel_scale %>;
-  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::<% key_zero %>;
-};
-struct ValueFormat {
-  using Element = dev::<% value_element %>;
-  static constexpr bool kTokenScale = <% value_token_scale %>;
-  static constexpr bool kChannelScale = <% value_channel_scale %>;
-  static constexpr kv::ZeroPoint kZero = kv::ZeroPoint::<% value_zero %>;
-};
+using KeyFormat =
+    kv::Format<dev::<% key_element %>, <% key_token_scale %>, <% key_channel_scale %>, kv::ZeroPoint::<% key_zero %>>;
+using ValueFormat =
+    kv::Format<dev::<% value_element %>, <% value_token_scale %>, <% value_channel_scale %>, kv::ZeroPoint::<% value_zero %>>;
 constexpr int kHeadDimQk = <% head_dim_qk %>;
 constexpr int kHeadDimVo = <% head_dim_vo %>;
 constexpr int kGroupSize = <% group_size %>;   // qo heads per kv head

@@ -9,6 +9,15 @@ using dev::i64;
 
 enum class ZeroPoint { none, token, channel };
 
+// How keys, or values, are held: elements as q's, or 8-bit codes with scales of tokens and channels and a zero-point.
+template <class Type, bool token_scale, bool channel_scale, ZeroPoint zero>
+struct Format {
+  using Element = Type;
+  static constexpr bool kTokenScale = token_scale;
+  static constexpr bool kChannelScale = channel_scale;
+  static constexpr ZeroPoint kZero = zero;
+};
+
 // Where a token lies in the pool: a page and its index in there or, ragged, page 0 and its row.
 struct Place {
   int page, index;
