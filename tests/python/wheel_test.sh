@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # pip install of the source tree into a fresh environment, as a user does it; then README's Python start and the command, away from the
-# tree. Exits 77 (skipped) where the index cannot be reached. usage: wheel_test.sh <python> <source tree>
+# tree; then `lathe doctor` and a checked run where no header of any library lies. Exits 77 (skipped) where the index of packages cannot be
+# reached, or no folder can be hidden. usage: wheel_test.sh <python> <source tree>
 set -euo pipefail
 
 readonly PYTHON=$1 SOURCE=$2
@@ -34,4 +35,22 @@ done
 needed=$(readelf -d "$package"/_lathe*.so "$package"/lib/*.so* "$package"/bin/* | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u)
 echo "$needed"
 ! grep -vE '^(lib(lathe|c|m|dl|gcc_s|stdc\+\+)\.so|ld-linux)' <<<"$needed"
+
+# Kernels for the host include nothing, so a compiler without a single header serves.
+HIDDEN=(unshare --mount --map-root-user)
+if ! "${HIDDEN[@]}" true; then
+  echo "no mount namespaces: the doctor without headers was not tried; all else works"
+  exit 77
+fi
+cat >without_headers.sh <<'END'
+set -eu
+for folder in /usr/include /usr/local/include /usr/local/cuda*/include /usr/lib/gcc/*/*/include; do
+  if [ -d "$folder" ]; then mount -t tmpfs none "$folder"; fi
+done
+if echo '#include <stdint.h>' | c++ -fsyntax-only -x c++ - 2>/dev/null; then echo "the headers are still there"; exit 1; fi
+export LATHE_CACHE_DIR=$PWD/another-cache
+venv/bin/lathe doctor --target host
+venv/bin/lathe run --check --spec '{"op":"attention","group_size":2,"mask":"causal"}' --batch '{"num_kv_heads":2,"qo_lens":[1,5],"kv_lens":[40,17]}'
+END
+"${HIDDEN[@]}" bash without_headers.sh
 echo "the wheel works"

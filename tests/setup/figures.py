@@ -1,4 +1,4 @@
-"""The table of figures in docs/reliability.md: runs what each row names, and writes what was seen.
+"""The table of figures in README.md: runs what each row names, and writes what was seen.
 
 usage: figures.py BUILD_DIR [--full] [--only PATTERN] [--check]
 
@@ -103,7 +103,7 @@ ROWS = [
 ]
 
 BEGIN, END = "<!-- figures: ./x figures -->", "<!-- end of figures -->"
-PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "reliability.md")
+PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "README.md")
 
 
 def figure(build, program, tests, pattern):
@@ -149,7 +149,7 @@ def check(build):
     wrong = [row[0] for row in ROWS if not listed(build, row[1], row[2])]
     wrong += [row[0] for row in ROWS if f"| {row[0]} | {command(row[1], row[2])} |" not in table]
     for name in wrong:
-        print(f"FAIL {name}: no such tests, or no row in docs/reliability.md (./x figures writes it)")
+        print(f"FAIL {name}: no such tests, or no row in README.md (./x figures writes it)")
     sys.exit(1 if wrong else 0)
 
 
