@@ -50,12 +50,18 @@ for program in "${PROGRAMS[@]}"; do
   needs_glibc_alone "$CARRY/bin/$program"
 done
 
+libraries=
+if [[ $NVRTC == 1 ]]; then
+  libraries=$(nvrtc_libraries)
+  # Lathe itself would take a toolkit's first: then what is timed would come from another compiler than what the tests check.
+  LATHE_NVRTC=$(realpath -s "$(head -n1 <<<"$libraries")")
+  export LATHE_NVRTC
+fi
 bench/gauntlet --list-specs >"$CARRY/specs.txt"
 rm -rf "$CARRY/bundle"
 "$BUILD/bin/lathe" warm --specs "$CARRY/specs.txt" --arch "$ARCH" --out "$CARRY/bundle"
 
 if [[ $NVRTC == 1 ]]; then
-  libraries=$(nvrtc_libraries)
   while read -r library; do
     packed=$CARRY/lib/$(basename "$library").xz
     if [[ ! $packed -nt $library ]]; then  # slow, so only when it changed

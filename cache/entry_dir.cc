@@ -221,9 +221,10 @@ bool EntryDir::add_files(int schema, const std::string& shard_name, std::vector<
 }
 
 std::optional<timespec> EntryDir::time_here() const {
-  Fd schema = open_schema(/*create=*/true);
-  if (!schema) return std::nullopt;
-  TempFile temp(*fs_, schema.get(), 0600);
+  // In a shard: there, what a kill leaves of it is found as litter.
+  Fd shard = open_shard("00", /*create=*/true);
+  if (!shard) return std::nullopt;
+  TempFile temp(*fs_, shard.get(), 0600);
   struct stat found {};
   if (!temp.stat(&found)) return std::nullopt;
   return found.st_mtim;

@@ -42,7 +42,8 @@ std::optional<std::string> objection(const struct stat& found, const Trust& trus
   }
   if ((found.st_mode & S_IWOTH) != 0) return fmt::format("has mode {:04o}: every user may write it", found.st_mode & 07777);
   if ((found.st_mode & S_IWGRP) != 0 && !trust.shared) {
-    return fmt::format("has mode {:04o}: its group may write it, which needs LATHE_CACHE_SHARED=1", found.st_mode & 07777);
+    return fmt::format("has mode {:04o}: its group may write it, which only a cache with LATHE_CACHE_SHARED=1 allows; chmod g-w",
+                       found.st_mode & 07777);
   }
   return std::nullopt;
 }

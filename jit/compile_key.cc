@@ -73,6 +73,14 @@ std::optional<std::vector<KeyField>> key_fields(std::string_view key) {
   return fields;
 }
 
+std::optional<std::string_view> key_bytes(std::string_view key, std::string_view name) {
+  while (auto found = take(key)) {
+    auto value = take(key);
+    if (!value || *found == name) return value;
+  }
+  return std::nullopt;
+}
+
 std::string key_text(std::string_view key) {
   const auto fields = key_fields(key);
   if (!fields) return "not a key of a kernel\n";

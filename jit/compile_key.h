@@ -27,6 +27,9 @@ struct KeyField {
 /// The fields of a key in their order; nothing when `key`, which may be any bytes, is no key.
 std::optional<std::vector<KeyField>> key_fields(std::string_view key);
 
+/// The bytes of the key's field `name`; nothing when it has none.
+std::optional<std::string_view> key_bytes(std::string_view key, std::string_view name);
+
 /// A key as lines "name: value" (bytes in hex), to be read and compared; says so when `key` is no key. `key` may be any bytes.
 std::string key_text(std::string_view key);
 

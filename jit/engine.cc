@@ -16,6 +16,7 @@
 #include "lathe/jit/artifact_entry.h"
 #include "lathe/jit/compile_key.h"
 #include "lathe/jit/keep_source.h"
+#include "lathe/jit/missing_kernel.h"
 #include "lathe/jit/nearest_key.h"
 #include "lathe/jit/per_process.h"
 
@@ -67,9 +68,10 @@ struct State {
   EngineStats stats;                                                           // guarded by mutex, but for .cache
 };
 
-// A compiler's verdict is kept; a missing tool may be installed later, and a refused request costs nothing to refuse again.
+// A compiler's verdict is kept. A missing tool may be installed later, memory and time may suffice later, and a refused request costs
+// nothing to refuse again.
 bool is_remembered(const Status& status) {
-  return status.code() != Code::unavailable && status.code() != Code::invalid_argument;
+  return status.code() != Code::unavailable && status.code() != Code::resource_exhausted && status.code() != Code::invalid_argument;
 }
 
 Status check(const KernelRequest& r) {
@@ -193,9 +195,7 @@ struct Engine::Impl {
     for (const Bundle& bundle : cache.bundles()) where += ", the bundle " + bundle.path();
     for (const Status& trouble : cache.bundle_troubles()) where += "; a bundle is not used: " + trouble.to_string();
     const std::string why = missing.ok() ? "LATHE_JIT=off forbids compiling it" : missing.to_string();
-    return {Code::unavailable, "this kernel is not in " + where + "; " + why, name_of(request),
-            "on a machine with a compiler: lathe warm --specs SPEC.json --arch " + request.arch +
-                " --out BUNDLE; here: LATHE_BUNDLE=BUNDLE"};
+    return {Code::unavailable, "this kernel is not in " + where + "; " + why, name_of(request), how_to_add(request)};
   }
 
   Result<ArtifactPtr> compile(const KernelRequest& request, Prepared& prepared, State& state) {

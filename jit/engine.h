@@ -23,6 +23,7 @@ namespace lathe {
 struct KernelRequest {
   std::string family;       // folder under templates/kernels; its root is kernels/<family>/kernel.cu
   std::string description;  // for people: the spec's text form
+  std::string spec;         // for people: JSON of a spec for which `lathe warm` makes this kernel; empty when there is none
   Bytes canonical;          // every choice that changes generated code, in a fixed byte form
   TemplateData data;        // the same choices as template values
   /// Source that a printer made, never a caller's text: files that templates include, by path relative to templates/.

@@ -15,14 +15,15 @@ struct KeyDifference {
 
 struct NearestKey {
   KeyPlace place;
-  std::vector<KeyDifference> differences;  // in the order of the fields; empty when the very key is there
+  std::vector<KeyDifference> differences;       // in the order of the fields; empty when the very key is there
+  std::vector<KeyDifference> spec_differences;  // the same of "canonical" (docs/spec.md); empty where its bytes cannot be read
 };
 
 /// The key in `cache`, bundles included, that differs from `key` in the fewest fields, family first and arch second; nothing when
 /// there is none of the family. Reads the start of every file.
 std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key);
 
-/// One line about it, for the log.
+/// One line about it, for the log: names the fields that differ, "canonical" with those of the spec.
 std::string why_missed(const DiskCache& cache, const std::string& key);
 
 }  // namespace lathe

@@ -72,7 +72,7 @@ class Machine:
             self.env["LATHE_WORKER"] = str(worker)
         bundle = next((place.parent / "bundle" for place in self._places if (place.parent / "bundle").is_dir()), None)
         if bundle and "LATHE_BUNDLE" not in self.env:
-            self.env["LATHE_BUNDLE"] = str(bundle)
+            self.env["LATHE_BUNDLE"] = str(self._own_copy(bundle))
         nvrtc = self._nvrtc()
         if nvrtc and "LATHE_NVRTC" not in self.env:
             self.env["LATHE_NVRTC"] = str(nvrtc)
@@ -85,6 +85,20 @@ class Machine:
 
     def program(self, name: str) -> Path | None:
         return next((place / name for place in self._places if os.access(place / name, os.X_OK)), None)
+
+    def env_for_timing(self) -> dict:
+        """With a bundle nothing may be compiled: a row whose kernel does not come from there fails, and says why."""
+        return ({"LATHE_JIT": "off"} if self.env.get("LATHE_BUNDLE") else {}) | self.env
+
+    def _own_copy(self, bundle: Path) -> Path:
+        """What was carried here may have another owner, or be open to its group by the umask; Lathe believes neither."""
+        copy = Path(self._scratch.name) / "bundle"
+        shutil.copytree(bundle, copy, symlinks=True)
+        for folder, _, files in os.walk(copy):
+            os.chmod(folder, 0o700)
+            for file in files:
+                os.chmod(os.path.join(folder, file), 0o600)
+        return copy
 
     def _nvrtc(self) -> Path | None:
         """The carried NVRTC, unpacked; else PyTorch's; else the toolkit's is found by Lathe itself."""

@@ -102,7 +102,7 @@ def lathe_unit(machine: Machine, row: Row, layout: str) -> Unit:
             spec, batch = Path(folder) / "spec.json", Path(folder) / "batch.json"
             spec.write_text(json.dumps(row.spec(layout)))
             batch.write_text(json.dumps(row.batch()))
-            done = run([program, "--spec", spec, "--batch", batch], limit, machine.env)
+            done = run([program, "--spec", spec, "--batch", batch], limit, machine.env_for_timing())
         return {**last_json(done.out), **verdict(done)}
 
     return Unit("rows", f"{row.id}/{layout}/lathe", 120, 20, work)
@@ -190,10 +190,13 @@ def line(row: Row, name: str, result: dict | None, floor: float | None) -> str:
     if result is None:
         return head + f"{'-':>9}  not run"
     if "us" not in result:
-        return head + f"{'-':>9}  {result['status']}: {result.get('reason') or result.get('error', '')}"
+        reasons = [result[key] for key in ("reason", "error") if result.get(key)]
+        return head + f"{'-':>9}  {result['status']}: {': '.join(reasons)}"
     us = result["us"]["median"]
     span = f"{result['us']['p10']:.1f}..{result['us']['p90']:.1f}"
     share = f"{floor:>8.1f} {100 * floor / us:>7.1f}%" if floor else f"{'-':>8} {'-':>8}"
     rates = f"{row.flop() / us * 1e-6:>8.1f} {row.bytes() / us * 1e-3:>7.0f}"
-    note = result.get("note", "") if result["status"] == "ok" else f"{result['status']}: {result.get('reason', '')}"
-    return head + f"{us:>9.1f} {span:>17} {share} {rates}  {note}"
+    notes = [] if result["status"] == "ok" else [f"{result['status']}: {result.get('reason', '')}"]
+    notes += ["compiled here"] if result.get("kernel", {}).get("compiled_here") else []
+    notes += [result["note"]] if result.get("note") else []
+    return head + f"{us:>9.1f} {span:>17} {share} {rates}  {'; '.join(notes)}"

@@ -52,7 +52,8 @@ nlohmann::json describe(const DeviceInfo& info, const Artifact& artifact, const 
       {"plan", {{"items", plan.num_items}, {"split_tiles", plan.num_split_tiles}, {"workspace_bytes", plan.workspace.total()}}}};
 }
 
-Status run(const Options& options, nlohmann::json& out, bool& wrong) {
+// `exit_code` is set where it is not 1. A kernel that may not be compiled is a failure: only a missing device is none.
+Status run(const Options& options, nlohmann::json& out, int& exit_code) {
   auto spec_text = read_file(options.spec), batch_text = read_file(options.batch);
   LATHE_TRY(spec_text);
   LATHE_TRY(batch_text);
@@ -61,6 +62,7 @@ Status run(const Options& options, nlohmann::json& out, bool& wrong) {
   auto lengths = read_batch(*batch_text);
   LATHE_TRY(lengths);
   auto device = cuda_device(options.device);
+  if (device.status().code() == Code::unavailable) exit_code = kNoDevice;
   LATHE_TRY(device);
 
   Engine engine;
@@ -77,6 +79,7 @@ Status run(const Options& options, nlohmann::json& out, bool& wrong) {
   LATHE_TRY(problem->poison(stream->handle()));
   LATHE_TRY(problem->run(stream->handle()));
   LATHE_TRY((*device)->synchronize(stream->handle()));
+  bool wrong = false;
   if (options.check_rows > 0) {
     auto check = problem->check(options.check_rows, options.seed);
     LATHE_TRY(check);
@@ -97,6 +100,7 @@ Status run(const Options& options, nlohmann::json& out, bool& wrong) {
   LATHE_TRY(replay);
   out["graph_us"] = figures(replay->device_us);
   out["flushed"] = options.timing.flush_bytes > 0;
+  exit_code = wrong ? 1 : 0;
   return {};
 }
 
@@ -117,10 +121,9 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   nlohmann::json out;
-  bool wrong = false;
-  lathe::Status status = lathe::bench::run(options, out, wrong);
+  int exit_code = 1;
+  lathe::Status status = lathe::bench::run(options, out, exit_code);
   if (!status.ok()) out["error"] = status.to_string();
   std::cout << out.dump(2) << "\n";
-  if (status.code() == lathe::Code::unavailable) return lathe::bench::kNoDevice;
-  return status.ok() && !wrong ? 0 : 1;
+  return exit_code;
 }

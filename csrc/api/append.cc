@@ -193,6 +193,7 @@ Result<KernelRequest> append_request(const AppendSpec& spec) {
   KernelRequest request;
   request.family = "append";
   request.description = to_string(spec);
+  request.spec = to_json(spec);
   request.canonical = canonical_bytes(code_fields(spec));
   request.arch = spec.arch;
   request.entry = "append_kernel";

@@ -49,6 +49,7 @@ KernelRequest attention_planner_request(const std::string& arch) {
   KernelRequest request;
   request.family = "attention_plan";
   request.description = "planning of attention for " + arch;
+  request.spec = R"({"op":"attention"})";                                            // any attention spec brings it
   const std::span<const std::byte> name = std::as_bytes(std::span(request.family));  // nothing else is chosen
   request.canonical.assign(name.begin(), name.end());
   request.arch = arch;

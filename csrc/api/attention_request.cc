@@ -33,6 +33,7 @@ Result<KernelRequest> attention_request(const AttentionSpec& spec, const Attenti
   KernelRequest request;
   request.family = "attention";
   request.description = to_string(spec);
+  request.spec = to_json(spec);
   request.canonical = canonical_bytes(code_fields(spec, tile));
   request.arch = spec.arch;
   request.entry = "attention_kernel";

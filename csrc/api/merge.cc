@@ -18,6 +18,7 @@ Result<KernelRequest> merge_request(const MergeSpec& spec) {
   KernelRequest request;
   request.family = "merge";
   request.description = to_string(spec);
+  request.spec = to_json(spec);
   request.canonical = canonical_bytes(spec);
   request.arch = spec.arch;
   request.entry = "merge_kernel";

@@ -33,7 +33,8 @@ constexpr std::array kKnobs{
     Knob{"LATHE_KEEP_DIR", "a directory", "lathe-failed below the cache root", "Where sources of failed compiles are kept."},
     Knob{"LATHE_NVRTC", "a library", "toolkit, then the Python wheels", "The NVRTC library to open."},
     Knob{"LATHE_NVTX", "0 | 1 | a library", "0",
-         "Ranges for Nsight Systems around compiles, plans and launches, with their shapes; 1: by libnvtx3interop.so.1."},
+         "Ranges for Nsight Systems around compiles, plans and launches, with their shapes; 1: by libnvtx3interop.so.1 as the "
+         "loader finds it."},
     Knob{"LATHE_SIMT_CHECK", "0 | 1", "0", "Host executor: find races, uninitialised reads, bad addresses and divergent barriers."},
     Knob{"LATHE_SIMT_SEED", "a whole number", "0", "Host executor: seed of the order of threads, blocks and late copies."},
     Knob{"LATHE_SIMT_THREADS", "a whole number", "number of cores",

@@ -19,7 +19,7 @@ struct Nvtx {
 Nvtx open_nvtx() {
   if (!knob_on("LATHE_NVTX")) return {};
   const std::string value = *knob("LATHE_NVTX");
-  const bool named = value.find('/') != value.npos;
+  const bool named = value != "1" && value != "on" && value != "true" && value != "yes";
   const std::string path = named ? value : kLibrary;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // stays open: ranges end while the process exits
   Nvtx out;

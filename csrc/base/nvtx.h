@@ -1,6 +1,6 @@
 // Ranges for Nsight Systems: what Lathe does, and on what shapes, on the time line of the thread that does it. Off unless
-// LATHE_NVTX asks for them; then NVTX's library (libnvtx3interop, part of the CUDA toolkit and of PyTorch's wheels) is opened at
-// first use.
+// LATHE_NVTX asks for them; then NVTX's library is opened at first use: libnvtx3interop as the loader finds it, which it does where
+// PyTorch for CUDA is loaded, or the file that is named (the CUDA toolkit's lib folder has it).
 #pragma once
 
 #include <string>

@@ -149,7 +149,8 @@ void add_warm(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<WarmOptions>();
   CLI::App* job =
       app.add_subcommand("warm", "Compile many specs into a bundle, for machines without a compiler; no GPU is needed.");
-  job->add_option("--specs", options->specs, "a folder of *.json, one such file, or a list: a path or JSON on each line")
+  job->add_option("--specs", options->specs,
+                  "a folder of *.json, one such file, JSON itself, or a list: a path or JSON on each line")
       ->required();
   job->add_option("--arch", options->archs, "sm_80, sm_90a, ...; each spec's own when left out")->delimiter(',');
   job->add_option("--out", options->out, "the bundle (docs/bundle-format.md): a folder, made or added to")->required();

@@ -56,6 +56,7 @@ Result<std::vector<Place>> places_in_list(const std::string& path) {
 }
 
 Result<std::vector<Place>> places(const std::string& path) {
+  if (path.starts_with('{')) return std::vector<Place>{{"--specs", path}};
   std::error_code error;
   if (fs::is_directory(path, error)) return places_in_folder(path);
   if (fs::path(path).extension() == ".json") return std::vector<Place>{{path, path}};

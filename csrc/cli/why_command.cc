@@ -39,6 +39,12 @@ int explain_hit(const DiskCache& cache, const NearestKey& found) {
   return 0;
 }
 
+// Of the two values the kept one is anybody's.
+void print_difference(const KeyDifference& d) {
+  const auto value = [](const std::string& text) { return text.empty() ? "nothing" : fields::shown(text, kLongestValue); };
+  fmt::print("  {}: asked for {}, kept {}\n", fields::shown(d.field), value(d.asked), value(d.stored));
+}
+
 void explain_miss(const DiskCache& cache, const std::string& asked, const std::string& key,
                   const std::optional<NearestKey>& nearest) {
   fmt::print("it is not there: {}\n  {}\n", digest_of(std::as_bytes(std::span(key))).hex(), asked);
@@ -53,9 +59,10 @@ void explain_miss(const DiskCache& cache, const std::string& asked, const std::s
   }
   fmt::print("nearest: {} in {}\n  {}\nwhat differs:\n", nearest->place.name, place_of(cache, nearest->place),
              description_of(cache, nearest->place));
+  const bool readable = !nearest->spec_differences.empty();
+  for (const KeyDifference& d : nearest->spec_differences) print_difference(d);
   for (const KeyDifference& d : nearest->differences) {
-    fmt::print("  {}\n    asked for: {}\n    there:     {}\n", fields::shown(d.field), fields::shown(d.asked, kLongestValue),
-               fields::shown(d.stored, kLongestValue));
+    if (d.field != "canonical" || !readable) print_difference(d);
   }
 }
 
@@ -93,7 +100,7 @@ int why(const std::string& spec_argument, const std::string& arch) {
 void add_cache_why(CLI::App& cache, int& exit_code) {
   auto spec = std::make_shared<std::string>(), arch = std::make_shared<std::string>();
   CLI::App* job = cache.add_subcommand("why", "Why a spec's kernel is not there: what differs in the nearest key.");
-  job->add_option("--spec", *spec, "the operation (docs/spec.md)")->required();
+  job->add_option("spec,--spec", *spec, "the operation (docs/spec.md)")->required();
   job->add_option("--arch", *arch, "in place of the spec's own");
   job->callback([spec, arch, &exit_code] { exit_code = why(*spec, *arch); });
 }

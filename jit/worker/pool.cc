@@ -22,8 +22,12 @@ Status no_answer(Transfer transfer, Process& process, const std::string& what, i
   }
   if (transfer == Transfer::refused)
     return {Code::compile_failed, "the compiler process sent an answer that is too long, for " + what};
-  auto end = process.wait(Clock::now() + kEndLimit);
-  return {Code::compile_failed, "the compiler process " + end.value_or("closed its connection") + " on " + what, "",
+  const std::string end = process.wait(Clock::now() + kEndLimit).value_or("closed its connection");
+  if (end.starts_with("died with signal 9")) {
+    return {Code::resource_exhausted, "the compiler process was killed on " + what, "",
+            "the system kills when its memory runs out; the next compile gets a fresh process"};
+  }
+  return {Code::compile_failed, "the compiler process " + end + " on " + what, "",
           "a crash of NVRTC, or its memory limit; the next compile gets a fresh process"};
 }
 
@@ -92,11 +96,12 @@ void WorkerPool::give_back(std::unique_ptr<Worker> worker) {
 }
 
 Result<CompileOutput> WorkerPool::ask(WorkerAsk ask, const CompileJob& job) {
-  const auto deadline = Clock::now() + std::chrono::milliseconds(options_.timeout_ms);
   const Bytes question = encode(ask, job);
   for (;;) {
     auto worker = take();
     LATHE_TRY(worker);
+    // From here on: the time that others took before there was a worker is not this compile's.
+    const auto deadline = Clock::now() + std::chrono::milliseconds(options_.timeout_ms);
     const bool served = std::exchange((*worker)->served, true);
     Bytes frame;
     Transfer transfer = send_frame((*worker)->process.socket(), question, deadline);
@@ -105,6 +110,9 @@ Result<CompileOutput> WorkerPool::ask(WorkerAsk ask, const CompileJob& job) {
     if (transfer == Transfer::done) outcome = decode_outcome(frame);
     if (outcome) {
       if (outcome->ok() && !served) (*outcome)->start_milliseconds = (*worker)->start_ms;
+      // What failed inside NVRTC may have left it in any state; what was refused before it began has not.
+      const bool clean = outcome->ok() || outcome->status().code() == Code::unsupported;
+      if (!clean) worker->reset();
       give_back(*std::move(worker));
       return *std::move(outcome);
     }

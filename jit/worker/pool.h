@@ -36,7 +36,8 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   /// One job in one worker. The output, or what the worker reported; compile_failed when the worker died, saying how;
-  /// resource_exhausted when it was ended at the time limit; unavailable when no worker can be started.
+  /// resource_exhausted when it was ended at the time limit, which begins when the job has a worker, or killed from outside;
+  /// unavailable when no worker can be started.
   Result<CompileOutput> compile(const CompileJob& job) { return ask(WorkerAsk::compile, job); }
   /// NVRTC's version as the worker tells it, e.g. "13.0.88".
   Result<std::string> version();

@@ -11,6 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // The one entry below a cache root.
 fs::path entry_below(const fs::path& root) {
@@ -99,12 +100,47 @@ TEST(CacheCommand, WhyNamesWhatDiffers) {
   std::string other = kSpec;
   other.replace(other.find("\"group_size\":2"), 14, "\"group_size\":4");
   const Ran ran = lathe.run({"cache", "why", "--spec", other});
-  EXPECT_THAT(ran.out, AllOf(HasSubstr("it is not there"), HasSubstr("nearest: "), HasSubstr("canonical"), HasSubstr("source_xxh3"),
-                             HasSubstr("attention f16 64/64")));
-  EXPECT_THAT(ran.out, ::testing::Not(HasSubstr("  compiler\n"))) << "the same for both";
+  EXPECT_THAT(ran.out,
+              AllOf(HasSubstr("it is not there"), HasSubstr("nearest: "), HasSubstr("\n  group_size: asked for 4, kept 2\n"),
+                    HasSubstr("source_xxh3: asked for "), HasSubstr("attention f16 64/64"), Not(HasSubstr("canonical"))));
+  EXPECT_THAT(ran.out, Not(HasSubstr("compiler: "))) << "the same for both";
+  EXPECT_EQ(lathe.run({"cache", "why", lathe.file("other.json", other)}).out, ran.out) << "without --spec";
   const Ran without = lathe.run({"cache", "why", "--spec", kSpec}, {{"LATHE_CXX", "/nonexistent/c++"}});
   EXPECT_THAT(without.out, AllOf(HasSubstr("by any compiler"), HasSubstr("it is there")));
   EXPECT_EQ(lathe.run({"cache", "why", "--spec", "{}x"}).exit_code, 2);
+}
+
+TEST(CacheCommand, WhyShowsHooksAndTheLogNamesFields) {
+  Program lathe;
+  ASSERT_EQ(lathe.run({"compile", "--spec", kSpec}).exit_code, 0);
+  std::string other = kSpec;
+  other.insert(1, R"("hooks":"param c: f32 in [1, 64]; logits = c * score",)");
+  EXPECT_THAT(lathe.run({"cache", "why", other}).out,
+              AllOf(HasSubstr("  hooks: asked for {param p0: f32 in [1.0, 64.0]; logits = "), HasSubstr(";}, kept none\n")));
+  EXPECT_THAT(lathe.run({"compile", "--spec", other}, {{"LATHE_DEBUG", "1"}}).err,
+              HasSubstr("differs in canonical (hooks), source_bytes, source_xxh3"));
+}
+
+// What a cache's file says of its key is anybody's: the digest of the key's name is checked where a kernel is used, not here.
+TEST(CacheCommand, WhySurvivesGarbledCanonicalBytes) {
+  Program lathe;
+  ASSERT_EQ(lathe.run({"compile", "--spec", R"({"op":"merge"})"}).exit_code, 0);
+  const fs::path entry = entry_below(lathe.cache());
+  std::string bytes;
+  {
+    std::ifstream in(entry, std::ios::binary);
+    bytes.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  const size_t at = bytes.find(std::string("merge\0\1\0\1", 9));
+  ASSERT_NE(at, std::string::npos);
+  for (const auto& [place, byte] : {std::pair{8, '\x4d'}, {9, '\xff'}, {12, '\xff'}, {13, '\x63'}}) {
+    std::string garbled = bytes;
+    garbled[at + static_cast<size_t>(place)] = byte;
+    std::ofstream(entry, std::ios::binary) << garbled;
+    const Ran ran = lathe.run({"cache", "why", R"({"op":"merge","head_dim":64})"});
+    EXPECT_EQ(ran.exit_code, 0) << place << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("it is not there")) << place;
+  }
 }
 
 TEST(CacheCommand, ExportsAndImports) {

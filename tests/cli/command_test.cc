@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -31,6 +32,8 @@ TEST(Command, VersionAndHelp) {
 
 TEST(Command, UsageErrorsEndWithTwo) {
   Program lathe;
+  const std::string huge = lathe.file("huge.json", "{");
+  std::filesystem::resize_file(huge, uintmax_t{100} << 20);
   const std::vector<std::vector<std::string>> wrong{{},
                                                     {"no-such-job"},
                                                     {"compile"},
@@ -41,6 +44,7 @@ TEST(Command, UsageErrorsEndWithTwo) {
                                                     {"cache"},
                                                     {"explain", "--spec", "/nonexistent.json"},
                                                     {"explain", "--spec", "/"},
+                                                    {"explain", "--spec", huge},
                                                     {"explain", "--spec", "/dev/zero"}};
   for (const auto& args : wrong) {
     const Ran ran = lathe.run(args);

@@ -58,8 +58,8 @@ TEST(Nvtx, IsOffUnlessAskedFor) {
 
 TEST(Nvtx, ALibraryThatIsNoneIsOneWarning) {
   Program lathe;
-  for (const std::string& wrong :
-       {std::string("/nonexistent/nvtx.so"), lathe.file("nvtx.so", "no library"), std::string("libc.so.6/")}) {
+  for (const std::string& wrong : {std::string("/nonexistent/nvtx.so"), lathe.file("nvtx.so", "no library"),
+                                   std::string("no-such-library.so"), std::string("libm.so.6")}) {
     const Ran ran = lathe.run({"run", "--spec", kSpec, "--batch", kBatch}, {{"LATHE_NVTX", wrong}});
     EXPECT_EQ(ran.exit_code, 0) << ran.err;
     const size_t at = ran.err.find("there are no ranges");

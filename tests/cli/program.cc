@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,7 +42,24 @@ std::vector<char*> pointers(std::vector<std::string>& list) {
 
 Ran Program::run(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env,
                  const std::string& input) const {
-  const std::string in = file("in", input), out = (folder_ / "out").string(), err = (folder_ / "err").string();
+  return ended(start(args, env, input));
+}
+
+Ran Program::run_killed(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env,
+                        const std::string& until) const {
+  const pid_t child = start(args, env, {});
+  const auto runs = [&] {
+    siginfo_t found{};
+    return child > 0 && waitid(P_PID, static_cast<id_t>(child), &found, WEXITED | WNOHANG | WNOWAIT) == 0 && found.si_pid == 0;
+  };
+  while (runs() && text_of(folder_ / "err").find(until) == std::string::npos) usleep(1000);
+  if (child > 0) kill(child, SIGKILL);  // not reaped yet, so the id is still its own
+  return ended(child);
+}
+
+pid_t Program::start(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env,
+                     const std::string& input) const {
+  const std::string in = file("in", input), out = file("out", ""), err = file("err", "");
   std::vector<std::pair<std::string, std::string>> changes{{"LATHE_CACHE_DIR", cache().string()}};
   changes.insert(changes.end(), env.begin(), env.end());
   std::vector<std::string> words{LATHE_PROGRAM}, variables = environment(changes);
@@ -50,18 +68,20 @@ Ran Program::run(const std::vector<std::string>& args, const std::vector<std::pa
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_addopen(&files, 0, in.c_str(), O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawn_file_actions_addopen(&files, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_addopen(&files, 1, out.c_str(), O_WRONLY | O_TRUNC, 0600);
+  posix_spawn_file_actions_addopen(&files, 2, err.c_str(), O_WRONLY | O_TRUNC, 0600);
   pid_t child = -1;
-  Ran ran;
-  if (posix_spawn(&child, LATHE_PROGRAM, &files, nullptr, pointers(words).data(), pointers(variables).data()) == 0) {
-    int status = 0;
-    waitpid(child, &status, 0);
-    if (WIFEXITED(status)) ran.exit_code = WEXITSTATUS(status);
-  }
+  if (posix_spawn(&child, LATHE_PROGRAM, &files, nullptr, pointers(words).data(), pointers(variables).data()) != 0) child = -1;
   posix_spawn_file_actions_destroy(&files);
-  ran.out = text_of(out);
-  ran.err = text_of(err);
+  return child;
+}
+
+Ran Program::ended(pid_t child) const {
+  Ran ran;
+  int status = 0;
+  if (child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status)) ran.exit_code = WEXITSTATUS(status);
+  ran.out = text_of(folder_ / "out");
+  ran.err = text_of(folder_ / "err");
   return ran;
 }
 

@@ -1,6 +1,8 @@
 // Running the built `lathe` program.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -22,11 +24,19 @@ class Program {
   Ran run(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env = {},
           const std::string& input = {}) const;
 
+  /// The same, and kills it with SIGKILL as soon as it has written `until` to standard error.
+  Ran run_killed(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env,
+                 const std::string& until) const;
+
   std::filesystem::path cache() const { return folder_ / "cache"; }
   /// Writes a file and returns its path.
   std::string file(const std::string& name, const std::string& text) const;
 
  private:
+  pid_t start(const std::vector<std::string>& args, const std::vector<std::pair<std::string, std::string>>& env,
+              const std::string& input) const;
+  Ran ended(pid_t child) const;
+
   TempDir folder_;
 };
 

@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <fstream>
+
+#include "lathe/api/attention_planner.h"
 #include "lathe/cli/warm_specs.h"
 #include "program.h"
 
@@ -46,7 +50,77 @@ TEST(Warm, WithoutJitTheMissingKernelIsNamed) {
   const Ran ran = lathe.run({"run", "--spec", kSpec, "--batch", kBatch}, {{"LATHE_JIT", "off"}});
   EXPECT_EQ(ran.exit_code, 1);
   EXPECT_THAT(ran.err, AllOf(HasSubstr("attention host [attention f16 64/64"), HasSubstr("LATHE_JIT=off"),
-                             HasSubstr("lathe warm --specs SPEC.json --arch host --out BUNDLE")));
+                             HasSubstr("LATHE_BUNDLE=$PWD/BUNDLE")));
+}
+
+// The command that `words` name, as somebody would paste it into a shell in an empty folder.
+int paste(const std::string& words, const fs::path& folder) {
+  const size_t from = words.find("lathe warm"), to = words.find("; here: LATHE_BUNDLE");
+  if (from == std::string::npos || to == std::string::npos) return -1;
+  const std::string script =
+      "cd '" + folder.string() + "' && lathe() { " LATHE_PROGRAM " \"$@\" 2>log; } && " + words.substr(from, to - from) + " >>log";
+  return std::system(script.c_str());
+}
+
+TEST(Warm, TheCommandForAMissingKernelCanBePasted) {
+  Program lathe;
+  const fs::path folder = lathe.cache().parent_path() / "elsewhere";
+  fs::create_directory(folder);
+  // A spec with quotes, backslashes and line ends on its way through the shell.
+  std::string spec = kSpec;
+  spec.insert(1, R"("label":"it's $HOME \\ `x`","hooks":"param c: f32 in [1, 64];\nlogits = c * score;\n",)");
+  const std::vector<std::string> args{"compile", "--spec", spec};
+  const Ran without = lathe.run(args, {{"LATHE_JIT", "off"}});
+  ASSERT_EQ(without.exit_code, 1) << without.out << without.err;
+  ASSERT_EQ(paste(without.err, folder), 0) << without.err;
+  const Ran with = lathe.run(args, {{"LATHE_JIT", "off"}, {"LATHE_BUNDLE", (folder / "BUNDLE").string()}});
+  EXPECT_EQ(with.exit_code, 0) << with.err;
+}
+
+TEST(Warm, TheCommandForThePlannersKernelCanBePasted) {
+  Program lathe;
+  EngineOptions options;
+  options.cache = {};
+  options.cache.root = lathe.cache();
+  options.jit = false;
+  const KernelRequest request = attention_planner_request("host");
+  const Status status = Engine(options).build(request).status();
+  const fs::path folder = lathe.cache().parent_path() / "elsewhere";
+  fs::create_directory(folder);
+  ASSERT_EQ(paste(status.hint(), folder), 0) << status.to_string();
+  options.cache.bundles = {folder / "BUNDLE"};
+  const auto built = Engine(options).build(request);
+  EXPECT_TRUE(built.ok()) << built.status().to_string();
+}
+
+TEST(Warm, ARunThatWasKilledGoesOn) {
+  Program lathe;
+  const fs::path folder = lathe.cache().parent_path(), templates = folder / "templates", busy = folder / "busy";
+  const std::string bundle = (folder / "bundle").string();
+  fs::copy(LATHE_TEMPLATES, templates, fs::copy_options::recursive);
+  // The third kernel's compile does not end while `busy` is there.
+  std::ofstream(templates / "kernels/merge/kernel.cu", std::ios::app)
+      << "\nconstexpr bool kBusy = <% lse_log2 %>;\n<%# lse_log2 %>\n// WAIT_WHILE " << busy.string() << "\n<%/ lse_log2 %>\n";
+  std::ofstream(busy) << "x";
+  const std::string list = lathe.file("specs.txt", R"({"op":"merge","head_dim":64}
+{"op":"merge","head_dim":128}
+{"op":"merge","head_dim":64,"lse":"log2"}
+{"op":"merge","head_dim":128,"lse":"log2"}
+)");
+  const std::vector<std::string> args{"warm", "--specs", list, "--arch", "sm_90a", "--out", bundle, "--jobs", "1"};
+  const std::vector<std::pair<std::string, std::string>> env{{"LATHE_NVRTC", LATHE_TEST_FAKE_NVRTC},
+                                                             {"LATHE_TEMPLATE_DIR", templates.string()}};
+  const Ran killed = lathe.run_killed(args, env, "[2/4]");
+  EXPECT_EQ(killed.exit_code, -1) << killed.out << killed.err;
+  EXPECT_EQ(killed.out, "");
+  fs::remove(busy);
+  const Ran again = lathe.run(args, env);
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("2 compiled, 2 there already, 0 failed; 4 kernels"));
+  // Whole: nothing of it is compiled any more, and it is taken as a bundle.
+  EXPECT_THAT(lathe.run(args, env).out, HasSubstr("0 compiled, 4 there already, 0 failed; 4 kernels"));
+  EXPECT_EQ(lathe.run({"cache", "import", bundle}).exit_code, 0);
+  EXPECT_THAT(lathe.run({"cache", "verify"}).out, AllOf(HasSubstr("4 sound"), HasSubstr("0 not")));
 }
 
 TEST(Warm, RefusesBeforeItCompiles) {
@@ -86,6 +160,7 @@ TEST(WarmSpecs, AFolderAFileAndAList) {
   ASSERT_EQ(specs->size(), 2u);
   EXPECT_THAT((*specs)[0].from, HasSubstr("a.json"));
   EXPECT_EQ(cli::read_specs((folder / "b.json").string())->size(), 1u);
+  EXPECT_EQ(cli::read_specs(kMerge)->size(), 1u);
   EXPECT_FALSE(cli::read_specs((folder / "notes.txt").string()).ok());
   EXPECT_FALSE(cli::read_specs((dir / "specs").string()).ok()) << "empty";
   std::string many;

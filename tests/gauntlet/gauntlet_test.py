@@ -3,13 +3,17 @@
 import contextlib
 import io
 import json
+import lzma
 import os
+import shutil
 import sys
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
+BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
+sys.path.insert(0, str(BENCH))
 
 from gauntlet_lib import cli, machine, parts, record, rows  # noqa: E402
 
@@ -196,7 +200,7 @@ class Gauntlet(unittest.TestCase):
         self.assertIn("9/page1/lathe", text)
         self.assertFalse(self.out.exists())
 
-    def test_timed_kernels_come_from_a_bundle(self):
+    def test_all_that_is_timed_is_listed_for_the_bundle(self):
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
             self.assertEqual(cli.main(["--list-specs"]), cli.OK)
@@ -205,13 +209,78 @@ class Gauntlet(unittest.TestCase):
         for row in rows.ROWS:
             for layout in row.layouts:
                 self.assertIn(row.spec(layout), listed)
-        self.stub_bench(f"echo \"$LATHE_BUNDLE\" >{self.folder}/seen\necho '{json.dumps(FIGURES)}'")
-        for there in (False, True):
-            if there:
-                (self.folder / "bundle").mkdir()
-            with machine.Machine(self.bin) as here:
-                self.assertEqual(parts.lathe_unit(here, rows.ROWS[0], "ragged").work(30)["status"], "ok")
-            self.assertEqual((self.folder / "seen").read_text().strip(), str(self.folder / "bundle") if there else "")
+
+    def lathe_row(self, **environment):
+        """The first row's result; `environment` is that of the caller."""
+        with unittest.mock.patch.dict(os.environ, environment), machine.Machine(self.bin) as here:
+            return parts.lathe_unit(here, rows.ROWS[0], "ragged").work(30)
+
+    def run_rows(self, *more: str):
+        """The bench part without the peers, whose start takes seconds where PyTorch is."""
+        units = lambda here: [parts.lathe_unit(here, row, layout) for row in rows.ROWS for layout in row.layouts]  # noqa: E731
+        with unittest.mock.patch.dict(parts.PARTS, bench=units):
+            return self.run_part("bench", *more)[:2]
+
+    def bundle_open_to_its_group(self):
+        entries = self.folder / "bundle/v1/ab"
+        entries.mkdir(parents=True)
+        for file in (self.folder / "bundle/manifest", entries / "one.lathe"):
+            file.write_text("from a machine with umask 002")
+            file.chmod(0o664)
+        for folder in (self.folder / "bundle", entries.parent, entries):
+            folder.chmod(0o775)
+
+    def test_with_a_bundle_nothing_timed_is_compiled(self):
+        self.stub_bench(f"echo \"$LATHE_JIT,$LATHE_BUNDLE\" >{self.folder}/seen\necho '{json.dumps(FIGURES)}'")
+
+        def seen(**environment):
+            self.assertEqual(self.lathe_row(**environment)["status"], "ok")
+            jit, bundle = (self.folder / "seen").read_text().strip().split(",")
+            return jit, bundle
+
+        self.assertEqual(seen(), ("", ""))
+        self.assertEqual(seen(LATHE_BUNDLE="/of/the/caller"), ("off", "/of/the/caller"))
+        self.bundle_open_to_its_group()
+        jit, bundle = seen()
+        self.assertEqual((jit, Path(bundle).name), ("off", "bundle"))
+        self.assertEqual(seen(LATHE_JIT="on")[0], "on", "the caller's word stands")
+        self.assertEqual(seen(LATHE_BUNDLE=""), ("", ""))
+        # Tests draw their specs, so they compile.
+        self.stub_tests(f'echo "$LATHE_JIT" >{self.folder}/seen')
+        self.assertEqual(self.run_part("tests")[0], cli.OK)
+        self.assertEqual((self.folder / "seen").read_text().strip(), "")
+
+    def test_a_carried_bundle_is_its_owners_alone(self):
+        self.bundle_open_to_its_group()
+        self.stub_bench(
+            f'find "$LATHE_BUNDLE" -printf "%y %m %U %P\\n" | sort >{self.folder}/seen\n'
+            f"cat \"$LATHE_BUNDLE/v1/ab/one.lathe\" >>{self.folder}/seen\necho '{json.dumps(FIGURES)}'"
+        )
+        before = os.umask(0o002)
+        self.addCleanup(os.umask, before)
+        self.assertEqual(self.lathe_row()["status"], "ok")
+        us = os.geteuid()
+        self.assertEqual(
+            (self.folder / "seen").read_text().splitlines(),
+            [f"d 700 {us} ", f"d 700 {us} v1", f"d 700 {us} v1/ab", f"f 600 {us} manifest", f"f 600 {us} v1/ab/one.lathe"]
+            + ["from a machine with umask 002"],
+        )
+        self.assertEqual((self.folder / "bundle/manifest").stat().st_mode & 0o777, 0o664, "what was carried is not touched")
+
+    def test_a_kernel_that_is_not_in_the_bundle_fails_its_row(self):
+        self.bundle_open_to_its_group()
+        error = json.dumps({"error": "unavailable: attention sm_90a: this kernel is not in the cache"})
+        self.stub_bench(f"if [ \"$LATHE_JIT\" = off ]; then echo '{error}'; exit 1; fi\necho '{json.dumps(FIGURES)}'")
+        code, text = self.run_rows()
+        self.assertEqual(code, cli.FAILED)
+        self.assertRegex(text, r"page16/lathe +- +failed: exit code 1: unavailable: attention sm_90a: this kernel is not in")
+
+    def test_the_table_says_where_a_kernel_was_compiled(self):
+        for here in (True, False):
+            self.stub_bench(f"echo '{json.dumps(FIGURES | {'kernel': {'compiled_here': here}})}'")
+            code, text = self.run_rows("--date", f"2026-01-0{1 + here}")
+            self.assertEqual(code, cli.OK, text)
+            self.assertEqual(text.count("compiled here"), sum(len(row.layouts) for row in rows.ROWS) if here else 0)
 
     def test_a_program_past_its_limit_is_killed(self):
         self.stub("slow", "sleep 60 & sleep 60")
@@ -223,6 +292,90 @@ class Gauntlet(unittest.TestCase):
     def test_last_json(self):
         self.assertEqual(parts.last_json('{"a": 1}\nwarning {\n{"b": {"c": 2}}\n'), {"b": {"c": 2}})
         self.assertEqual(parts.last_json("nothing"), {})
+
+
+@unittest.skipUnless("LATHE_BENCH_GPU" in os.environ, "LATHE_BENCH_GPU and FAKE_DRIVER name no programs; ctest sets them")
+class Programs(unittest.TestCase):
+    """The real lathe-bench-gpu, on the fake driver of tests/runtime."""
+
+    def lathe_row(self, driver: str):
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(folder)
+            for name in ("bin", "bundle"):
+                (here / name).mkdir()
+            (here / "bin/lathe-bench-gpu").symlink_to(os.environ["LATHE_BENCH_GPU"])
+            with unittest.mock.patch.dict(os.environ, LATHE_CUDA_DRIVER=driver), machine.Machine(here / "bin") as there:
+                return parts.lathe_unit(there, rows.ROWS[0], "ragged").work(60)
+
+    def test_a_bundle_that_is_refused_is_a_failure(self):
+        result = self.lathe_row(os.environ["FAKE_DRIVER"])
+        self.assertEqual((result["status"], result["reason"]), ("failed", "exit code 1"))
+        for part in ("attention sm_90a [", "a bundle is not used", "/bundle/manifest", "LATHE_JIT=off"):
+            self.assertIn(part, result["error"])
+
+    def test_no_device_is_none(self):
+        with self.assertRaisesRegex(parts.NoDevice, "no CUDA driver"):
+            self.lathe_row("/nonexistent")
+
+
+class Carry(unittest.TestCase):
+    """bench/carry.sh in a tree of its own, with stubs of what it calls."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        shutil.copytree(BENCH / "gauntlet_lib", self.root / "bench/gauntlet_lib", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("carry.sh", "gauntlet"):
+            shutil.copy(BENCH / name, self.root / "bench" / name)
+        self.stub("tools/strip", 'cp "$3" "$2"')
+        self.stub("tools/objdump", "true")
+        self.stub("tools/git", "printf 'bench/carry.sh\\0'")
+        for name in ("lathe-compile-worker", "lathe-gpu-tests", "lathe-bench-gpu"):
+            self.stub(f"build/bin/{name}", "true")
+        # lathe warm --specs LIST --arch ARCH --out BUNDLE
+        self.stub("build/bin/lathe", 'mkdir -p "$7"; echo "$LATHE_NVRTC" >"$7/manifest"; [ -s "$3" ] && [ "$1" = warm ]')
+        self.wheel = self.library(".venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13")
+
+    def stub(self, name: str, body: str):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def library(self, name: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+        (path.parent / "libnvrtc-builtins.so.13.0").write_text("builtins")
+        return path
+
+    def carry(self, *options: str, nvrtc: str | None = None):
+        """(exit code, output, the NVRTC that the bundle was made with, the one carried)"""
+        env = {k: v for k, v in os.environ.items() if k != "LATHE_NVRTC"} | {"PATH": f"{self.root}/tools:{os.environ['PATH']}"}
+        command = [self.root / "bench/carry.sh", *options]
+        done = machine.run(command, 60, env | ({"LATHE_NVRTC": nvrtc} if nvrtc else {}))
+        carried = self.root / "build/carry/lib/libnvrtc.so.13.xz"
+        made_with = (self.root / "build/carry/bundle/manifest").read_text().strip()
+        return done.rc, done.out, made_with, lzma.open(carried, "rt").read() if carried.exists() else None
+
+    def test_the_bundle_is_made_with_the_nvrtc_that_is_carried(self):
+        rc, out, made_with, carried = self.carry()
+        self.assertEqual((rc, made_with), (0, str(self.wheel)), out)
+        self.assertEqual(carried, self.wheel.read_text())
+        for name in ("bin/lathe", "bin/lathe-gpu-tests", "lib/libnvrtc-builtins.so.13.0.xz", "specs.txt", "in all, of 67108864"):
+            self.assertIn(name, out)
+
+    def test_the_callers_nvrtc_goes_first(self):
+        other = self.library("toolkit/libnvrtc.so.13")
+        rc, out, made_with, carried = self.carry(nvrtc=str(other))
+        self.assertEqual((rc, made_with), (0, str(other)), out)
+        self.assertEqual(carried, other.read_text())
+
+    def test_without_nvrtc_the_bundle_still_travels(self):
+        self.carry()
+        rc, out, made_with, carried = self.carry("--no-nvrtc")
+        self.assertEqual((rc, made_with, carried), (0, "", None), out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 
 #include "lathe/jit/nearest_key.h"
 #include "lathe/jit_testing/fake_compiler.h"
+#include "lathe/spec/merge_spec.h"
 #include "lathe/testing/temp_dir.h"
 #include "support.h"
 
@@ -102,6 +103,26 @@ TEST(NearestKey, NamesWhatDiffers) {
   EXPECT_EQ(difference.stored, "fake 1 for sm_80");
   EXPECT_THAT(why_missed(engine.cache(), other), HasSubstr("differs in compiler"));
   EXPECT_FALSE(nearest_key(engine.cache(), "no key"));
+}
+
+TEST(NearestKey, NamesTheFieldsOfTheSpec) {
+  testing::TempDir root;
+  Engine engine(testing::tiny_engine(std::make_shared<FakeCompiler>(), root / "cache"));
+  MergeSpec spec;
+  KernelRequest request = testing::tiny_request("sm_80");
+  request.canonical = canonical_bytes(spec);
+  ASSERT_TRUE(engine.build(request).ok());
+  spec.head_dim = 64;
+  request.canonical = canonical_bytes(spec);
+  const std::string asked = *engine.key(request);
+  const NearestKey nearest = nearest_key(engine.cache(), asked).value();
+  ASSERT_EQ(nearest.spec_differences.size(), 1u);
+  EXPECT_EQ(nearest.spec_differences[0].field, "head_dim");
+  EXPECT_EQ(nearest.spec_differences[0].asked, "64");
+  EXPECT_EQ(nearest.spec_differences[0].stored, "128");
+  EXPECT_THAT(why_missed(engine.cache(), asked), ::testing::EndsWith("differs in canonical (head_dim)"));
+  request.canonical.push_back(std::byte{7});  // no field
+  EXPECT_THAT(why_missed(engine.cache(), *engine.key(request)), ::testing::EndsWith("differs in canonical"));
 }
 
 TEST(CompileKey, TakesUnderFiveMicrosecondsWithoutTheSource) {

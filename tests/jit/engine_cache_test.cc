@@ -131,6 +131,10 @@ TEST(EngineWithoutJit, NamesTheKernelAndTheCommandThatMakesIt) {
     EXPECT_THAT(status.message(), HasSubstr(part));
   }
   EXPECT_THAT(status.hint(), HasSubstr("lathe warm --specs SPEC.json --arch sm_80 --out BUNDLE"));
+  KernelRequest with_spec = testing::tiny_request("sm_80");
+  with_spec.spec = R"({"op":"tiny","label":"it's"})";
+  EXPECT_THAT(engine.build(with_spec).status().hint(),
+              HasSubstr(R"(lathe warm --specs '{"op":"tiny","label":"it'\''s"}' --arch sm_80)"));
   EXPECT_EQ(compiler->compiles(), 0u);
 
   ASSERT_TRUE(Engine(tiny_engine(compiler, root / "cache")).build(tiny_request("sm_80")).ok());

@@ -139,6 +139,15 @@ TEST(Engine, FailedCompileIsRememberedInMemoryOnly) {
   EXPECT_TRUE(later.build(tiny_request("sm_80")).ok());
 }
 
+TEST(Engine, LimitsAreNoVerdict) {
+  auto compiler = std::make_shared<FakeCompiler>();
+  compiler->fail_with({Code::resource_exhausted, "did not finish"});
+  Engine engine(tiny_engine(compiler));
+  EXPECT_EQ(engine.build(tiny_request("sm_80")).status().code(), Code::resource_exhausted);
+  compiler->fail_with({});
+  EXPECT_TRUE(engine.build(tiny_request("sm_80")).ok());
+}
+
 TEST(Engine, MissingToolIsAskedAgain) {
   auto compiler = std::make_shared<FakeCompiler>();
   compiler->set_missing(true);

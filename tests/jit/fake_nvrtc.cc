@@ -64,6 +64,11 @@ int nvrtcCompileProgram(void* program, int count, const char* const* options) {
     for (;;) pause();
   }
   if (says(p, "SLOW")) usleep(200'000);
+  if (size_t at = p.source.find("WAIT_WHILE "); at != std::string::npos) {  // the file that is named up to the line's end is there
+    at += std::strlen("WAIT_WHILE ");
+    const std::string path = p.source.substr(at, p.source.find('\n', at) - at);
+    while (access(path.c_str(), F_OK) == 0) usleep(1000);
+  }
   if (says(p, "CHATTER")) {
     std::printf("words on standard output\n");
     std::fflush(stdout);

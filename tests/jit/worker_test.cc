@@ -92,6 +92,39 @@ TEST(WorkerPool, AHangIsEndedAtTheLimit) {
   EXPECT_TRUE(compile(pool, "fine").ok());
 }
 
+// A limit counts from the moment that a compile has a worker: what waits behind a hang has its own time.
+TEST(WorkerPool, AHangDoesNotEndWhatWaitsBehindIt) {
+  WorkerPool pool(with_fake(1, 1500));
+  std::atomic<bool> hangs{false};
+  std::thread other([&] {
+    hangs = true;
+    EXPECT_EQ(compile(pool, "HANG").status().code(), Code::resource_exhausted);
+  });
+  ASSERT_TRUE(wait_until([&] { return hangs.load() && !testing::children_of(getpid()).empty(); }));
+  std::vector<std::thread> waiting;
+  for (int i = 0; i < 3; ++i) {
+    waiting.emplace_back([&] {
+      auto out = compile(pool, "SLOW");  // longer than what would be left of the limit
+      EXPECT_TRUE(out.ok()) << out.status().to_string();
+    });
+  }
+  for (std::thread& thread : waiting) thread.join();
+  other.join();
+}
+
+TEST(WorkerPool, AKilledCompileIsNoVerdictOnItsSource) {
+  WorkerPool pool(with_fake(1));
+  std::thread killer([] {
+    ASSERT_TRUE(wait_until([] { return !testing::children_of(getpid()).empty(); }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    for (int child : testing::children_of(getpid())) kill(child, SIGKILL);
+  });
+  auto out = compile(pool, "HANG");
+  killer.join();
+  EXPECT_EQ(out.status().code(), Code::resource_exhausted) << out.status().to_string();
+  EXPECT_THAT(out.status().message(), HasSubstr("was killed on kernel for sm_80"));
+}
+
 TEST(WorkerPool, MemoryLimitIsAFailedCompile) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers reserve more addresses than any limit";
@@ -123,7 +156,10 @@ TEST(WorkerPool, EveryErrorOfTheLibraryIsReported) {
     EXPECT_EQ(out.status().code(), Code::compile_failed) << source;
     EXPECT_THAT(out.status().message(), HasSubstr(says));
   }
-  EXPECT_EQ(testing::children_of(getpid()).size(), 1u);  // an error is not a crash
+  EXPECT_TRUE(testing::children_of(getpid()).empty());  // a library that failed is not asked again
+  ASSERT_TRUE(compile(pool, "fine").ok());
+  EXPECT_EQ(pool.compile({"x", "kernel", "sm_75"}).status().code(), Code::unsupported);
+  EXPECT_EQ(testing::children_of(getpid()).size(), 1u);  // refused before the library was asked
 }
 
 TEST(WorkerPool, UnknownArchIsUnsupported) {

@@ -12,6 +12,7 @@
 #include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
+#include "lathe/jit/compile_key.h"
 #include "lathe/jit/engine.h"
 
 namespace lathe::testing {
@@ -85,6 +86,33 @@ TEST_P(Golden, RendersToTheKeptText) {
   FAIL() << path << " differs from what is rendered, first in line " << 1 + std::count(kept.begin(), kept.begin() + differs, '\n')
          << "; if the change is meant, LATHE_UPDATE_GOLDEN=1 writes the files anew";
 }
+// A template that a kernel is made of changes its key; another does not.
+TEST_P(Golden, EachTemplateOfItChangesTheKey) {
+  const auto& [c, arch] = GetParam();
+  Result<KernelRequest> request = request_of(c, arch);
+  ASSERT_TRUE(request.ok()) << request.status().to_string();
+  const TemplateStore store = TemplateStore::embedded();
+  const auto source_from = [&](TemplateStore templates) {
+    EngineOptions options;
+    options.cache.mode = CacheMode::off;
+    options.templates = std::make_shared<TemplateStore>(std::move(templates));
+    return Engine(options).source(*request);
+  };
+  const Result<std::string> source = source_from(store);
+  ASSERT_TRUE(source.ok()) << source.status().to_string();
+  const std::string key = compile_key(*request, *source, "compiler");
+  size_t used = 0;
+  for (const auto& [path, text] : store.files()) {
+    const Result<std::string> changed = source_from(store.with(path, text + "\nconstexpr int kAdded = 1;\n"));
+    ASSERT_TRUE(changed.ok()) << path << ": " << changed.status().to_string();
+    const bool is_used = source->find("\"templates/" + path + "\"") != std::string::npos;
+    used += is_used ? 1 : 0;
+    EXPECT_EQ(compile_key(*request, *changed, "compiler") != key, is_used) << path;
+  }
+  EXPECT_GE(used, 5u);
+  EXPECT_LT(used, store.files().size());
+}
+
 INSTANTIATE_TEST_SUITE_P(, Golden, ::testing::Combine(::testing::ValuesIn(golden_cases()), ::testing::Values("host", "sm_90a")),
                          [](const auto& c) { return std::get<0>(c.param).name + "_" + std::get<1>(c.param); });
 

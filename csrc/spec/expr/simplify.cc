@@ -232,9 +232,6 @@ class ByteWriter {
   Bytes out_;
 };
 
-constexpr std::string_view kDomain = "hooks";
-constexpr uint16_t kVersion = 2;
-
 void write_declarations(const Hooks& hooks, ByteWriter& out) {
   out.number(static_cast<uint32_t>(hooks.params.size()));
   for (const Param& param : hooks.params) {
@@ -269,9 +266,9 @@ Hooks canonicalise(const Hooks& hooks) {
 Bytes canonical_bytes(const Hooks& hooks) {
   const Hooks canonical = canonicalise(hooks);
   ByteWriter out;
-  out.text(kDomain);
+  out.text(kBytesDomain);
   out.number(uint8_t{0});
-  out.number(kVersion);
+  out.number(kBytesVersion);
   out.number(static_cast<uint8_t>(canonical.normalizer));
   out.number(static_cast<uint8_t>(canonical.rotary.interleaved));
   out.number(canonical.rotary.dims);
