@@ -16,6 +16,12 @@ ArrayLike: TypeAlias = Any
 IndexLike: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
 
 EMPTY = np.empty(0, np.int32)
+# The lengths and pages that a layout reads beside qo_indptr: "ragged", or the index of its pages.
+_READ = {
+    "ragged": ("kv_indptr",),
+    "csr": ("kv_indptr", "kv_indices", "last_page_len"),
+    "table": ("block_table", "seq_lens"),
+}
 
 
 def read_indices(name: str, value: IndexLike | None, rank: int = 1) -> npt.NDArray[np.int32]:
@@ -38,6 +44,19 @@ def read_indices(name: str, value: IndexLike | None, rank: int = 1) -> npt.NDArr
     return np.ascontiguousarray(array, np.int32)
 
 
+def refuse_unread(layout: str, **given: Any) -> None:
+    """Refuses lengths and pages that nothing would read; `layout` is ``"ragged"``, or the index of its pages."""
+    for name, value in given.items():
+        if value is not None and name not in _READ[layout]:
+            found = "the layout is ragged" if layout == "ragged" else f"the layout's index is {layout}"
+            raise SpecError(f"is given, but {found}; allowed: None", where=name)
+
+
+def check_order(order: str) -> None:
+    if order not in ("NHD", "HND"):
+        raise SpecError(f"is {order!r}; allowed: 'NHD', 'HND'", where="order")
+
+
 def read_integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise SpecError(f"is {value!r}; allowed: a whole number", where=name)
@@ -52,7 +71,7 @@ def read_positive(name: str, value: Any) -> float:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise SpecError(f"is {value!r}; allowed: a number", where=name)
-    if not (float(value) > 0 and math.isfinite(float(value))):
+    if not 0 < float(value) < math.inf:  # and not isfinite(): while a graph is traced, only this is known of a number
         raise SpecError(f"is {value}; allowed: finite and > 0", where=name)
     return float(value)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lathe import _lathe, expr
-from lathe._arguments import ArrayLike, IndexLike, dtype_of
+from lathe._arguments import ArrayLike, IndexLike, check_order, dtype_of
 from lathe._kernel import Attention
 from lathe.errors import SpecError
 
@@ -168,8 +168,7 @@ def _layout(shapes: dict[str, tuple[int, ...]], paged: bool, joint: bool, order:
         if joint:
             raise SpecError("is None; allowed: an array (k holds both only in pages)", where="v")
         return {"kind": "ragged"}
-    if order not in ("NHD", "HND"):
-        raise SpecError(f"is {order!r}; allowed: 'NHD', 'HND'", where="order")
+    check_order(order)
     k = _shape("k", shapes["k"], 5 if joint else 4)
     inner = k[2:] if joint else k[1:]
     return {

@@ -21,6 +21,7 @@ from lathe._arguments import (
     read_scales,
     read_stream,
     read_tensors,
+    refuse_unread,
 )
 from lathe.errors import SpecError
 
@@ -176,11 +177,18 @@ class Attention:
         table = read_indices("block_table", block_table, rank=2) if block_table is not None else None
         entries = read_indices("kv_indices", kv_indices) if kv_indices is not None else None
         pages = table if table is not None else entries
-        if layout["kind"] == "paged":
-            self._check_pages(table, entries)
-        elif pages is not None:
-            name = "block_table" if table is not None else "kv_indices"
-            raise SpecError("is given, but the layout is ragged; allowed: None", where=name)
+        index = "ragged" if layout["kind"] == "ragged" else layout["index"]
+        refuse_unread(
+            index,
+            kv_indptr=kv_indptr,
+            kv_indices=kv_indices,
+            last_page_len=last_page_len,
+            block_table=block_table,
+            seq_lens=seq_lens,
+        )
+        if index != "ragged" and pages is None:
+            name = "block_table" if index == "table" else "kv_indices"
+            raise SpecError(f"is None, but the layout's index is {index}; allowed: page ids", where=name)
         given_params, given_tensors = read_params(params), read_tensors(tensors)
         checked = num_pages is not None and pages is not None
         plan = self._prepared.plan(
@@ -198,16 +206,6 @@ class Attention:
             tensors=given_tensors,
         )
         return Plan(plan, pages, given_params, given_tensors)
-
-    def _check_pages(self, table: npt.NDArray[np.int32] | None, entries: npt.NDArray[np.int32] | None) -> None:
-        by_table = self.spec.layout["index"] == "table"
-        wanted, other = ("block_table", "kv_indices") if by_table else ("kv_indices", "block_table")
-        given, surplus = (table, entries) if by_table else (entries, table)
-        index = self.spec.layout["index"]
-        if given is None:
-            raise SpecError(f"is None, but the layout's index is {index}; allowed: page ids", where=wanted)
-        if surplus is not None:
-            raise SpecError(f"is given, but the layout's index is {index}; allowed: None", where=other)
 
     def run(
         self,

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from lathe._torch_scales import DTYPES, element_of, refuse_gradients, scale_arguments, scale_fields
+from lathe._arguments import check_order
+from lathe._torch_arguments import DTYPES, check_tensors, element_of, scale_arguments, scale_fields
 from lathe.errors import SpecError
 
 
@@ -76,12 +77,13 @@ def append(
     RuntimeError
         What the operator finds: the argument, its value and what is allowed.
     """
-    refuse_gradients(q=q, k=k, v=v)
+    check_tensors({"v_cache": v_cache, "q": q}, k=k, v=v, k_cache=k_cache)
     if k.dtype not in DTYPES:
         raise SpecError(f"has elements of {k.dtype}; allowed: torch.float16, torch.bfloat16", where="k")
     joint = v_cache is None
     if k.dim() != 3 or v.dim() != 3 or k_cache.dim() != (5 if joint else 4):
         raise SpecError(f"{list(k.shape)} and {list(k_cache.shape)}; allowed: the shapes above", where="shapes of k and k_cache")
+    check_order(order)
     table = block_table is not None
     page_size = k_cache.shape[-3 if order == "NHD" else -2]
     layout = {

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import operator
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from lathe import _lathe
+from lathe._arguments import check_order, read_positive, refuse_unread
 from lathe.errors import SpecError, UnavailableError
 
 try:
@@ -23,7 +25,14 @@ except ImportError as error:
     raise UnavailableError("PyTorch is not installed", where="lathe.torch", hint="pip install torch", code="unavailable") from error
 
 from lathe._torch_append import append
-from lathe._torch_scales import DTYPES, refuse_gradients, scale_tables
+from lathe._torch_arguments import (
+    DTYPES,
+    check_tensors,
+    layout_index,
+    layout_index_of_text,
+    read_indices,
+    scale_tables,
+)
 
 __all__ = ["Bounds", "Envelope", "append", "attention", "attention_into", "library"]
 
@@ -57,15 +66,6 @@ def _(q, k, v, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens, spec, 
 @torch.library.register_fake("lathe::sizes")
 def _(like, spec, bounds):  # type: ignore[no-untyped-def]
     return torch.empty(2, dtype=torch.int64)
-
-
-def _indices(name: str, value: torch.Tensor | Sequence[int] | None) -> torch.Tensor | None:
-    if value is None:
-        return None
-    tensor = torch.as_tensor(value, dtype=None if isinstance(value, torch.Tensor) else torch.int32)
-    if tensor.dtype not in (torch.int32, torch.int64):
-        raise SpecError(f"has elements of {tensor.dtype}; allowed: whole numbers", where=name)
-    return tensor.to(torch.int32).contiguous()
 
 
 def _make_spec_text(
@@ -125,19 +125,28 @@ def attention(
     """Attention of a batch of requests; `lathe.attention` for tensors of PyTorch, on the device that they are on.
 
     Lengths are read on the host: `qo_indptr`, `kv_indptr`, `last_page_len` and `seq_lens` are lists or tensors of the CPU, and
-    nothing waits for the device. `kv_indices` or `block_table` are on the device of q.
+    nothing waits for the device. `kv_indices` or `block_table` are on the device of q. Whole numbers of 64 bits are refused where
+    they do not fit 32; those on a GPU are not looked at, since that would wait for it: there, pass i32.
 
     Parameters, results and errors are those of `lathe.attention`; what the operator itself finds is a RuntimeError whose text names
     the argument, its value and what is allowed.
     """
-    refuse_gradients(q=q, k=k, v=v)
+    check_tensors({"v": v}, q=q, k=k)
     if q.dtype not in DTYPES:
         raise SpecError(f"has elements of {q.dtype}; allowed: torch.float16, torch.bfloat16", where="q")
     paged = kv_indices is not None or block_table is not None
+    refuse_unread(
+        "ragged" if not paged else "csr" if block_table is None else "table",
+        kv_indptr=kv_indptr,
+        kv_indices=kv_indices,
+        last_page_len=last_page_len,
+        seq_lens=seq_lens,
+    )
     if q.dim() != 3 or k.dim() != (3 if not paged else 5 if v is None else 4):
         raise SpecError(f"{list(q.shape)} and {list(k.shape)}; allowed: the shapes of lathe.attention", where="shapes of q and k")
     page_size, kv_heads = 0, k.shape[1]
     if paged:
+        check_order(order)
         inner = k.shape[2:] if v is None else k.shape[1:]
         page_size, kv_heads = (inner[0], inner[1]) if order == "NHD" else (inner[1], inner[0])
     if kv_heads == 0 or q.shape[1] % kv_heads != 0:
@@ -156,13 +165,13 @@ def attention(
     )
     pages = block_table if block_table is not None else kv_indices
     lists = (
-        _indices("qo_indptr", qo_indptr),
-        _indices("kv_indptr", kv_indptr),
-        _indices("block_table" if block_table is not None else "kv_indices", pages),
-        _indices("last_page_len", last_page_len),
-        _indices("seq_lens", seq_lens),
+        read_indices("qo_indptr", qo_indptr),
+        read_indices("kv_indptr", kv_indptr),
+        read_indices("block_table" if block_table is not None else "kv_indices", pages),
+        read_indices("last_page_len", last_page_len),
+        read_indices("seq_lens", seq_lens),
     )
-    numbers = (spec, window or 0, sm_scale or 0.0, soft_cap or 0.0)
+    numbers = (spec, window or 0, read_positive("sm_scale", sm_scale), read_positive("soft_cap", soft_cap))
     if k_scales or v_scales:
         o = q.new_empty((q.shape[0], q.shape[1], k.shape[-1] if v is None else v.shape[-1]), dtype=_out_dtype(q, fields))
         log_sum_exp = None if lse == "none" else q.new_empty(q.shape[:2], dtype=torch.float32)
@@ -215,7 +224,12 @@ def attention_into(
     k_scales, v_scales : mappings, optional
         What codes of 8 bits stand for: ``scale``, ``token_scale``, ``channel_scale``, ``zero`` (docs/kv-formats.md).
     """
-    refuse_gradients(q=q, k=k, v=v)
+    check_tensors({"v": v, "lse": lse}, q=q, k=k, out=out)
+    if not isinstance(spec, str):
+        raise SpecError(f"is a {type(spec).__name__}; allowed: text", where="spec", hint="AttentionSpec.to_json()")
+    index = layout_index_of_text(spec)
+    pages = {"block_table" if index == "table" else "kv_indices": kv_indices}
+    refuse_unread(index, kv_indptr=kv_indptr, last_page_len=last_page_len, seq_lens=seq_lens, **pages)
     torch.ops.lathe.attention_into(
         *(q, k, v, out, lse, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens),
         *(spec, window, sm_scale, soft_cap),
@@ -281,8 +295,12 @@ class Envelope:
     """
 
     def __init__(self, spec: _lathe.AttentionSpec, bounds: Bounds, device: torch.device | str = "cpu") -> None:
+        for name, value, kind in (("spec", spec, _lathe.AttentionSpec), ("bounds", bounds, Bounds)):
+            if not isinstance(value, kind):
+                raise SpecError(f"is {reprlib.repr(value)}; allowed: {kind.__name__}", where=name)
         self.spec = spec
         self.bounds = bounds
+        self._index = layout_index(spec)
         self._text = spec.to_json()
         self._numbers = bounds.numbers()
         like = torch.empty(0, dtype=torch.uint8, device=device)
@@ -307,7 +325,7 @@ class Envelope:
         Where the spec has a mask of hooks, `tensors` may hold copies, on the CPU, of those that it reads: what they hide is then
         not loaded.
         """
-        lengths = (qo_indptr, kv_indptr, last_page_len, seq_lens)
+        lengths = self._lengths(qo_indptr, kv_indptr, last_page_len, seq_lens)
         if qo_indptr.device.type == "cpu":
             torch.ops.lathe.plan(self.workspace, *lengths, block_table_stride, self._text, self._numbers, *_by_name(tensors))
         else:
@@ -331,8 +349,15 @@ class Envelope:
         """Plans a batch whose lengths are on the device of the workspace: one launch, which a graph may capture."""
         if self._scratch is None:
             self._scratch = _aligned(self._scratch_bytes, self.workspace.device)
-        lengths = (qo_indptr, kv_indptr, last_page_len, seq_lens)
+        lengths = self._lengths(qo_indptr, kv_indptr, last_page_len, seq_lens)
         torch.ops.lathe.plan_on_device(self.workspace, self._scratch, *lengths, block_table_stride, self._text, self._numbers)
+
+    def _lengths(self, qo_indptr: Any, kv_indptr: Any, last_page_len: Any, seq_lens: Any) -> tuple[Any, ...]:
+        """As the operators take them, checked."""
+        lengths = {"kv_indptr": kv_indptr, "last_page_len": last_page_len, "seq_lens": seq_lens}
+        check_tensors(lengths, qo_indptr=qo_indptr)
+        refuse_unread(self._index, **lengths)
+        return (qo_indptr, *lengths.values())
 
     def run(
         self,
@@ -354,7 +379,7 @@ class Envelope:
 
         `tensors` and `params` are what the spec's hooks declare, by name; `k_scales` and `v_scales` what codes of 8 bits are.
         """
-        refuse_gradients(q=q, k=k, v=v)
+        check_tensors({"v": v, "lse": lse}, q=q, k=k, out=out)
         torch.ops.lathe.run(
             *(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, sm_scale, soft_cap),
             *_by_name(tensors),

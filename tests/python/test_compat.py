@@ -274,6 +274,8 @@ def test_refusals(draw):
     refused(r"kv_indptr: has 2 entries; allowed: 5", wrapper.plan, offsets(QO), offsets([3]), HEADS, KV_HEADS, DIM)
     refused(r"custom_mask: has 3 elements; allowed: 180", wrapper.plan, *plan, custom_mask=torch.ones(3, dtype=torch.bool))
     refused(r"qo_indptr: has elements of torch.float32", wrapper.plan, offsets(QO).float(), *plan[1:])
+    wide = offsets(QO).long() + torch.tensor([0] * len(QO) + [2**32])  # the same numbers in the low 32 bits
+    refused(rf"qo_indptr: holds 0\.\.{sum(QO) + 2**32}; allowed: numbers of 32 bits", wrapper.plan, wide, *plan[1:])
     wrapper.plan(*plan)
     rows, keys = draw(sum(QO), HEADS, DIM), draw(sum(KV), KV_HEADS, DIM)
     refused(r"q: has the shape \[9, 4, 64\]; allowed: \[11, 4, 64\], as planned", wrapper.run, q, keys, keys)

@@ -462,6 +462,8 @@ def test_refusals(draw):
     refused(r"have 4, 3, 3 entries; allowed: n \+ 1, n \+ 1, n", wrapper.plan, plan[0], plan[1][:3], *plan[2:])
     refused(r"seq_lens: differs", wrapper.plan, *plan, seq_lens=torch.tensor([1, 2, 3]))
     refused(r"seq_lens_q: differs", wrapper.plan, *plan, seq_lens_q=torch.tensor([1, 2, 3]))
+    far = pages.arrays[1].long() + 2**32  # the same numbers in the low 32 bits
+    refused(r"paged_kv_indices: holds \d+\.\.\d+; allowed: numbers of 32", wrapper.plan, *plan[:2], far, *plan[3:])
     wrapper.plan(*plan)
     refused(r"kv_cache_sf", wrapper.run, q, pages.cache, kv_cache_sf=(q, q))
     refused(r"skip_softmax_threshold_scale_factor: is 0.5", wrapper.run, q, pages.cache, skip_softmax_threshold_scale_factor=0.5)
@@ -475,6 +477,7 @@ def test_refusals(draw):
         wrapper.run(q, torch.zeros(*pages.cache.shape[:-1], 2 * DIM).half()[..., ::2])
     decode = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace())
     step = (*pages.arrays, HEADS, KV_HEADS, DIM, PAGE)
+    refused(r"indices: holds \d+\.\.\d+; allowed: numbers of 32", decode.plan, step[0], far, *step[2:])
     refused(r"plan: was not called before", flashinfer.fast_decode_plan, decode, *step)
     refused(r"window_right: is 1; allowed: 0", decode.plan, *step, window_right=1)
     refused(r"q_len_per_req: is 2; allowed: 1", decode.plan, *step, q_len_per_req=2)

@@ -83,6 +83,18 @@ def test_all_problems_at_once():
         ),
         ((Q, PAGES, PAGES), {"block_table": [[0]], "seq_lens": [17]}, r"seq_lens\[0\]: is 17, must be in 0\.\.16"),
         ((Q, PAGES, PAGES), {"kv_indices": [0], "order": "hnd"}, r"order: is 'hnd'; allowed: 'NHD', 'HND'"),
+        ((Q, KV, KV), {"seq_lens": [3]}, r"seq_lens: is given, but the layout is ragged; allowed: None"),
+        ((Q, KV, KV), {"last_page_len": [3]}, r"last_page_len: is given, but the layout is ragged; allowed: None"),
+        (
+            (Q, PAGES, PAGES),
+            {"kv_indices": [0], "kv_indptr": [0, 1], "last_page_len": [16], "seq_lens": [3]},
+            r"seq_lens: is given, but the layout's index is csr; allowed: None",
+        ),
+        (
+            (Q, PAGES, PAGES),
+            {"block_table": [[0]], "seq_lens": [16], "last_page_len": [3]},
+            r"last_page_len: is given, but the layout's index is table; allowed: None",
+        ),
         ((Q, KV, KV), {"kv_indices": [0]}, r"k: has 3 dimensions.*allowed: 4"),
     ],
 )

@@ -187,6 +187,29 @@ def test_compile_with_inductor_and_new_lengths(rng):
     assert len(compiles) <= 1
 
 
+def test_compile_of_a_spec_that_is_given(rng):
+    q, k, v, text = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 6, 2, 64), SPEC.to_json()
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def attend(out, qo, kv):
+        return lt.attention_into(text, q, k, v, out, qo_indptr=qo, kv_indptr=kv) + 0
+
+    lens = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
+    assert torch.equal(attend(torch.zeros_like(q), *lens.values()), lt.attention(q, k, v, **lens, mask="causal"))
+
+
+def test_compile_with_new_scales(rng):
+    """From the second on, a number is a symbol of the graph."""
+    q, kv = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64)
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def attend(q, scale):
+        return lt.attention(q, kv, kv, qo_indptr=[0, 4], kv_indptr=[0, 6], sm_scale=scale)
+
+    for scale in (0.1, 0.2, 0.3):
+        assert torch.equal(attend(q, scale), lt.attention(q, kv, kv, qo_indptr=[0, 4], kv_indptr=[0, 6], sm_scale=scale))
+
+
 def refused(match, call, *args, error=RuntimeError, **kwargs):
     with pytest.raises(error, match=match):
         call(*args, **kwargs)
@@ -223,6 +246,70 @@ def test_refusals(rng):
         r"5 .*max_batch|max_batch.*5|batch.* 5", envelope.plan, qo_indptr=i32(0, 1, 2, 3, 4, 5), kv_indptr=i32(0, 1, 2, 3, 4, 5)
     )
     refused(r"q: has 4 rows", envelope.run, q, kv, kv, q)
+
+
+def test_lengths_that_nothing_reads(rng):
+    q, kv, pages = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 2, 16, 2, 64)
+    one = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
+    csr = dict(qo_indptr=[0, 4], kv_indptr=[0, 1], kv_indices=i32(0), last_page_len=[16])
+    envelope = lt.Envelope(SPEC, BOUNDS)
+    for name in ("seq_lens", "last_page_len"):
+        given, ragged = {name: i32(3)}, rf"{name}: is given, but the layout is ragged; allowed: None"
+        refused(ragged, lt.attention, q, kv, kv, **one, **given, error=lathe.SpecError)
+        refused(ragged, lt.attention_into, SPEC.to_json(), q, kv, kv, q, **one, **given, error=lathe.SpecError)
+        refused(ragged, envelope.plan, **one, **given, error=lathe.SpecError)
+        refused(ragged, envelope.plan_on_device, **one, **given, error=lathe.SpecError)
+    refused(r"seq_lens: .*index is csr", lt.attention, q, pages, pages, **csr, seq_lens=[3], error=lathe.SpecError)
+    both = dict(qo_indptr=[0, 4], block_table=i32(0)[None], seq_lens=[16], kv_indices=i32(1))
+    refused(r"kv_indices: .*index is table", lt.attention, q, pages, pages, **both, error=lathe.SpecError)
+
+
+def test_numbers_past_32_bits(rng):
+    """Their low 32 bits are those of a batch that could run."""
+    q, kv, far = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), torch.tensor([0, 4 + 2**32])
+    holds = r"qo_indptr: holds 0\.\.4294967300; allowed: numbers of 32 bits"
+    for given in (far, far.tolist()):
+        refused(holds, lt.attention, q, kv, kv, qo_indptr=given, kv_indptr=[0, 6], error=lathe.SpecError)
+    refused(r"qo_indptr: has elements of torch.float32", lt.attention, q, kv, kv, qo_indptr=[0, 4.7], error=lathe.SpecError)
+    pages = dict(kv_indptr=[0, 1], last_page_len=[16], kv_indices=torch.tensor([2**32]))
+    k = kv[None, :2]
+    refused(r"kv_indices: holds 4294967296", lt.attention, q, k, k, qo_indptr=[0, 4], **pages, error=lathe.SpecError)
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def attend(qo):
+        return lt.attention(q, kv, kv, qo_indptr=qo, kv_indptr=[0, 6])
+
+    near = torch.tensor([0, 4])
+    assert torch.equal(attend(near), lt.attention(q, kv, kv, qo_indptr=near, kv_indptr=[0, 6]))
+    refused(r"qo_indptr: holds numbers that are not of 32 bits", attend, far)
+
+
+def test_arguments_of_the_wrong_kind(rng):
+    q, kv, pages = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 2, 16, 2, 64)
+    one = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
+    call, envelope = (SPEC.to_json(), q, kv, kv), lt.Envelope(SPEC, BOUNDS)
+    owned = q.clone().requires_grad_()
+    for match, function, args, given in (
+        (r"q: is \[1\]; allowed: a torch.Tensor", lt.attention, ([1], kv, kv), one),
+        (r"q: is None; allowed: a torch.Tensor", lt.attention, (None, kv, kv), one),
+        (r"v: is 3; allowed: a torch.Tensor", lt.attention, (q, kv, 3), one),
+        (r"sm_scale: is 0.0; allowed: finite and > 0", lt.attention, (q, kv, kv), dict(one, sm_scale=0.0)),
+        (r"soft_cap: is -1; allowed: finite and > 0", lt.attention, (q, kv, kv), dict(one, soft_cap=-1)),
+        (r"out: requires a gradient", lt.attention_into, (*call, owned), one),
+        (r"out: requires a gradient", envelope.run, (q, kv, kv, owned), {}),
+        (r"spec: is a AttentionSpec; allowed: text", lt.attention_into, (SPEC, *call[1:], q), one),
+        (r"spec: is 'x'; allowed: AttentionSpec", lt.Envelope, ("x", BOUNDS), {}),
+        (r"bounds: is 7; allowed: Bounds", lt.Envelope, (SPEC, 7), {}),
+        (r"qo_indptr: is \[0, 4\]; allowed: a torch.Tensor", envelope.plan, (), dict(qo_indptr=[0, 4])),
+        (r"k: is \[1\]; allowed: a torch.Tensor", lt.append, ([1], kv, pages, pages), {}),
+        (r"order: is 'hnd'; allowed: 'NHD', 'HND'", lt.append, (kv, kv, pages, pages), dict(order="hnd")),
+        (
+            r"order: is 'hnd'; allowed: 'NHD', 'HND'",
+            *(lt.attention, (q, pages, pages)),
+            dict(one, kv_indices=i32(0), last_page_len=[6], order="hnd"),
+        ),
+    ):
+        refused(match, function, *args, **given, error=lathe.SpecError)
 
 
 def test_the_library_loads_by_itself_and_needs_no_python_or_cuda():

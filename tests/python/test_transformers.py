@@ -208,6 +208,9 @@ def test_refusals_of_continuous_batching():
         ):
             with pytest.raises(lathe.SpecError, match=match):
                 frontend.attention(module, x, x, x, None, cache=OldCache(), **lengths, **given)
+        module.is_causal = False
+        with pytest.raises(lathe.SpecError, match=r"layer 0 \(LlamaAttention\).*is_causal of the layer: is False; allowed: True"):
+            frontend.attention(module, x, x, x, None, cache=OldCache(), **lengths, is_causal=True)
     model.set_attn_implementation("flex_attention")
     with pytest.raises(ValueError, match="flex_attention is not supported for continuous batching"):
         model.generate_batch(PROMPTS)
@@ -249,6 +252,63 @@ def refused(match, model, **options):
     model.set_attn_implementation("lathe")
     with pytest.raises(lathe.SpecError, match=match):
         model(input_ids=tokens(1, 5), **options)
+
+
+def one_layer(seed=3, rows=5, keys=5):
+    """A layer of Llama, and its query, key and value, one head for each key's."""
+    print(f"seed {seed}")
+    random = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(1, 2, n, 16, generator=random).half() for n in (rows, keys, keys))
+    return make("llama").model.layers[0].self_attn, q, k, v
+
+
+def expected(q, k, v, visible):
+    o = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=visible)
+    return o.transpose(1, 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_mask_that_is_written_to(inference):
+    module, q, k, v = one_layer()
+    with torch.inference_mode(inference):
+        mask = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
+        for _ in range(2):  # the same one for every layer
+            o, _ = frontend.attention(module, q, k, v, mask)
+            assert (o - expected(q, k, v, mask)).abs().max() < TOLERANCE
+        mask.fill_(True)
+        o, _ = frontend.attention(module, q, k, v, mask)
+        assert (o - expected(q, k, v, mask)).abs().max() < TOLERANCE
+        assert (o - expected(q, k, v, mask.tril())).abs().max() > 10 * TOLERANCE
+
+
+@torch.no_grad()
+def test_no_mask():
+    """is_causal of the call comes before that of the layer, as in transformers; windows and packed lengths are refused."""
+    module, q, k, v = one_layer()
+    everything = torch.ones(5, 5, dtype=torch.bool)
+    module.is_causal = False
+    for given, visible in (
+        (dict(is_causal=True), everything.tril()),
+        (dict(is_causal=False), everything),
+        (dict(), everything),
+        (dict(sliding_window=5), everything),
+    ):
+        o, _ = frontend.attention(module, q, k, v, None, **given)
+        assert (o - expected(q, k, v, visible)).abs().max() < TOLERANCE
+    module.is_causal = True
+    o, _ = frontend.attention(module, q, k, v, None, is_causal=False)
+    assert (o - expected(q, k, v, everything)).abs().max() < TOLERANCE
+    assert (o - expected(q, k, v, everything.tril())).abs().max() > 10 * TOLERANCE
+    last, _ = frontend.attention(module, q[:, :, 4:], k, v, None, is_causal=True)
+    assert (last - o[:, 4:]).abs().max() < TOLERANCE
+    for match, rows, given in (
+        (r"sliding_window: is 2 without a mask, for 5 keys", 5, dict(is_causal=False, sliding_window=2)),
+        (r"is_causal: is True without a mask, for 3 rows and 5 keys", 3, dict(is_causal=True)),
+        (r"cu_seq_lens_q: is given without a mask", 5, dict(is_causal=False, cu_seq_lens_q=torch.tensor([0, 2, 5]))),
+    ):
+        with pytest.raises(lathe.SpecError, match=r"layer 0 \(LlamaAttention\).*" + match):
+            frontend.attention(module, q[:, :, :rows], k, v, None, **given)
 
 
 def test_refusals():

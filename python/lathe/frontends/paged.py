@@ -54,6 +54,8 @@ def attention(
     for name, allowed in (("block_table", None), ("is_causal", True)):
         if kwargs.get(name, allowed) is not allowed:
             raise SpecError(f"is {kwargs[name]}; allowed: {allowed}, as continuous batching has it for this name", where=name)
+    if getattr(module, "is_causal", None) is False:
+        raise SpecError("is False; allowed: True, as continuous batching runs every layer causal", where="is_causal of the layer")
     given = {**kwargs}
     try:
         key, value = given["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=given)
@@ -62,7 +64,7 @@ def attention(
             f"has another cache: {error}", where="transformers", hint="pip install 'transformers>=5.23'", code="unavailable"
         ) from error
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    qo_indptr, kv_indptr = (given[name].to(device="cpu", dtype=torch.int32) for name in ("cu_seq_lens_q", "cu_seq_lens_k"))
+    qo_indptr, kv_indptr = (given[name].to(device="cpu") for name in ("cu_seq_lens_q", "cu_seq_lens_k"))
     window = given.get("sliding_window")
     rows = int(qo_indptr[-1])
     o = q.new_zeros((*q.shape[:2], v.shape[-1]))

@@ -27,7 +27,8 @@ __all__ = ["NAME", "register"]
 
 NAME = "lathe"
 PAGED_NAME = f"paged|{NAME}"
-# Arguments of attention functions that change nothing here: what they stand for is in the mask, or is not attention's.
+# Arguments of attention functions that change nothing beside a mask, which has what they stand for, or that are not attention's;
+# `_without_mask` reads some of them.
 _PASSED_OVER = {
     "cache_position",
     "cu_seq_lens_k",
@@ -120,7 +121,7 @@ def _attention(
         o, lse = paged.attention(module, query, key, value, scaling, softcap, kwargs)
         return _with_sinks(o, lse, s_aux).reshape(batch, rows, heads, value.shape[-1])
     kv_heads, keys = key.shape[1:3]
-    runs = _runs(module, attention_mask, batch, rows, keys, query.device)
+    runs = _runs(module, attention_mask, batch, rows, keys, query.device, kwargs)
     o, lse = lathe.torch.attention(
         query.transpose(1, 2).reshape(batch * rows, heads, dim),
         key.transpose(1, 2).reshape(batch * keys, 1, kv_heads, dim),
@@ -145,23 +146,53 @@ def _with_sinks(o: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor | None) 
     return (o.float() * torch.sigmoid(lse - sinks.float()).unsqueeze(-1)).to(o.dtype)
 
 
-def _runs(module: torch.nn.Module, mask: torch.Tensor | None, batch: int, rows: int, keys: int, device: torch.device) -> Runs:
-    """The requests of a mask; kept with it, because every layer of a model is given the same one."""
+def _runs(
+    module: torch.nn.Module,
+    mask: torch.Tensor | None,
+    batch: int,
+    rows: int,
+    keys: int,
+    device: torch.device,
+    kwargs: dict[str, Any],
+) -> Runs:
+    """The requests of a mask; kept with it until it is written to, because every layer of a model is given the same one."""
     if mask is None:
-        if getattr(module, "is_causal", True):
-            raise SpecError(
-                "is None in a causal layer; allowed: a mask",
-                where="attention_mask",
-                hint="the model did not ask for one under the name of its attention function",
-            )
-        return runs_of(torch.ones((batch, rows, keys), dtype=torch.bool, device=device))
+        return runs_of(_without_mask(module, kwargs, rows, keys).to(device).expand(batch, rows, keys))
+    if mask.is_inference():  # PyTorch does not count what is written to it
+        return runs_of(_visible(mask, batch, rows, keys))
+    state = (mask._version, batch, rows, keys)
     known = vars(mask).get("_lathe_runs")
-    if isinstance(known, tuple) and known[0] == (batch, rows, keys):
+    if isinstance(known, tuple) and known[0] == state:
         runs: Runs = known[1]
         return runs
     runs = runs_of(_visible(mask, batch, rows, keys))
-    vars(mask)["_lathe_runs"] = ((batch, rows, keys), runs)
+    vars(mask)["_lathe_runs"] = (state, runs)
     return runs
+
+
+def _without_mask(module: torch.nn.Module, kwargs: dict[str, Any], rows: int, keys: int) -> torch.Tensor:
+    """What rows see where a layer is given no mask, [rows, keys] of bool: as in transformers, ``is_causal`` of the call decides."""
+    for name in ("cu_seq_lens_q", "cu_seq_lens_k"):
+        if kwargs.get(name) is not None:
+            raise SpecError("is given without a mask; allowed: None, or a mask that keeps sequences apart", where=name)
+    window = kwargs.get("sliding_window")
+    if window is not None and window < keys:
+        raise SpecError(f"is {window} without a mask, for {keys} keys; allowed: None, no less, or a mask", where="sliding_window")
+    visible = torch.ones((rows, keys), dtype=torch.bool)
+    is_causal = kwargs.get("is_causal")
+    if is_causal is None and getattr(module, "is_causal", True):
+        raise SpecError(
+            "is None in a causal layer; allowed: a mask",
+            where="attention_mask",
+            hint="the model did not ask for one under the name of its attention function",
+        )
+    if not is_causal or rows == 1:
+        return visible
+    if rows != keys:  # attention functions differ in which corner they align
+        raise SpecError(
+            f"is {is_causal} without a mask, for {rows} rows and {keys} keys; allowed: as many, or a mask", where="is_causal"
+        )
+    return visible.tril()
 
 
 def _visible(mask: torch.Tensor, batch: int, rows: int, keys: int) -> torch.Tensor:

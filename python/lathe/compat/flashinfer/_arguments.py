@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from lathe._torch_arguments import narrowed
 from lathe.errors import SpecError
 
 DTypeLike: TypeAlias = "str | torch.dtype"
@@ -82,12 +83,15 @@ def scalar(name: str, value: Any) -> float:
 
 
 def on_host(name: str, value: torch.Tensor) -> torch.Tensor:
-    """Whole numbers as contiguous i32 on the CPU, in memory of their own: callers may write to theirs before a run."""
+    """Whole numbers as contiguous i32 on the CPU, in memory of their own: callers may write to theirs before a run.
+
+    Numbers on a GPU are copied first, which waits for it; numbers are looked at on the CPU alone.
+    """
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         raise SpecError(f"has elements of {value.dtype}; allowed: whole numbers", where=name)
     if value.dim() != 1:
         raise SpecError(f"has the shape {list(value.shape)}; allowed: one dimension", where=name)
-    return value.detach().to(device="cpu", dtype=torch.int32, copy=True).contiguous()
+    return narrowed(name, value.detach().to(device="cpu", copy=True)).contiguous()
 
 
 def unpack(paged_kv_cache: PagedKv, layout: str) -> tuple[torch.Tensor, torch.Tensor]:

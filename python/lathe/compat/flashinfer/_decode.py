@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lathe._torch_arguments import narrowed
 from lathe.compat.flashinfer._arguments import (
     DTypeLike,
     PagedKv,
@@ -192,6 +193,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             o_dtype=dtype_of("o_data_type", o_data_type, q_dtype),
             split_tokens=split_tokens(fixed_split_size, disable_split_kv, page_size),
         )
+        indices = narrowed("indices", indices)
         if self._use_cuda_graph:
             assert self._paged_kv_indptr_buf is not None and self._paged_kv_last_page_len_buf is not None
             assert self._paged_kv_indices_buf is not None
@@ -201,7 +203,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             self._paged_kv_indices_buf[: len(indices)].copy_(indices, non_blocking=non_blocking)
         else:
             self._paged_kv_indptr_buf = indptr.to(self.device, non_blocking=non_blocking)
-            self._paged_kv_indices_buf = indices.to(self.device, torch.int32, non_blocking=non_blocking).contiguous()
+            self._paged_kv_indices_buf = indices.to(self.device, non_blocking=non_blocking).contiguous()
             self._paged_kv_last_page_len_buf = last_page_len.to(self.device, non_blocking=non_blocking)
         self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         self._window_right = window_right

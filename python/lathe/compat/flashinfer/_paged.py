@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lathe._torch_arguments import narrowed
 from lathe.compat.flashinfer._arguments import DTypeLike, PagedKv, check_buffer, dtype_of, on_host, refuse_given, unpack
 from lathe.compat.flashinfer._batches import Batch
 from lathe.compat.flashinfer._kernels import split_tokens
@@ -188,6 +189,7 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
             o_dtype=dtype_of("o_data_type", o_data_type, q_dtype),
             split_tokens=split_tokens(fixed_split_size, disable_split_kv, page_size),
         )
+        paged_kv_indices = narrowed("paged_kv_indices", paged_kv_indices)
         if self._use_cuda_graph:
             assert self._qo_indptr_buf is not None and self._paged_kv_indptr_buf is not None
             assert self._paged_kv_indices_buf is not None and self._paged_kv_last_page_len_buf is not None
@@ -199,7 +201,7 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         else:
             self._qo_indptr_buf = qo_indptr.to(self.device, non_blocking=non_blocking)
             self._paged_kv_indptr_buf = paged_kv_indptr.to(self.device, non_blocking=non_blocking)
-            self._paged_kv_indices_buf = paged_kv_indices.to(self.device, torch.int32, non_blocking=non_blocking).contiguous()
+            self._paged_kv_indices_buf = paged_kv_indices.to(self.device, non_blocking=non_blocking).contiguous()
             self._paged_kv_last_page_len_buf = paged_kv_last_page_len.to(self.device, non_blocking=non_blocking)
         batch.kv_indices = self._paged_kv_indices_buf
         self._mask(batch, page_size, custom_mask, packed_custom_mask, non_blocking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lathe._torch_arguments import narrowed
 from lathe.compat.flashinfer._arguments import DTypeLike, dtype_of, on_host
 from lathe.compat.flashinfer._batches import Batch
 from lathe.compat.flashinfer._decode import BatchDecodeWithPagedKVCacheWrapper
@@ -120,7 +121,7 @@ def fast_decode_plan(
         self._check_graph(batch_size, host.rows, len(indices), self._paged_kv_indices_buf)
     else:
         self._paged_kv_indptr_buf = indptr
-        self._paged_kv_indices_buf = indices.to(torch.int32).contiguous()
+        self._paged_kv_indices_buf = narrowed("indices", indices).contiguous()
         self._paged_kv_last_page_len_buf = last_page_len
     shape = Shape(
         *(num_qo_heads, num_kv_heads, head_dim, head_dim, page_size, q_dtype, kv_dtype),

@@ -1,0 +1,114 @@
+"""What callers of `lathe.torch` pass, as the operators take it: tensors, lengths, scales of codes of 8 bits."""
+
+from __future__ import annotations
+
+import functools
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from lathe import _lathe
+from lathe.errors import SpecError
+
+DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16"}
+_CODES = {torch.float8_e4m3fn: "e4m3", torch.float8_e5m2: "e5m2", torch.int8: "i8"}
+_SCALES = ("scale", "token_scale", "channel_scale", "zero")
+
+
+def check_tensors(optional: Mapping[str, Any], /, **tensors: Any) -> None:
+    """Refuses what is no tensor, and tensors that require a gradient; those of `optional` may be None."""
+    for name, tensor in (*tensors.items(), *optional.items()):
+        if tensor is None and name in optional:
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            raise SpecError(f"is {reprlib.repr(tensor)}; allowed: a torch.Tensor", where=name)
+        if tensor.requires_grad and torch.is_grad_enabled():
+            raise SpecError(
+                "requires a gradient; allowed: tensors without, as there is no backward", where=name, hint="torch.no_grad()"
+            )
+
+
+def narrowed(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Whole numbers as i32. Those that do not fit are refused on a CPU; on a GPU nobody looks, as that would wait for it."""
+    narrow = value.to(torch.int32)
+    if value.dtype == torch.int32 or value.device.type != "cpu":
+        return narrow
+    wide = value.to(torch.int64)
+    if torch.compiler.is_compiling():  # a graph cannot branch on numbers
+        torch._assert_async((narrow == wide).all(), f"{name}: holds numbers that are not of 32 bits; allowed: numbers of 32 bits")
+    elif not torch.equal(narrow.to(torch.int64), wide):
+        raise SpecError(f"holds {int(wide.min())}..{int(wide.max())}; allowed: numbers of 32 bits", where=name)
+    return narrow
+
+
+def read_indices(name: str, value: torch.Tensor | Sequence[int] | None) -> torch.Tensor | None:
+    """`value` as contiguous i32, without a change of any number that is on a CPU."""
+    if value is None:
+        return None
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise SpecError(f"is {reprlib.repr(value)}; allowed: whole numbers of 32 bits", where=name) from error
+    if tensor.numel() == 0 and not isinstance(value, torch.Tensor):  # an empty list
+        tensor = tensor.to(torch.int32)
+    if tensor.dtype not in (torch.int32, torch.int64):
+        raise SpecError(f"has elements of {tensor.dtype}; allowed: whole numbers", where=name)
+    return narrowed(name, tensor).contiguous()
+
+
+def layout_index(spec: _lathe.AttentionSpec) -> str:
+    """``"ragged"``, or the index of the layout's pages."""
+    return "ragged" if spec.layout["kind"] == "ragged" else str(spec.layout["index"])
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed_index(spec: str) -> str:
+    return layout_index(_lathe.AttentionSpec.from_json(spec))
+
+
+def _layout_index_of_text(spec: str) -> str:
+    return _parsed_index(spec)  # graphs look into what lru_cache() wraps, but not into this
+
+
+layout_index_of_text = torch.compiler.assume_constant_result(_layout_index_of_text)
+
+
+def element_of(name: str, tensor: torch.Tensor) -> str:
+    """The format of cached keys or values."""
+    if (found := DTYPES.get(tensor.dtype) or _CODES.get(tensor.dtype)) is not None:
+        return found
+    allowed = ", ".join(str(dtype) for dtype in (*DTYPES, *_CODES))
+    raise SpecError(f"has elements of {tensor.dtype}; allowed: {allowed}", where=name)
+
+
+def scale_arguments(name: str, scales: Mapping[str, Any] | None) -> tuple[float, Any, Any, Any]:
+    """What codes stand for, as the operators take it."""
+    given = dict(scales or {})
+    if unknown := set(given) - set(_SCALES):
+        raise SpecError(f"has {', '.join(sorted(unknown))}; allowed: {', '.join(_SCALES)}", where=name)
+    return float(given.get("scale", 1.0)), given.get("token_scale"), given.get("channel_scale"), given.get("zero")
+
+
+def scale_fields(prefix: str, scales: Mapping[str, Any] | None) -> dict[str, str]:
+    """Which scales and zero-points of a paged spec these are: a table of channels has two dimensions, one of tokens three."""
+    given = dict(scales or {})
+    kinds = [name for name in ("token", "channel") if given.get(f"{name}_scale") is not None]
+    fields = {f"{prefix}scale": "_".join(kinds)} if kinds else {}
+    if (zero := given.get("zero")) is not None:
+        fields[f"{prefix}zero"] = "channel" if zero.dim() == 2 else "token"
+    return fields
+
+
+def scale_tables(k_scales: Mapping[str, Any] | None, v_scales: Mapping[str, Any] | None) -> tuple[float, float, list[Any], str]:
+    """Both sides' scales as the operators of attention take them."""
+    factors, tables, names = [], [], []
+    for side, given in (("k", k_scales), ("v", v_scales)):
+        scale, *rest = scale_arguments(f"{side}_scales", given)
+        factors.append(scale)
+        for name, table in zip(_SCALES[1:], rest, strict=True):
+            if table is not None:
+                tables.append(table)
+                names.append(f"{side}_{name}")
+    return factors[0], factors[1], tables, ",".join(names)
