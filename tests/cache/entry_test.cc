@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <span>
 
@@ -152,6 +153,33 @@ TEST(Entry, BadHeaderFieldsAreRefusedByName) {
     ASSERT_FALSE(entry.ok()) << "value " << c.value << " at " << c.at;
     EXPECT_NE(entry.status().message().find(c.says), std::string::npos) << entry.status().to_string();
   }
+}
+
+// As a library of a big-endian machine would write them, in any mix of fields; and the checksum itself.
+TEST(Entry, ForeignEndianEntriesAreRefused) {
+  struct Field {
+    size_t at, width;
+  };
+  const Field fields[] = {{8, 4}, {16, 8}, {24, 8}, {32, 8}};
+  const Bytes file = encode(small_entry());
+  auto swap = [](Bytes& bytes, size_t at, size_t width) {
+    std::reverse(bytes.begin() + static_cast<ptrdiff_t>(at), bytes.begin() + static_cast<ptrdiff_t>(at + width));
+  };
+  for (unsigned swapped = 1; swapped < 1u << std::size(fields); swapped++) {
+    Bytes foreign = file;
+    for (size_t i = 0; i < std::size(fields); i++) {
+      if ((swapped >> i & 1) != 0) swap(foreign, fields[i].at, fields[i].width);
+    }
+    seal(foreign);
+    Result<Entry> entry = decode(foreign);
+    ASSERT_FALSE(entry.ok()) << "fields " << swapped;
+    EXPECT_NE(entry.status().message().find((swapped & 1) != 0 ? "schema 16777216" : "exceed the limits"), std::string::npos)
+        << entry.status().to_string();
+  }
+  Bytes checksum = file;
+  swap(checksum, file.size() - 16, 8);
+  swap(checksum, file.size() - 8, 8);
+  EXPECT_FALSE(decode(checksum).ok());
 }
 
 // The sum of the sizes wraps to exactly the file's size.

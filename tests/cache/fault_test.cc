@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "lathe/cache/disk_cache.h"
 #include "lathe/testing/temp_dir.h"
@@ -93,6 +95,7 @@ TEST_P(FaultSweep, EveryCallMayFail) {
     ASSERT_TRUE(DiskCache({root.string(), CacheMode::read_write, fault.shared}).store(entry_for("old", 1, 3000)));
     if (n % 2 == 0) fs::remove_all(dir / "a");  // also with everything still to be made
     FaultyFs system;
+    system.log_to = dir.path();
     system.fail_at = n;
     system.error = fault.error;
     system.persistent = fault.persistent;
@@ -144,6 +147,7 @@ TEST_P(FaultSweep, EveryCallOfABundleMayFail) {
       ASSERT_TRUE(seal_bundle(real_fs(), path, us).ok());
     }
     FaultyFs system;
+    system.log_to = dir.path();
     system.fail_at = n;
     system.error = fault.error;
     system.persistent = fault.persistent;
@@ -281,28 +285,83 @@ bool mount_small_disk(const fs::path& where) {
          mount("tmpfs", where.c_str(), "tmpfs", 0, "size=64k,mode=0700") == 0;
 }
 
+// Whoever asks gets the bytes, be it that they can be kept or not: what an engine does with a cache.
+Entry serve(DiskCache& cache, const std::string& key, int* compiles) {
+  KeyLock lock;
+  if (auto found = cache.find_or_lock(key, lock)) return *found;
+  ++*compiles;
+  const Entry entry = entry_for(key, 1, 9000);
+  cache.store(entry);
+  return entry;
+}
+
 TEST(Faults, AFullDiskKeepsNoPartialFile) {
   TempDir dir;
   if (!testing::in_child([&] { return mount_small_disk(dir.path()) ? "" : "no mount"; })) {
     GTEST_SKIP() << "this system lets us mount nothing, not even in a namespace of our own";
   }
   EXPECT_TRUE(testing::in_child([&]() -> std::string {
+    constexpr int kKeys = 40, kRounds = 3;
     if (!mount_small_disk(dir.path())) return "cannot mount";
     Warnings warnings;
     DiskCache cache({(dir / "root").string(), CacheMode::read_write, false});
-    int stored = 0;
-    for (int i = 0; i < 40; i++) stored += cache.store(entry_for("key " + std::to_string(i), 1, 9000)) ? 1 : 0;
-    if (stored == 0 || stored == 40) return "stored " + std::to_string(stored);
+    int served = 0, compiles = 0;
+    for (int i = 0; i < kRounds * kKeys; i++) {
+      const std::string key = "key " + std::to_string(i % kKeys);
+      const Entry entry = serve(cache, key, &compiles);
+      served += entry.key == key && testing::is_genuine(entry) ? 1 : 0;
+    }
+    if (served != kRounds * kKeys) return "served " + std::to_string(served);
+    const CacheStats stats = cache.stats();
+    const int stored = static_cast<int>(stats.stores);
+    if (stored == 0 || stored == kKeys) return "stored " + std::to_string(stored);
     if (!testing::temporaries_in(dir.path()).empty()) return "a partial file is left";
     int hits = 0;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < kKeys; i++) {
       auto found = cache.find("key " + std::to_string(i));
       if (found && !testing::is_genuine(*found)) return "a wrong entry";
       hits += found ? 1 : 0;
     }
-    if (hits != stored || cache.stats().rejected != 0) return std::to_string(hits) + " hits of " + std::to_string(stored);
-    return warnings.all().size() == 1 ? "" : "not one warning";
+    if (hits != stored || stats.rejected != 0) return std::to_string(hits) + " hits of " + std::to_string(stored);
+    // What was kept is compiled once, what was not each time.
+    if (compiles != stored + kRounds * (kKeys - stored)) return std::to_string(compiles) + " compiles";
+    if (warnings.all().size() != 1) return "not one warning";
+    std::printf("%d requests of %d keys on a full disk that holds %d of them: all served, 0 partial files\n", served, kKeys,
+                stored);
+    return "";
   }));
+}
+
+// As a sweep that fails does; in a child, whose failure is its own.
+TEST(Faults, AFailedTestKeepsALogOfItsFaults) {
+  for (bool fails : {true, false}) {
+    TempDir dir;
+    EXPECT_TRUE(testing::in_child([&]() -> std::string {
+      Warnings warnings;
+      FaultyFs system;
+      system.log_to = dir.path();
+      DiskCache cache({(dir / "root").string(), CacheMode::read_write, false}, {system});
+      system.fail_at = system.calls() + 1;
+      system.error = EIO;
+      if (cache.find("k")) return "found";
+      if (freopen("/dev/null", "w", stdout) == nullptr) return "no /dev/null";
+      if (fails) ADD_FAILURE();
+      return "";
+    }));
+    const fs::path log = dir / "faults.log";
+    ASSERT_EQ(fs::exists(log), fails);
+    if (!fails) continue;
+    std::ifstream in(log);
+    int lines = 0, struck = 0;
+    for (std::string line; std::getline(in, line);) {
+      lines++;
+      if (line.find("<- ") == std::string::npos) continue;
+      struck++;
+      EXPECT_GT(lines, 5) << "what was done before is there too";
+      EXPECT_EQ(line, std::to_string(lines) + " openat " + (dir / "root/v1").string() + " <- failed: EIO");
+    }
+    EXPECT_EQ(struck, 1);
+  }
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -67,13 +67,22 @@ Entry compile(const std::filesystem::path& marks, const std::string& key) {
 }
 
 // A network file system as it can be: without locks, and with what other processes made out of sight.
-struct BlindFs : FaultyFs {
+class BlindFs : public FaultyFs {
+ public:
   BlindFs() { network = no_locks = true; }
+  int renameat(int dir, const char* from, const char* to) override {
+    const int result = FaultyFs::renameat(dir, from, to);
+    if (result == 0) mine_.insert(to);
+    return result;
+  }
   int openat(int dir, const char* name, int flags, mode_t mode) override {
-    if (!std::string_view(name).ends_with(".lathe")) return FaultyFs::openat(dir, name, flags, mode);
+    if (!std::string_view(name).ends_with(".lathe") || mine_.contains(name)) return FaultyFs::openat(dir, name, flags, mode);
     errno = ENOENT;
     return -1;
   }
+
+ private:
+  std::set<std::string> mine_;
 };
 
 double seconds_since(steady_clock::time_point start) {
@@ -91,7 +100,10 @@ void kill_writers(int kills) {
   for (uint64_t i = 0; i < 2 * kKeys; i++) entries.push_back(entry_for(key_of(i), static_cast<int>(i), 20'000 + 3'000 * i));
   DiskCache reader(options);
   size_t in_store = 0;
-  for (int round = 0; round < kills; round++) {
+  const auto wanted = static_cast<size_t>(kills) / 2;
+  int round = 0;
+  // On a busy machine a writer may wait for its turn between two stores when it is killed: then it takes more kills.
+  for (; round < kills || (in_store < wanted && round < 4 * kills); round++) {
     Pipe ready;
     const pid_t writer = start([&]() -> std::string {
       FaultyFs system;
@@ -119,12 +131,13 @@ void kill_writers(int kills) {
   EXPECT_EQ(stats.rejected, 0u) << "rename publishes whole files only";
   EXPECT_EQ(stats.errors, 0u);
   EXPECT_GT(stats.hits, 0u);
-  EXPECT_GE(in_store, static_cast<size_t>(kills) / 2) << "too few kills came in the middle of a store";
-  std::printf("%d kills, %zu of them between making a temporary file and its rename; %llu hits, 0 corrupt\n", kills, in_store,
+  EXPECT_GE(in_store, wanted) << "too few kills came in the middle of a store";
+  std::printf("%d kills, %zu of them between making a temporary file and its rename; %llu hits, 0 corrupt\n", round, in_store,
               static_cast<unsigned long long>(stats.hits));
 }
 
 void cold_start(int processes, int trials, bool locks) {
+  constexpr int kAsks = 5;
   prefer_memory_disk();
   size_t most = 0;
   for (int trial = 0; trial < trials; trial++) {
@@ -138,13 +151,17 @@ void cold_start(int processes, int trials, bool locks) {
         Warnings warnings;
         if (!gate.receive()) return "no start";
         DiskCache cache(at(dir / "root"), {locks ? real_fs() : blind});
-        KeyLock lock;
-        auto entry = cache.find_or_lock("the key", lock);
-        if (!entry) {
-          entry = compile(marks, "the key");
-          if (!cache.store(*entry)) return "not stored";
+        int compiles = 0;
+        for (int ask = 0; ask < kAsks; ask++) {
+          KeyLock lock;
+          auto entry = cache.find_or_lock("the key", lock);
+          if (!entry) {
+            entry = compile(marks, "the key");
+            if (++compiles > 1) return "compiled again what it had stored";
+            if (!cache.store(*entry)) return "not stored";
+          }
+          if (entry->key != "the key" || !is_genuine(*entry)) return "a wrong entry";
         }
-        if (entry->key != "the key" || !is_genuine(*entry)) return "a wrong entry";
         return warnings.all().empty() ? "" : warnings.all()[0];
       }));
     }
@@ -159,8 +176,8 @@ void cold_start(int processes, int trials, bool locks) {
     }
     EXPECT_TRUE(temporaries_in(dir.path()).empty());
   }
-  std::printf("%d processes, %d trials, %s locks: at most %zu compiles a trial\n", processes, trials, locks ? "with" : "without",
-              most);
+  std::printf("%d processes that ask %d times, %d trials, %s locks: at most %zu compiles a trial%s\n", processes, kAsks, trials,
+              locks ? "with" : "without", most, locks ? "" : ", 1 a process");
 }
 
 void lose_lock_holder(int trials) {
@@ -204,65 +221,6 @@ void lose_lock_holder(int trials) {
   }
   std::printf("%d trials: holder killed, waiter on after %.3f s at most; stopped, %.3f s (bound %.3f s)\n", trials, slowest_killed,
               slowest_stopped, duration<double>(kBound).count());
-}
-
-void trim_against_readers(std::chrono::seconds seconds) {
-  prefer_memory_disk();
-  constexpr uint64_t kLimit = 400'000, kEntry = 20'000, kWriters = 2;
-  constexpr uint64_t kManyKeys = 100;
-  TempDir dir;
-  CacheOptions options = at(dir / "root");
-  options.max_bytes = kLimit;
-  const uint64_t first = seed();
-  const auto end = steady_clock::now() + seconds;
-  // `step` gives its complaint.
-  auto worker = [&](uint64_t number, const std::function<std::string(DiskCache&, std::mt19937_64&)>& step) {
-    return start([&, number, step]() -> std::string {
-      DiskCache cache(options);
-      std::mt19937_64 random(first + number);
-      while (steady_clock::now() < end) {
-        if (std::string complaint = step(cache, random); !complaint.empty()) return complaint;
-      }
-      const CacheStats stats = cache.stats();
-      return stats.errors + stats.rejected + stats.collisions == 0 ? "" : "errors were counted";
-    });
-  };
-  auto write = [](DiskCache& cache, std::mt19937_64& random) -> std::string {
-    const Entry entry = entry_for("key " + std::to_string(random() % kManyKeys), 1, kEntry);
-    return cache.store(entry) ? "" : "a store failed";
-  };
-  auto read = [](DiskCache& cache, std::mt19937_64& random) -> std::string {
-    auto found = cache.find("key " + std::to_string(random() % kManyKeys));
-    return !found || is_genuine(*found) ? "" : "a wrong entry";
-  };
-  auto evict = [](DiskCache& cache, std::mt19937_64& random) -> std::string {
-    cache.trim(kLimit / 2 + random() % (kLimit / 2));
-    return "";
-  };
-  std::vector<pid_t> children;
-  for (uint64_t i = 0; i < kWriters; i++) children.push_back(worker(i, write));
-  for (uint64_t i = 0; i < 3; i++) children.push_back(worker(10 + i, read));
-  children.push_back(worker(20, evict));
-  for (pid_t child : children) EXPECT_EQ(wait_for(child), 0);
-
-  // Then without the trimmer that never rests: the writers' own trimming alone.
-  DiskCache writer(options);
-  std::mt19937_64 random(first);
-  uint64_t largest = 0, hits = 0;
-  for (int i = 0; i < 300; i++) {
-    ASSERT_EQ(write(writer, random), "");
-    uint64_t bytes = 0;
-    for (const DiskCache::Listing& item : writer.list()) bytes += item.bytes;
-    largest = std::max(largest, bytes);
-    hits += writer.find("key " + std::to_string(random() % kManyKeys)) ? 1 : 0;
-  }
-  EXPECT_LE(largest, kLimit + kEntry + 200);
-  EXPECT_GT(writer.stats().evicted, 0u);
-  EXPECT_GT(hits, 0u);
-  EXPECT_TRUE(temporaries_in(dir.path()).empty());
-  std::printf("%lld s of writers, readers and a trimmer: 0 errors; largest size %llu of a limit of %llu\n",
-              static_cast<long long>(seconds.count()), static_cast<unsigned long long>(largest),
-              static_cast<unsigned long long>(kLimit));
 }
 
 void share_between_versions(int operations) {

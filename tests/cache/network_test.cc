@@ -73,7 +73,9 @@ bool compiles(DiskCache& cache, const std::string& key) {
   return true;
 }
 
-TEST(NetworkDelay, WhatIsSeenLateIsCompiledOnceOnEachMachine) {
+class NetworkDelay : public ::testing::TestWithParam<int> {};  // how many machines
+
+TEST_P(NetworkDelay, WhatIsSeenLateIsCompiledOnceOnEachMachine) {
   TempDir dir;
   testing::Warnings warnings;
   Network shared;
@@ -81,7 +83,7 @@ TEST(NetworkDelay, WhatIsSeenLateIsCompiledOnceOnEachMachine) {
   options.root = dir / "root";
   std::vector<std::unique_ptr<Machine>> machines;
   std::vector<std::unique_ptr<DiskCache>> caches;
-  for (int i = 0; i < 8; i++) {
+  for (int i = 0; i < GetParam(); i++) {
     machines.push_back(std::make_unique<Machine>(shared));
     caches.push_back(std::make_unique<DiskCache>(options, CacheSeams{*machines.back()}));
   }
@@ -105,9 +107,11 @@ TEST(NetworkDelay, WhatIsSeenLateIsCompiledOnceOnEachMachine) {
   Machine late(shared);
   DiskCache cache(options, {late});
   EXPECT_FALSE(compiles(cache, "a"));
-  std::printf("8 machines, no locks, %lld s till others see a file: at most %d compile of a key on each, 0 failures\n",
+  std::printf("%d machines, no locks, %lld s till others see a file: at most %d compile of a key on each, 0 failures\n", GetParam(),
               static_cast<long long>(kDelay), most);
 }
+
+INSTANTIATE_TEST_SUITE_P(, NetworkDelay, ::testing::Values(8, 64));
 
 }  // namespace
 }  // namespace lathe

@@ -11,7 +11,7 @@ TEST(ProcessesFull, KilledWhileStoringLeaveNoCorruptEntry) {
 }
 
 TEST(ProcessesFull, SixtyFourThatMissOneKeyCompileOnce) {
-  testing::cold_start(64, 50, /*locks=*/true);
+  testing::cold_start(64, 500, /*locks=*/true);
 }
 
 TEST(ProcessesFull, WithoutLocksEachCompilesAtMostOnce) {

@@ -87,12 +87,16 @@ TEST(Processes, KilledWhileStoringLeaveNoCorruptEntry) {
   testing::kill_writers(1000);
 }
 
+TEST(Processes, KilledAndStoppedAtRandomServeNothingCorrupt) {
+  testing::kill_and_stop(500);
+}
+
 TEST(Processes, EightThatMissOneKeyCompileOnce) {
   testing::cold_start(8, 50, /*locks=*/true);
 }
 
 TEST(Processes, SixtyFourThatMissOneKeyCompileOnce) {
-  testing::cold_start(64, 3, /*locks=*/true);
+  testing::cold_start(64, 50, /*locks=*/true);
 }
 
 TEST(Processes, WithoutLocksEachCompilesAtMostOnce) {
@@ -121,6 +125,7 @@ TEST(Processes, KilledAtEachCallLeaveNoCorruptEntry) {
     const CacheOptions options{(dir / "a/root").string(), CacheMode::read_write, false};
     int status = wait_for(start([&]() -> std::string {
       testing::FaultyFs system;
+      system.log_to = dir.path();
       system.fail_at = n;
       system.kills = true;
       system.most = 700;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <random>
@@ -83,6 +84,7 @@ pid_t start(const std::function<std::string()>& body, int uid) {
   std::string complaint = body();
   if (!complaint.empty()) std::fprintf(stderr, "child: %s\n", complaint.c_str());
   if (__gcov_dump != nullptr) __gcov_dump();
+  std::fflush(stdout);
   _exit(complaint.empty() ? 0 : 1);
 }
 
@@ -113,12 +115,36 @@ std::vector<std::string> Warnings::all() const {
   return texts_;
 }
 
-bool FaultyFs::fails() {
+FaultyFs::~FaultyFs() {
+  if (::testing::Test::HasFailure()) write_log();
+}
+
+bool FaultyFs::fails(const char* call, int fd, const char* name) {
   calls_++;
-  if (fail_at == 0 || calls_ < fail_at || (calls_ > fail_at && !persistent)) return false;
-  if (kills) raise(SIGKILL);
+  const bool fault = fail_at != 0 && (persistent ? calls_ >= fail_at : calls_ == fail_at);
+  if (!log_to.empty()) {
+    const std::string done = !fault ? "" : kills ? " <- killed" : std::string(" <- failed: ") + strerrorname_np(error);
+    log_.push_back(std::to_string(calls_) + " " + call + " " + path_of(fd, name) + done);
+  }
+  if (!fault) return false;
+  if (kills) {
+    write_log();
+    raise(SIGKILL);
+  }
   errno = error;
   return true;
+}
+
+std::string FaultyFs::path_of(int fd, const std::string& name) const {
+  const auto at = paths_.find(fd);
+  if (at == paths_.end() || name.starts_with("/")) return name;
+  return name.empty() || name == "." ? at->second : at->second + "/" + name;
+}
+
+void FaultyFs::write_log() const {
+  if (log_to.empty()) return;
+  std::ofstream out(log_to / "faults.log");
+  for (const std::string& line : log_) out << line << '\n';
 }
 
 bool FaultyFs::interrupted() {
@@ -130,48 +156,49 @@ bool FaultyFs::interrupted() {
 
 int FaultyFs::openat(int dir, const char* name, int flags, mode_t mode) {
   EXPECT_EQ(flags & (O_CLOEXEC | O_NOFOLLOW), O_CLOEXEC | O_NOFOLLOW) << name;
-  if (fails() || interrupted()) return -1;
+  if (fails(__func__, dir, name) || interrupted()) return -1;
   int fd = real_fs().openat(dir, name, flags, mode);
   if (fd >= 0) open_++;
+  if (fd >= 0 && !log_to.empty()) paths_[fd] = path_of(dir, name);
   return fd;
 }
 
 int FaultyFs::close(int fd) {
   open_--;
   real_fs().close(fd);
-  return fails() ? -1 : 0;
+  return fails(__func__, fd) ? -1 : 0;
 }
 
 ssize_t FaultyFs::read(int fd, std::span<std::byte> into) {
-  return fails() || interrupted() ? -1 : real_fs().read(fd, into.first(std::min(into.size(), most)));
+  return fails(__func__, fd) || interrupted() ? -1 : real_fs().read(fd, into.first(std::min(into.size(), most)));
 }
 
 ssize_t FaultyFs::write(int fd, BytesView from) {
-  return fails() || interrupted() ? -1 : real_fs().write(fd, from.first(std::min(from.size(), most)));
+  return fails(__func__, fd) || interrupted() ? -1 : real_fs().write(fd, from.first(std::min(from.size(), most)));
 }
 
 int FaultyFs::fstatfs(int fd, struct statfs* out) {
   constexpr auto kNfs = 0x6969;
-  if (fails() || real_fs().fstatfs(fd, out) != 0) return -1;
+  if (fails(__func__, fd) || real_fs().fstatfs(fd, out) != 0) return -1;
   if (network) out->f_type = kNfs;
   return 0;
 }
 
 int FaultyFs::fsync(int fd) {
   syncs_++;
-  return fails() ? -1 : real_fs().fsync(fd);
+  return fails(__func__, fd) ? -1 : real_fs().fsync(fd);
 }
 
 int FaultyFs::try_lock(int fd, off_t at) {
   lock_calls_++;
-  if (fails()) return -1;
+  if (fails(__func__, fd)) return -1;
   if (!no_locks) return real_fs().try_lock(fd, at);
   errno = ENOLCK;
   return -1;
 }
 
 int FaultyFs::getrandom(std::span<std::byte> into) {
-  if (fails()) return -1;
+  if (fails(__func__, -1)) return -1;
   if (!fixed_random) return real_fs().getrandom(into);
   std::ranges::fill(into, std::byte{0});
   return 0;

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <random>
 #include <string>
@@ -162,6 +164,44 @@ TEST(Trim, ANewProcessRemovesWhatAKilledOneLeft) {
   set_age(left, 2 * kHour);
   ASSERT_TRUE(cache.store(entry_for("other", 1, 100)));
   EXPECT_FALSE(fs::exists(left));
+}
+
+// At each call to the system in turn: an hour later the next one finds all that it left.
+TEST(Trim, AKilledTrimmerLeavesNothingForEver) {
+  testing::prefer_memory_disk();
+  bool killed = true;
+  int calls = 0;
+  for (int n = 1; killed; n++) {
+    SCOPED_TRACE("killed at call " + std::to_string(n));
+    TempDir dir;
+    const CacheOptions options = limited(dir / "root", 0);
+    {
+      DiskCache cache(options);
+      for (int i = 0; i < 3; i++) ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 5000)));
+      const fs::path litter = fs::path(cache.path_of(key_of(0))).parent_path() / "0000000000000002.tmp";
+      testing::write_file(litter, "half");
+      set_age(litter, 2 * kHour);
+    }
+    const int status = testing::wait_for(testing::start([&]() -> std::string {
+      testing::FaultyFs system;
+      system.log_to = dir.path();
+      system.fail_at = n;
+      system.kills = true;
+      DiskCache cache(options, {system});
+      return cache.trim(6000) ? "" : "not trimmed";
+    }));
+    killed = WIFSIGNALED(status);
+    if (killed) calls = n;
+    EXPECT_TRUE(killed || status == 0);
+    for (const std::string& left : testing::temporaries_in(dir.path())) set_age(left, 2 * kHour);
+    DiskCache next(options);
+    EXPECT_TRUE(next.trim(6000)) << "a lock outlived its holder";
+    EXPECT_TRUE(testing::temporaries_in(dir.path()).empty());
+    EXPECT_EQ(next.list().size(), 1u);
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(calls, 20);
+  std::printf("%d kills of a trimmer, one at each of its calls: an hour later nothing is left of them\n", calls);
 }
 
 TEST(Trim, OneAtATime) {
