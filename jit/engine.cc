@@ -68,8 +68,8 @@ struct State {
   EngineStats stats;                                                           // guarded by mutex, but for .cache
 };
 
-// A compiler's verdict is kept. A missing tool may be installed later, memory and time may suffice later, and a refused request costs
-// nothing to refuse again.
+// A compiler's verdict is kept. A missing tool may be installed later, memory and time may suffice later, and a refused request
+// costs nothing to refuse again.
 bool is_remembered(const Status& status) {
   return status.code() != Code::unavailable && status.code() != Code::resource_exhausted && status.code() != Code::invalid_argument;
 }

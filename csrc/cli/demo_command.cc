@@ -15,6 +15,7 @@
 #include "lathe/base/knobs.h"
 #include "progress.h"
 #include "spec_arg.h"
+#include "table.h"
 #include "trace_files.h"
 
 namespace lathe::cli {
