@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <optional>
 
 #include "lathe/arch/traits.h"
 #include "lathe/base/bytes.h"
@@ -75,6 +76,33 @@ LayoutSpec layout_of(Paging paging, std::mt19937_64& rng) {
   return layout;
 }
 
+// Keys or values: elements as q's, or codes with a zero-point or without.
+struct FormatChoice {
+  std::optional<DType> code;
+  KvZero zero = KvZero::none;
+};
+constexpr std::array<FormatChoice, kSpecsPerShard> kFormatChoices{{
+    {},
+    {},
+    {},
+    {},
+    {},
+    {},
+    {},
+    {DType::e4m3},
+    {DType::e5m2},
+    {DType::i8},
+    {DType::i8, KvZero::token},
+    {DType::i8, KvZero::channel},
+}};
+
+void set_format(std::mt19937_64& rng, const FormatChoice& choice, DType element, DType& format, KvScale& scale, KvZero& zero) {
+  format = choice.code.value_or(element);
+  scale = choice.code ? one_of(rng, std::array{KvScale::none, KvScale::token, KvScale::channel, KvScale::token_channel})
+                      : KvScale::none;
+  zero = choice.zero;
+}
+
 // Head dimension `g`-th in an order that visits all 16 evenly.
 int32_t head_dim(int g, int step) {
   return 16 * (1 + (g * step + g / 16) % 16);
@@ -92,6 +120,7 @@ std::vector<AttentionSpec> draw_specs(int shard, uint64_t seed) {
   const auto caps = spread(rng, std::array{true, false, false});
   const auto splits = spread(rng, kSplitChoices);
   const auto pagings = spread(rng, kPagings);
+  const auto key_formats = spread(rng, kFormatChoices), value_formats = spread(rng, kFormatChoices);
   const auto given = spread(rng, std::array{true, false, false});
   std::vector<int> dims(kSpecsPerShard);  // which head_dim_vo goes with which head_dim_qk
   for (int i = 0; i < kSpecsPerShard; ++i) dims[static_cast<size_t>(i)] = i;
@@ -104,8 +133,8 @@ std::vector<AttentionSpec> draw_specs(int shard, uint64_t seed) {
     spec.hooks = {};  // variants have a suite of their own
     spec.arch = "host";
     spec.q_dtype = types[i];
-    if (!is_code(spec.kfmt)) spec.kfmt = types[i];
-    if (!is_code(spec.vfmt)) spec.vfmt = types[i];
+    set_format(rng, key_formats[i], types[i], spec.kfmt, spec.kscale, spec.kzero);
+    set_format(rng, value_formats[i], types[i], spec.vfmt, spec.vscale, spec.vzero);
     spec.o_dtype = out_types[i];
     spec.mask = masks[i];
     spec.lse = lses[i];
