@@ -57,7 +57,8 @@ TEST_P(Kernels, Oracle) {
     }
   }
   std::printf("%s", coverage.table().c_str());
-  EXPECT_GE(2 * coverage.deep_and_split(), coverage.batches());
+  // Half of all shards together (KernelCases.Coverage); one alone has twelve specs, and luck.
+  EXPECT_GE(4 * coverage.deep_and_split(), coverage.batches());
 }
 INSTANTIATE_TEST_SUITE_P(, Kernels, ::testing::Range(0, kShards), [](const auto& shard) { return std::to_string(shard.param); });
 
