@@ -37,7 +37,7 @@ inline constexpr std::array kCrashPoints{
     CrashPoint{"entry_refreshed", "after", "futimens", "*/root/v1/*/*.lathe"},
     CrashPoint{"quarantine_begun", "before", "renameat", "*/root/v1/*/*.lathe"},
     CrashPoint{"quarantine_done", "after", "renameat", "*/root/v1/*/*.lathe"},
-    CrashPoint{"trim_clock_made", "after", "openat", "*/root/v1/????????????????.tmp"},
+    CrashPoint{"trim_clock_made", "after", "openat", "*/root/v1/00/????????????????.tmp"},
     CrashPoint{"trim_litter_removed", "after", "unlinkat", "*/root/v1/00/*"},
     CrashPoint{"trim_entry_removed", "after", "unlinkat", "*/root/v1/*/*.lathe"},
     CrashPoint{"bundle_entry_closed", "before", "renameat", "*/bundle/v1/*/*.tmp"},

@@ -276,7 +276,7 @@ TEST(NvrtcCompiler, FailuresLeakNothing) {
     ASSERT_EQ(out.status().code(), Code::compile_failed);
   }
   EXPECT_EQ(testing::open_descriptors(), descriptors);
-  EXPECT_EQ(testing::children_of(getpid()).size(), 1u);
+  EXPECT_TRUE(testing::children_of(getpid()).empty());  // after an error a worker is ended
 }
 
 }  // namespace
