@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -16,9 +17,11 @@ namespace lathe {
 namespace {
 
 constexpr size_t kLongestIndexedKey = 64 * 1024;
-// The root's size is looked at again when this cache has stored an eighth of what was free: eight processes that fill it at once do
-// not run past the limit unseen.
+// Where a look at the root's size is dear, or has nothing to find, the next is due when this cache has stored an eighth of what was
+// free.
 constexpr uint64_t kWriters = 8;
+// How long a store waits for another process that trims, before it makes room for itself beside it.
+constexpr std::chrono::milliseconds kTrimmerWait{100};
 
 uint64_t mark_of(BytesView payload) {
   return digest_of(payload).lo | 1;  // never 0, which marks a free place
@@ -86,10 +89,10 @@ void DiskCache::open_bundles(const std::vector<std::string>& paths) {
 
 // Locks must lie on this machine: those of a network file system may be missing, slow or lost.
 void DiskCache::open_lock_dir() {
-  const bool network = on_network(fs_, dir_.root());
-  sync_ = options_.sync == CacheSync::always || (options_.sync == CacheSync::automatic && network);
+  network_ = on_network(fs_, dir_.root());
+  sync_ = options_.sync == CacheSync::always || (options_.sync == CacheSync::automatic && network_);
   if (options_.lock_wait_ms <= 0) return;
-  if (!network) {
+  if (!network_) {
     lock_dir_ = duplicate_of(fs_, dir_.root());
   } else if (const char* runtime = secure_getenv("XDG_RUNTIME_DIR"); runtime != nullptr && runtime[0] == '/') {
     auto opened = open_root(fs_, std::string(runtime) + "/lathe", Trust{trust_.us, /*shared=*/false}, /*write=*/true);
@@ -182,7 +185,7 @@ std::optional<Entry> DiskCache::find_prefix(const std::string& prefix) {
   return entry;
 }
 
-std::vector<KeyPlace> DiskCache::keys() const {
+std::vector<KeyPlace> DiskCache::keys(size_t most) const {
   std::vector<KeyPlace> out;
   const size_t start_bytes = kEntryHeaderBytes + kLongestIndexedKey;
   auto add = [&](const FileRead& start, const std::string& name, size_t place) {
@@ -190,9 +193,17 @@ std::vector<KeyPlace> DiskCache::keys() const {
     if (auto key = key_in(start.bytes, schema_)) out.push_back({*std::move(key), name, place});
   };
   for (size_t i = 0; i < bundles_.size(); i++) {
-    for (const BundleItem& item : bundles_[i].items()) add(bundles_[i].read_start(item.name, start_bytes), item.name, i);
+    const std::span<const BundleItem> items = bundles_[i].items();
+    for (const BundleItem& item : items.first(std::min(most, items.size()))) {
+      add(bundles_[i].read_start(item.name, start_bytes), item.name, i);
+    }
   }
-  for (const Listing& item : list()) add(dir_.read_start(item.name, start_bytes), item.name, bundles_.size());
+  std::vector<Listing> listed = list();
+  if (listed.size() > most) {
+    std::ranges::nth_element(listed, listed.begin() + static_cast<std::ptrdiff_t>(most), std::ranges::greater{}, &Listing::mtime);
+    listed.resize(most);
+  }
+  for (const Listing& item : listed) add(dir_.read_start(item.name, start_bytes), item.name, bundles_.size());
   std::ranges::sort(
       out, [](const KeyPlace& a, const KeyPlace& b) { return a.bundle != b.bundle ? a.bundle < b.bundle : a.key < b.key; });
   return out;
@@ -209,6 +220,7 @@ bool DiskCache::store(const Entry& entry) {
     return false;
   }
   const Bytes file = encode(entry, schema_);
+  const KeyLock room = make_room(name, file.size());  // until the file has its name: others would take the same room for theirs
   if (!dir_.publish(name, file, sync_)) {
     const int error = errno;
     count_.errors++;
@@ -217,27 +229,33 @@ bool DiskCache::store(const Entry& entry) {
   }
   count_.stores++;
   count_.bytes_written += file.size();
-  keep_size(file.size());
   return true;
 }
 
-void DiskCache::keep_size(uint64_t written) {
-  if (unseen_.fetch_sub(static_cast<int64_t>(written)) > static_cast<int64_t>(written)) return;
-  const std::optional<TrimReport> report = trim(options_.max_bytes);
-  if (!report) return;
+KeyLock DiskCache::make_room(const std::string& name, uint64_t bytes) {
+  if (unseen_.fetch_sub(static_cast<int64_t>(bytes)) > static_cast<int64_t>(bytes)) return {};
+  bool busy = false;
+  KeyLock lock = lock_trimmer(kTrimmerWait, busy);
+  const uint64_t left = trim_now(options_.max_bytes, {name, bytes}).bytes + bytes;
   const uint64_t most = options_.max_bytes == 0 ? uint64_t{1} << 62 : options_.max_bytes;
-  unseen_ = static_cast<int64_t>((most - std::min(most, report->bytes)) / kWriters);
+  if (network_ || options_.max_bytes == 0) unseen_ = static_cast<int64_t>((most - std::min(most, left)) / kWriters);
+  return lock;
 }
 
-std::optional<TrimReport> DiskCache::trim(uint64_t max_bytes) {
+std::optional<TrimReport> DiskCache::trim(uint64_t max_bytes, std::chrono::milliseconds wait) {
   if (!writable()) return std::nullopt;
-  KeyLock lock;
-  if (lock_dir_) {
-    bool busy = false;
-    lock = KeyLock::take(fs_, lock_dir_.get(), trust_, kTrimmerByte, std::chrono::milliseconds(0), &busy);
-    if (busy) return std::nullopt;
-  }
-  const TrimReport report = lathe::trim(dir_, max_bytes);
+  bool busy = false;
+  const KeyLock lock = lock_trimmer(wait, busy);
+  if (busy && !lock) return std::nullopt;
+  return trim_now(max_bytes, {});
+}
+
+KeyLock DiskCache::lock_trimmer(std::chrono::milliseconds wait, bool& busy) {
+  return lock_dir_ ? KeyLock::take(fs_, lock_dir_.get(), trust_, kTrimmerByte, wait, &busy) : KeyLock();
+}
+
+TrimReport DiskCache::trim_now(uint64_t max_bytes, const NewEntry& coming) {
+  const TrimReport report = lathe::trim(dir_, max_bytes, coming);
   count_.evicted += report.removed_entries;
   return report;
 }

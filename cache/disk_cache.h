@@ -72,15 +72,15 @@ class DiskCache {
   std::optional<Entry> find_prefix(const std::string& prefix);
 
   /// Publishes `entry` under its key, whole or not at all, in place of what was there; false on any trouble, when the cache is not
-  /// writable, for an entry outside within_limits, and for a payload that was rejected. May trim.
+  /// writable, for an entry outside within_limits, and for a payload that was rejected. Makes room for it first.
   bool store(const Entry& entry);
 
   /// `payload`, found under `key`, is sound as a file and still useless (a driver refuses it): it is set aside in the root, and
   /// this cache finds or stores it no more, wherever it lies.
   void reject(const std::string& key, BytesView payload);
 
-  /// Trims the root to `max_bytes` now (trim.h); nothing when it is not writable, or while another process trims.
-  std::optional<TrimReport> trim(uint64_t max_bytes);
+  /// Trims the root to `max_bytes` now (trim.h); nothing when it is not writable, or when others trim or store for all of `wait`.
+  std::optional<TrimReport> trim(uint64_t max_bytes, std::chrono::milliseconds wait = std::chrono::milliseconds(0));
 
   bool on_disk() const { return static_cast<bool>(dir_); }
   bool writable() const { return dir_.writable(); }
@@ -98,9 +98,9 @@ class DiskCache {
   /// The entries that are in the root now, by name; what cannot be read is left out. Does not look inside the files.
   std::vector<Listing> list() const;
 
-  /// All keys, in the order of the places and there by key, as they stand in the files; unverified. Keys of more than 64 KB are
-  /// left out.
-  std::vector<KeyPlace> keys() const;
+  /// All keys, in the order of the places and there by key, as they stand in the files; unverified. Of each place at most `most`:
+  /// of the root those used last. Keys of more than 64 KB are left out.
+  std::vector<KeyPlace> keys(size_t most = SIZE_MAX) const;
 
   /// The entry of this name in the root, as listed. invalid_argument for a name that is not 32 lower-case hex digits or a file that
   /// is not an entry, unavailable for one that cannot be read. Counts nothing.
@@ -117,7 +117,9 @@ class DiskCache {
   void set_aside(const std::string& name);
   void open_bundles(const std::vector<std::string>& paths);
   void open_lock_dir();
-  void keep_size(uint64_t written);
+  KeyLock make_room(const std::string& name, uint64_t bytes);
+  KeyLock lock_trimmer(std::chrono::milliseconds wait, bool& busy);
+  TrimReport trim_now(uint64_t max_bytes, const NewEntry& coming);
   void warn(const char* what, const std::string& message) const;
 
   const CacheOptions options_;
@@ -129,7 +131,7 @@ class DiskCache {
   EntryDir dir_;
   std::vector<Bundle> bundles_;
   std::vector<Status> bundle_troubles_;
-  bool sync_ = false;
+  bool sync_ = false, network_ = false;
   Fd lock_dir_;  // where the lock file lies; none: no locks
 
   // No mutex anywhere: one that was held while the process forked would stay so in the child.

@@ -18,7 +18,9 @@ auto by_age(const EntryFile& file) {
 
 class Trimmer {
  public:
-  explicit Trimmer(const EntryDir& dir) : dir_(dir), files_(dir.files()) {
+  Trimmer(const EntryDir& dir, const NewEntry& coming) : dir_(dir), files_(dir.files()), coming_(coming.bytes) {
+    // What it replaces goes as it comes, and not before.
+    std::erase_if(files_, [&](const EntryFile& file) { return file.kind == Kind::entry && file.name == coming.name; });
     for (const EntryFile& file : files_) {
       report_.bytes += file.bytes;
       report_.entries += file.kind == Kind::entry ? 1 : 0;
@@ -27,7 +29,7 @@ class Trimmer {
 
   TrimReport run(uint64_t max_bytes) {
     remove_litter();
-    if (max_bytes != 0 && report_.bytes > max_bytes) remove_down_to(max_bytes - max_bytes / 10);
+    if (max_bytes != 0 && report_.bytes + coming_ > max_bytes) remove_down_to(max_bytes - max_bytes / 10);
     return report_;
   }
 
@@ -52,8 +54,8 @@ class Trimmer {
       return a_entry != b_entry ? b_entry : by_age(a) < by_age(b);
     });
     for (const EntryFile& file : files_) {
-      const bool last = file.kind == Kind::entry && report_.entries == 1;
-      if (report_.bytes <= target || last) return;
+      const bool last = coming_ == 0 && file.kind == Kind::entry && report_.entries == 1;
+      if (report_.bytes + coming_ <= target || last) return;
       remove(file);
     }
   }
@@ -73,13 +75,14 @@ class Trimmer {
 
   const EntryDir& dir_;
   std::vector<EntryFile> files_;
+  const uint64_t coming_;
   TrimReport report_;
 };
 
 }  // namespace
 
-TrimReport trim(const EntryDir& dir, uint64_t max_bytes) {
-  return Trimmer(dir).run(max_bytes);
+TrimReport trim(const EntryDir& dir, uint64_t max_bytes, const NewEntry& coming) {
+  return Trimmer(dir, coming).run(max_bytes);
 }
 
 }  // namespace lathe

@@ -2,9 +2,22 @@
 # entry for them.
 find_package(Threads REQUIRED)
 # All that is missing at once, by the packages that have it.
+set(packages libfmt-dev=fmt/format.h nlohmann-json3-dev=nlohmann/json.hpp libcli11-dev=CLI/CLI.hpp libxxhash-dev=xxhash.h
+    libspdlog-dev=spdlog/spdlog.h libkainjow-mustache-dev=kainjow/mustache.hpp libboost-context-dev=boost/context/detail/fcontext.hpp)
+if(LATHE_TESTS)
+  list(APPEND packages libgtest-dev=gtest/gtest.h)
+endif()
+if(LATHE_BENCH)
+  list(APPEND packages libbenchmark-dev=benchmark/benchmark.h)
+endif()
 set(missing)
-foreach(pair libfmt-dev=fmt/format.h nlohmann-json3-dev=nlohmann/json.hpp libcli11-dev=CLI/CLI.hpp libxxhash-dev=xxhash.h
-        libspdlog-dev=spdlog/spdlog.h libkainjow-mustache-dev=kainjow/mustache.hpp libboost-context-dev=boost/context/detail/fcontext.hpp)
+if(SKBUILD)  # pip: the Python module is what it is for
+  find_package(Python 3.10 COMPONENTS Interpreter Development.Module QUIET)
+  if(NOT Python_FOUND)
+    list(APPEND missing libpython3-dev)
+  endif()
+endif()
+foreach(pair IN LISTS packages)
   string(REGEX MATCH "(.*)=(.*)" matched ${pair})
   find_path(header ${CMAKE_MATCH_2} NO_CACHE)
   if(NOT header)
@@ -14,7 +27,8 @@ foreach(pair libfmt-dev=fmt/format.h nlohmann-json3-dev=nlohmann/json.hpp libcli
 endforeach()
 if(missing)
   list(JOIN missing " " missing)
-  message(FATAL_ERROR "Libraries are missing. On Debian: apt-get install ${missing}")
+  # CMake breaks lines, except indented ones.
+  message(FATAL_ERROR "Libraries are missing. On Debian:\n  apt-get install ${missing}")
 endif()
 find_package(fmt REQUIRED)           # use fmt::fmt-header-only
 find_package(nlohmann_json REQUIRED) # use nlohmann_json::nlohmann_json

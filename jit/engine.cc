@@ -259,7 +259,7 @@ struct Engine::Impl {
     std::string path = keep_source(cache, request, prepared.key, prepared.source, status.message());
     std::string hint = status.hint();
     if (!path.empty()) hint += (hint.empty() ? "" : "; ") + ("source, key and log are kept in " + path);
-    log(LogLevel::info, name_of(request) + ": " + status.to_string());
+    log(LogLevel::info, name_of(request) + ": not compiled: " + status.message().substr(0, status.message().find('\n')));
     return {status.code(), status.message() + "\ncompiled with " + prepared.compiler,
             status.where().empty() ? name_of(request) : status.where() + ", " + name_of(request), hint};
   }

@@ -55,12 +55,12 @@ size_t distance(const std::vector<KeyDifference>& found) {
 
 }  // namespace
 
-std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key) {
+std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key, size_t most) {
   const auto asked = key_fields(key);
   if (!asked) return std::nullopt;
   const std::string* family = value_of(*asked, "family");
   std::optional<NearestKey> nearest;
-  for (KeyPlace& place : cache.keys()) {
+  for (KeyPlace& place : cache.keys(most)) {
     const auto stored = key_fields(place.key);
     const std::string* other = stored ? value_of(*stored, "family") : nullptr;
     if (family == nullptr || other == nullptr || *family != *other) continue;
@@ -72,8 +72,10 @@ std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string&
 }
 
 std::string why_missed(const DiskCache& cache, const std::string& key) {
-  const auto nearest = nearest_key(cache, key);
-  if (!nearest) return "the cache has no kernel of this family";
+  if (!cache.on_disk() && cache.bundles().empty()) return "there is no cache to look into";
+  constexpr size_t kLookedAt = 64;
+  const auto nearest = nearest_key(cache, key, kLookedAt);
+  if (!nearest) return "no kernel of this family is among the 64 used last";
   std::vector<KeyDifference> differences = nearest->differences;
   for (KeyDifference& difference : differences) {
     if (difference.field == "canonical" && !nearest->spec_differences.empty()) {

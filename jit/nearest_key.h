@@ -20,10 +20,11 @@ struct NearestKey {
 };
 
 /// The key in `cache`, bundles included, that differs from `key` in the fewest fields, family first and arch second; nothing when
-/// there is none of the family. Reads the start of every file.
-std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key);
+/// there is none of the family. Reads the start of every file, or of `most` in each place (DiskCache::keys).
+std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key, size_t most = SIZE_MAX);
 
-/// One line about it, for the log: names the fields that differ, "canonical" with those of the spec.
+/// One line about it, for the log: names the fields that differ, "canonical" with those of the spec. Of each place it looks at 64
+/// files, of the root those used last: each compile is told of, and none should wait for it.
 std::string why_missed(const DiskCache& cache, const std::string& key);
 
 }  // namespace lathe

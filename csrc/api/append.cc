@@ -143,6 +143,8 @@ Status read_args(const AppendSpec& spec, const AppendArgs& args, AppendLaunch& o
   check_queries(spec, args, problems);
   check_kv_pair(spec.layout, key_format(spec), value_format(spec), "k_cache", args.k_cache, "v_cache", args.v_cache, heads,
                 problems);
+  if (args.v_cache.rank > 0 && args.v_cache.data == args.k_cache.data)
+    problems.add("v_cache", "begins where k_cache does; allowed: other memory, or none beside a joint cache");
   check_places(spec, args, problems);
   check_cos_sin(spec, args.cos_sin, problems);
   const KvExtents extents{heads, args.k_cache.rank > 0 ? args.k_cache.shape[0] : 0};

@@ -24,7 +24,9 @@ void check_tensors(const AttentionSpec& spec, const AttentionArgs& args, const A
     }
   };
   if (check_tensor(args.q, {"q", 2, {kAnySize, qo_heads, spec.head_dim_qk}}, problems)) rows("q", args.q, bounds.max_qo_tokens);
-  if (check_tensor(args.o, {"o", 2, {kAnySize, qo_heads, spec.head_dim_vo}}, problems)) rows("o", args.o, bounds.max_qo_tokens);
+  if (check_tensor(args.o, {"o", 2, {kAnySize, qo_heads, spec.head_dim_vo}, false, true}, problems)) {
+    rows("o", args.o, bounds.max_qo_tokens);
+  }
   check_kv_pair(spec.layout, key_format(spec), value_format(spec), "k", args.k, "v", args.v, kv_heads, problems);
   if (spec.layout.kind == LayoutKind::ragged) rows("k", args.k, bounds.max_kv_entries);
 

@@ -60,6 +60,10 @@ bool check_strides(const Tensor& t, const TensorRule& rule, Problems& problems) 
         problems.add(rule.name, which() + ", must be a multiple of " + text(row_step) + " elements (16 bytes), not negative");
         return false;
       }
+      if (rule.written && stride == 0) {
+        problems.add(rule.name, which() + ", must not be: all its rows would be written to one place");
+        return false;
+      }
     }
     // Neither factor pair can leave 128 bits, and both sums are held below 2^62 from one round to the next.
     last += static_cast<Wide>(t.shape[i] - 1) * stride;

@@ -20,6 +20,7 @@ struct TensorRule {
   size_t element_bytes;                  // 2 or 4
   std::initializer_list<int64_t> shape;  // what each dimension must be, or kAnySize
   bool contiguous = false;  // else: innermost stride 1, other strides whole 16 bytes (rows are moved 16 bytes at a time)
+  bool written = false;     // no stride may be 0 then: rows would lie on each other
 };
 
 /// Adds what is wrong with `t`: null, misaligned (16 bytes), rank, shape, strides negative or off, extent past 2^63. True when

@@ -26,8 +26,9 @@ constexpr std::array kKnobs{
          "The planner's costs, as `lathe calibrate` measured them on this device."},
     Knob{"LATHE_CUDA_DRIVER", "a library", "libcuda.so.1", "The CUDA driver to open."},
     Knob{"LATHE_CXX", "a program", "c++, else g++, else clang++", "The C++ compiler of the host target."},
-    Knob{"LATHE_DEBUG", "0 | 1 | 2 | 3", "0",
-         "1: what is decided; 2: and every cache and compile step; 3: and keep every rendered source."},
+    Knob{"LATHE_DEBUG", "0 | 1 | 2 | 3", "1",
+         "0: warnings and errors; 1: and each compile, with why it was due; 2: and what is found in the cache; 3: and keep every "
+         "rendered source."},
     Knob{"LATHE_IGNORE_TOOLKIT", "0 | 1", "0", "Pass over an installed CUDA toolkit; use the Python wheels' NVRTC."},
     Knob{"LATHE_JIT", "on | off", "on", "off: nothing is compiled; kernels come from bundles and the cache alone."},
     Knob{"LATHE_KEEP_DIR", "a directory", "lathe-failed below the cache root", "Where sources of failed compiles are kept."},

@@ -17,12 +17,12 @@ struct Sink {
   LogCallback callback;
   std::set<std::string, std::less<>> warned;
   spdlog::logger logger{"lathe", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
-  int dial = 0;
+  int dial = 1;
 
   Sink() {
     logger.set_pattern("[lathe %l] %v");
     logger.set_level(spdlog::level::trace);
-    if (const char* text = secure_getenv("LATHE_DEBUG")) dial = std::atoi(text);
+    if (const char* text = secure_getenv("LATHE_DEBUG"); text != nullptr && *text != '\0') dial = std::atoi(text);
   }
 };
 

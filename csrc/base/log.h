@@ -8,7 +8,7 @@
 
 namespace lathe {
 
-enum class LogLevel : uint8_t { error, warning, info, detail, trace };  // info = LATHE_DEBUG 1, detail = 2, trace = 3
+enum class LogLevel : uint8_t { error, warning, info, detail, trace };  // info = LATHE_DEBUG 1 (the default), detail = 2, trace = 3
 
 using LogCallback = std::function<void(LogLevel, std::string_view message)>;
 

@@ -111,8 +111,9 @@ int trim(const std::string& size) {
   if (const auto view = look_at_cache(); !view->on_disk()) return fail(cache_is_off(*view));
   DiskCache cache(options);
   if (!cache.writable()) return fail({Code::unavailable, "may not be written", "kernel cache " + cache.root()});
-  const std::optional<TrimReport> report = cache.trim(options.max_bytes);
-  if (!report) return fail({Code::unavailable, "another process is trimming it", "kernel cache " + cache.root()});
+  const std::optional<TrimReport> report = cache.trim(options.max_bytes, std::chrono::seconds(5));
+  if (!report)
+    return fail({Code::unavailable, "other processes store into it or trim it all the time", "kernel cache " + cache.root()});
   fmt::print("removed {} and {}, {}; left {}, {}, in {}\n", entries(report->removed_entries),
              plural(report->removed_litter, "abandoned file"), in_bytes(report->removed_bytes), entries(report->entries),
              in_bytes(report->bytes), cache.root());

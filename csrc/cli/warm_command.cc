@@ -14,6 +14,8 @@
 #include "commands.h"
 #include "input.h"
 #include "lathe/api/attention_planner.h"
+#include "lathe/base/knobs.h"
+#include "lathe/base/log.h"
 #include "lathe/cache/bundle.h"
 #include "table.h"
 #include "warm_specs.h"
@@ -111,7 +113,16 @@ class Warming {
   uint64_t done_ = 0, compiled_ = 0, there_ = 0, failed_ = 0;
 };
 
+// Each kernel has a line of progress of its own; who wants the log beside it asks for it.
+void log_troubles_only() {
+  if (knob("LATHE_DEBUG")) return;
+  set_log_callback([](LogLevel level, std::string_view message) {
+    if (level <= LogLevel::warning) fmt::print(stderr, "lathe: {}\n", message);
+  });
+}
+
 int warm(const WarmOptions& options) {
+  log_troubles_only();
   const Result<std::vector<NamedSpec>> specs = read_specs(options.specs);
   if (!specs.ok()) return fail(specs.status());
   const Result<std::vector<Wanted>> kernels = wanted(*specs, options.archs);

@@ -14,6 +14,7 @@ from lathe.errors import SpecError
 # A numpy array, or any object with __dlpack__().
 ArrayLike: TypeAlias = Any
 IndexLike: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
+TableLike: TypeAlias = Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 
 EMPTY = np.empty(0, np.int32)
 # The lengths and pages that a layout reads beside qo_indptr: "ragged", or the index of its pages.
@@ -24,7 +25,7 @@ _READ = {
 }
 
 
-def read_indices(name: str, value: IndexLike | None, rank: int = 1) -> npt.NDArray[np.int32]:
+def read_indices(name: str, value: IndexLike | TableLike | None, rank: int = 1) -> npt.NDArray[np.int32]:
     """`value` as contiguous i32, without a change of any number; None is empty."""
     if value is None:
         return EMPTY

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lathe import _lathe, expr
-from lathe._arguments import ArrayLike, IndexLike, check_order, dtype_of
+from lathe._arguments import ArrayLike, IndexLike, TableLike, check_order, dtype_of
 from lathe._kernel import Attention
 from lathe.errors import SpecError
 
@@ -24,7 +24,7 @@ def attention(
     kv_indptr: IndexLike | None = None,
     kv_indices: IndexLike | None = None,
     last_page_len: IndexLike | None = None,
-    block_table: IndexLike | None = None,
+    block_table: TableLike | None = None,
     seq_lens: IndexLike | None = None,
     mask: str | Callable[..., Any] | None = None,
     window: int | None = None,
@@ -69,6 +69,8 @@ def attention(
         Of codes of 8 bits, as in `Attention.run`; with ``kfmt="e4m3"`` and the like among the fields.
     lse : str
         ``"ln"`` or ``"log2"``: the log-sum-exp of each row is returned too.
+    order : {"NHD", "HND"}
+        Of pages: tokens before heads, or heads before tokens.
     out : array, optional
         Where the result goes.
     params, tensors : mappings, optional
@@ -111,13 +113,7 @@ def attention(
     kv_heads, dim_vo, rows_or_pages = _kv_sizes(shapes, layout)
     if kv_heads == 0 or qo_heads % max(kv_heads, 1) != 0:
         raise SpecError(f"has {qo_heads} heads, k has {kv_heads}; allowed: a multiple of k's", where="q")
-    functions = {name: fields.pop(name) for name in _HOOKS if callable(fields.get(name))}
-    if callable(mask):
-        functions["mask"], mask = mask, None
-    if functions:
-        if "hooks" in fields:
-            raise SpecError("is given, and so are functions; allowed: one of both", where="hooks")
-        fields["hooks"] = expr.hooks(normalizer=fields.pop("normalizer", "softmax"), **functions)
+    mask = traced(mask, fields)
     if mask is None:
         mask = "none" if window is None else "window"
     q_dtype = dtype_of("q", elements["q"], fields.pop("q_dtype", None))
@@ -154,6 +150,18 @@ def attention(
         tensors=tensors,
     )
     return kernel.run(q, k, v, plan, out=out, sm_scale=sm_scale, soft_cap=soft_cap, k_scales=k_scales, v_scales=v_scales)
+
+
+def traced(mask: str | Callable[..., Any] | None, fields: dict[str, Any]) -> str | None:
+    """Functions, given for the mask or among `fields`, become the hooks of `fields`; gives the mask where it is a name."""
+    functions = {name: fields.pop(name) for name in _HOOKS if callable(fields.get(name))}
+    if callable(mask):
+        functions["mask"], mask = mask, None
+    if functions:
+        if "hooks" in fields:
+            raise SpecError("is given, and so are functions; allowed: one of both", where="hooks")
+        fields["hooks"] = expr.hooks(normalizer=fields.pop("normalizer", "softmax"), **functions)
+    return mask
 
 
 def _shape(name: str, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from lathe._arguments import (
     EMPTY,
     ArrayLike,
     IndexLike,
+    TableLike,
     bfloat16,
     read_indices,
     read_integer,
@@ -91,6 +92,8 @@ class Attention:
     Attributes
     ----------
     spec : AttentionSpec
+        As it is served, with the device's ``arch``.
+    device : Device
     origin : str
         Where the kernel came from: ``"memory"``, ``"disk"`` or ``"compiled"``.
     key : str
@@ -132,7 +135,7 @@ class Attention:
         kv_indptr: IndexLike | None = None,
         kv_indices: IndexLike | None = None,
         last_page_len: IndexLike | None = None,
-        block_table: IndexLike | None = None,
+        block_table: TableLike | None = None,
         seq_lens: IndexLike | None = None,
         num_pages: int | None = None,
         window: int | None = None,

@@ -29,11 +29,51 @@ class AttentionSpec:
 
     def __init__(self, **fields: Unpack[AttentionFields]) -> None: ...
     @staticmethod
-    def from_json(text: str) -> AttentionSpec: ...
-    def to_json(self) -> str: ...
-    def to_dict(self) -> dict[str, Any]: ...
-    def canonical_bytes(self) -> bytes: ...
-    def replace(self, **fields: Unpack[AttentionFields]) -> AttentionSpec: ...
+    def from_json(text: str) -> AttentionSpec:
+        """The spec of a JSON object of fields.
+
+        Parameters
+        ----------
+        text : str
+            Fields as `to_json` writes them; what is left out has its preset.
+
+        Returns
+        -------
+        AttentionSpec
+
+        Raises
+        ------
+        lathe.SpecError
+            As of the constructor; text that is no JSON.
+        """
+
+    def to_json(self) -> str:
+        """All fields as JSON text, which `from_json` reads back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as a dict of Python values."""
+
+    def canonical_bytes(self) -> bytes:
+        """Bytes that are equal where specs share one kernel."""
+
+    def replace(self, **fields: Unpack[AttentionFields]) -> AttentionSpec:
+        """The same spec with other values of some fields.
+
+        Parameters
+        ----------
+        **fields
+            As in the constructor; a dict for ``layout`` replaces what it names.
+
+        Returns
+        -------
+        AttentionSpec
+
+        Raises
+        ------
+        lathe.SpecError
+            As of the constructor.
+        """
+
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
     @property
@@ -87,11 +127,16 @@ class Device:
     """Where kernels run; made by `host_device` and `cuda_device`."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As its maker calls it."""
+
     @property
-    def arch(self) -> str: ...
+    def arch(self) -> str:
+        """`host`, or sm_ and the compute capability."""
+
     @property
-    def num_sms(self) -> int: ...
+    def num_sms(self) -> int:
+        """Streaming multiprocessors."""
 
 def host_device(seed: int = 0, check: bool = False, threads: int = 0) -> Device:
     """The host executor: kernels run on this machine's processor.
@@ -104,10 +149,23 @@ def host_device(seed: int = 0, check: bool = False, threads: int = 0) -> Device:
         Find races, uninitialised reads, bad addresses and divergent barriers; slow.
     threads : int
         Operating-system threads; 0: the knob LATHE_SIMT_THREADS, or the cores.
+
+    Returns
+    -------
+    Device
     """
 
 def cuda_device(ordinal: int = 0) -> Device:
     """A GPU, through the CUDA driver.
+
+    Parameters
+    ----------
+    ordinal : int
+        Its number, as the driver counts.
+
+    Returns
+    -------
+    Device
 
     Raises
     ------
@@ -197,13 +255,49 @@ class Hooks:
     """Declarations, and the expression of each hook; checked. Made by `lathe.expr.hooks`, `parse` and `from_json`."""
 
     @staticmethod
-    def parse(text: str) -> Hooks: ...
+    def parse(text: str) -> Hooks:
+        """Hooks in the text form.
+
+        Parameters
+        ----------
+        text : str
+            As in docs/expressions.md.
+
+        Returns
+        -------
+        Hooks
+
+        Raises
+        ------
+        lathe.SpecError
+            Text that cannot be read, or hooks that are refused; with line and column.
+        """
+
     @staticmethod
-    def from_json(text: str) -> Hooks: ...
+    def from_json(text: str) -> Hooks:
+        """Hooks in the JSON form.
+
+        Parameters
+        ----------
+        text : str
+            As `to_json` writes it.
+
+        Returns
+        -------
+        Hooks
+
+        Raises
+        ------
+        lathe.SpecError
+            Text that cannot be read, or hooks that are refused.
+        """
+
     def to_text(self) -> str:
         """Text that `parse` reads back."""
 
-    def to_json(self) -> str: ...
+    def to_json(self) -> str:
+        """JSON that `from_json` reads back."""
+
     def canonical_bytes(self) -> bytes:
         """Bytes that are equal where hooks share one kernel, however they are written."""
 
@@ -215,21 +309,21 @@ class Hooks:
 
 class HookBuilder:
     def __init__(self, softmax: bool, interleaved: bool, rotary_dims: int) -> None: ...
-    def i32(self, value: int) -> int: ...
-    def u32(self, value: int) -> int: ...
-    def f32(self, value: float) -> int: ...
-    def boolean(self, value: bool) -> int: ...
-    def input(self, name: str) -> int: ...
-    def param(self, name: str, type: str, range: tuple[float, float] | None) -> int: ...
-    def tensor(self, name: str, elem: str, axes: list[str | int | tuple[int]], summary: bool, sorted: bool) -> int: ...
-    def param_node(self, index: int) -> int: ...
-    def read(self, index: int, at: list[int]) -> _Built: ...
-    def prefix(self, sign: str, operand: int) -> _Built: ...
-    def infix(self, sign: str, left: int, right: int) -> _Built: ...
-    def select(self, condition: int, yes: int, no: int) -> _Built: ...
-    def call(self, name: str, args: list[int]) -> _Built: ...
-    def type_of(self, id: int) -> str: ...
-    def set(self, hook: str, id: int) -> None: ...
+    def i32(self, value: int, /) -> int: ...
+    def u32(self, value: int, /) -> int: ...
+    def f32(self, value: float, /) -> int: ...
+    def boolean(self, value: bool, /) -> int: ...
+    def input(self, name: str, /) -> int: ...
+    def param(self, name: str, type: str, range: tuple[float, float] | None, /) -> int: ...
+    def tensor(self, name: str, elem: str, axes: list[str | int | tuple[int]], summary: bool, sorted: bool, /) -> int: ...
+    def param_node(self, index: int, /) -> int: ...
+    def read(self, index: int, at: list[int], /) -> _Built: ...
+    def prefix(self, sign: str, operand: int, /) -> _Built: ...
+    def infix(self, sign: str, left: int, right: int, /) -> _Built: ...
+    def select(self, condition: int, yes: int, no: int, /) -> _Built: ...
+    def call(self, name: str, args: list[int], /) -> _Built: ...
+    def type_of(self, id: int, /) -> str: ...
+    def set(self, hook: str, id: int, /) -> None: ...
     def findings(self) -> list[tuple[bool, str | None, int | None, str, str]]: ...
     def finish(self) -> Hooks: ...
 

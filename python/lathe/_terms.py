@@ -14,7 +14,7 @@ Elem: TypeAlias = Literal["f32", "f16", "bf16", "e4m3", "e5m2", "i32", "i8", "u8
 Operand: TypeAlias = "Term | int | float | bool"
 
 # Frames of these are not the user's program.
-_OWN = {str(pathlib.Path(__file__).with_name(name)) for name in ("_terms.py", "_trace.py", "expr.py")}
+_OWN = {str(pathlib.Path(__file__).with_name(name)) for name in ("_functions.py", "_terms.py", "_trace.py", "expr.py")}
 
 
 def caller() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lathe._arguments import check_order
-from lathe._torch_arguments import DTYPES, check_tensors, element_of, scale_arguments, scale_fields
+from lathe._torch_arguments import DTYPES, check_tensors, element_of, scale_arguments, scale_fields, wrong_device
 from lathe.errors import SpecError
 
 
@@ -64,6 +64,7 @@ def append(
     block_table : Tensor, i32 [batch, pages], optional
     cos_sin : Tensor, f32 [positions, dims], optional
         Half of each row cosines, the rest sines; the first `dims` elements of q and k are turned.
+    order : {"NHD", "HND"}
     interleaved : bool
         Pairs that are turned are neighbours, else ``dims / 2`` apart.
     k_scales, v_scales : mapping, optional
@@ -77,14 +78,17 @@ def append(
     RuntimeError
         What the operator finds: the argument, its value and what is allowed.
     """
-    check_tensors({"v_cache": v_cache, "q": q}, k=k, v=v, k_cache=k_cache)
+    table = block_table is not None
+    pages = {"block_table": block_table} if table else {"kv_indices": kv_indices}
+    places = {"slot_mapping": slot_mapping, "batch_indices": batch_indices, "positions": positions}
+    where = {**places, "kv_indptr": kv_indptr, **pages, "cos_sin": cos_sin}
+    check_tensors({"v_cache": v_cache, "q": q, **where}, k=k, v=v, k_cache=k_cache)
     if k.dtype not in DTYPES:
         raise SpecError(f"has elements of {k.dtype}; allowed: torch.float16, torch.bfloat16", where="k")
     joint = v_cache is None
     if k.dim() != 3 or v.dim() != 3 or k_cache.dim() != (5 if joint else 4):
         raise SpecError(f"{list(k.shape)} and {list(k_cache.shape)}; allowed: the shapes above", where="shapes of k and k_cache")
     check_order(order)
-    table = block_table is not None
     page_size = k_cache.shape[-3 if order == "NHD" else -2]
     layout = {
         "page_size": operator.index(page_size),
@@ -110,20 +114,8 @@ def append(
         ),
         tuple(layout.items()),
     )
-    pages = block_table if table else kv_indices
-    torch.ops.lathe.append(
-        q,
-        k,
-        v,
-        k_cache,
-        v_cache,
-        slot_mapping,
-        batch_indices,
-        positions,
-        kv_indptr,
-        pages,
-        cos_sin,
-        spec,
-        *scale_arguments("k_scales", k_scales),
-        *scale_arguments("v_scales", v_scales),
-    )
+    scales = (*scale_arguments("k_scales", k_scales), *scale_arguments("v_scales", v_scales))
+    try:
+        torch.ops.lathe.append(q, k, v, k_cache, v_cache, *where.values(), spec, *scales)
+    except NotImplementedError as error:
+        raise wrong_device(k=k, v=v, k_cache=k_cache, v_cache=v_cache, q=q, **where) from error

@@ -10,24 +10,44 @@ from typing import Any
 import torch
 
 from lathe import _lathe
+from lathe._arguments import read_positive
 from lathe.errors import SpecError
 
+DEVICES = ("cpu", "cuda")
 DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16"}
+DTYPE_OF = {name: dtype for dtype, name in DTYPES.items()}
 _CODES = {torch.float8_e4m3fn: "e4m3", torch.float8_e5m2: "e5m2", torch.int8: "i8"}
 _SCALES = ("scale", "token_scale", "channel_scale", "zero")
 
 
 def check_tensors(optional: Mapping[str, Any], /, **tensors: Any) -> None:
     """Refuses what is no tensor, and tensors that require a gradient; those of `optional` may be None."""
+    has_gradients = torch.is_grad_enabled()
     for name, tensor in (*tensors.items(), *optional.items()):
         if tensor is None and name in optional:
             continue
         if not isinstance(tensor, torch.Tensor):
             raise SpecError(f"is {reprlib.repr(tensor)}; allowed: a torch.Tensor", where=name)
-        if tensor.requires_grad and torch.is_grad_enabled():
+        if has_gradients and tensor.requires_grad:
             raise SpecError(
                 "requires a gradient; allowed: tensors without, as there is no backward", where=name, hint="torch.no_grad()"
             )
+
+
+def check_devices(like: torch.Tensor, as_what: str, /, **tensors: torch.Tensor | None) -> None:
+    """Refuses tensors that are not where `like` is; others may be None."""
+    for name, tensor in tensors.items():
+        if isinstance(tensor, torch.Tensor) and tensor.device != like.device:
+            raise SpecError(f"is on {tensor.device}; allowed: {like.device}, as {as_what}", where=name)
+
+
+def wrong_device(**tensors: Any) -> SpecError:
+    """Which tensor is on a device that runs nothing; what PyTorch itself says names the operator alone. Not raised."""
+    for name, tensor in tensors.items():
+        if isinstance(tensor, torch.Tensor) and (tensor.device.type not in DEVICES or tensor.layout != torch.strided):
+            found = f"is on {tensor.device}" if tensor.layout == torch.strided else f"is {tensor.layout} on {tensor.device}"
+            return SpecError(f"{found}; allowed: dense tensors on {' or '.join(DEVICES)}", where=name)
+    return SpecError(f"are on devices without an executor; allowed: {' or '.join(DEVICES)}", where=", ".join(tensors))
 
 
 def narrowed(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -48,7 +68,7 @@ def read_indices(name: str, value: torch.Tensor | Sequence[int] | None) -> torch
     if value is None:
         return None
     try:
-        tensor = torch.as_tensor(value)
+        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise SpecError(f"is {reprlib.repr(value)}; allowed: whole numbers of 32 bits", where=name) from error
     if tensor.numel() == 0 and not isinstance(value, torch.Tensor):  # an empty list
@@ -85,14 +105,19 @@ def element_of(name: str, tensor: torch.Tensor) -> str:
 
 def scale_arguments(name: str, scales: Mapping[str, Any] | None) -> tuple[float, Any, Any, Any]:
     """What codes stand for, as the operators take it."""
+    if scales is not None and not isinstance(scales, Mapping):
+        raise SpecError(f"is {reprlib.repr(scales)}; allowed: a mapping with {', '.join(_SCALES)}", where=name)
     given = dict(scales or {})
     if unknown := set(given) - set(_SCALES):
         raise SpecError(f"has {', '.join(sorted(unknown))}; allowed: {', '.join(_SCALES)}", where=name)
-    return float(given.get("scale", 1.0)), given.get("token_scale"), given.get("channel_scale"), given.get("zero")
+    check_tensors({f"{name}.{table}": given.get(table) for table in _SCALES[1:]})
+    scale = read_positive(f"{name}.scale", given.get("scale", 1.0))
+    return scale, given.get("token_scale"), given.get("channel_scale"), given.get("zero")
 
 
 def scale_fields(prefix: str, scales: Mapping[str, Any] | None) -> dict[str, str]:
     """Which scales and zero-points of a paged spec these are: a table of channels has two dimensions, one of tokens three."""
+    scale_arguments(f"{prefix}_scales", scales)  # refuses what is none
     given = dict(scales or {})
     kinds = [name for name in ("token", "channel") if given.get(f"{name}_scale") is not None]
     fields = {f"{prefix}scale": "_".join(kinds)} if kinds else {}
@@ -112,3 +137,25 @@ def scale_tables(k_scales: Mapping[str, Any] | None, v_scales: Mapping[str, Any]
                 tables.append(table)
                 names.append(f"{side}_{name}")
     return factors[0], factors[1], tables, ",".join(names)
+
+
+def by_name(given: Mapping[str, Any] | None) -> tuple[list[Any], str]:
+    """Values and their names, as the operators take them."""
+    given = given or {}
+    if not isinstance(given, Mapping):
+        raise SpecError(f"are {reprlib.repr(given)}; allowed: a mapping of names", where="tensors and params")
+    return list(given.values()), ",".join(given)
+
+
+def options_of(
+    sm_scale: float,
+    soft_cap: float,
+    tensors: Mapping[str, torch.Tensor] | None,
+    params: Mapping[str, float] | None,
+    k_scales: Mapping[str, Any] | None,
+    v_scales: Mapping[str, Any] | None,
+) -> tuple[Any, ...]:
+    """The last arguments of the operators, as many as are needed: each that is given costs a call its conversion."""
+    if tensors or params or k_scales or v_scales:
+        return sm_scale, soft_cap, *by_name(tensors), *by_name(params), *scale_tables(k_scales, v_scales)
+    return (sm_scale, soft_cap) if sm_scale or soft_cap else ()

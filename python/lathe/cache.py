@@ -43,7 +43,12 @@ def writable() -> bool:
 
 
 def entries() -> list[Entry]:
-    """What lies in the cache, by name; empty when there is no cache."""
+    """What lies in the cache, by name; empty when there is no cache.
+
+    Returns
+    -------
+    list of Entry
+    """
     return [Entry(name, size, written) for name, size, written in _engine.engine().cache_entries()]
 
 
@@ -65,6 +70,17 @@ def trim(max_bytes: int | None = None) -> str:
     ----------
     max_bytes : int, optional
         The knob LATHE_CACHE_SIZE when left out.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    SpecError
+        `max_bytes` is no number of bytes.
+    lathe.Error
+        The cache cannot be written.
     """
     if max_bytes is None:
         return cli.run(["cache", "trim"]).strip()

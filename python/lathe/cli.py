@@ -34,10 +34,24 @@ def program() -> str:
 def run(arguments: Sequence[str], *, stdin: str = "") -> str:
     """Runs the command and returns what it prints.
 
+    Parameters
+    ----------
+    arguments : sequence of str
+        As in a shell, without the command's own name: ``["cache", "ls"]`` (docs/cli.md).
+    stdin : str
+        What the command reads from its standard input.
+
+    Returns
+    -------
+    str
+        Its standard output.
+
     Raises
     ------
     SpecError
         The command refused its input.
+    UnavailableError
+        The package does not have the command.
     Error
         It failed.
     """

@@ -10,21 +10,49 @@ once, with values that record what is done to them; the expression that comes ou
 
 Arithmetic, comparisons, ``//``, ``%``, ``<<``, ``>>``, ``abs()``, and indices of tensors are written as in Python; ``&``,
 ``|``, ``~`` join conditions, `where` chooses, and the functions of this module do the rest. What Python would have to decide
-while it traces (``if``, ``and``, ``a < b < c``, ``min()``) is refused with a `TraceError` that says what to write instead. The
-language is described in ``docs/expressions.md``.
+while it traces (``if``, ``and``, ``a < b < c``, ``min()``) is refused with a `TraceError` that says what to write instead. Types
+and numbers of operands are checked by `hooks`, which names the line. The language is described in ``docs/expressions.md``.
 """
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from lathe import _lathe
+from lathe._functions import (
+    acos,
+    bit,
+    clamp,
+    cos,
+    erf,
+    exp,
+    exp2,
+    f32,
+    floor,
+    i32,
+    isinf,
+    log,
+    log2,
+    max,
+    min,
+    popc,
+    powi,
+    rcp,
+    rot,
+    rsqrt,
+    sigmoid,
+    sin,
+    sqrt,
+    tanh,
+    u32,
+    where,
+)
 from lathe._lathe import Hooks
-from lathe._terms import Elem, Operand, Tensor, Term, Type, caller
+from lathe._terms import Elem, Tensor, Term, Type
 from lathe._trace import Hook, Trace
-from lathe.errors import SpecError, TraceError
+from lathe.errors import SpecError
 
 __all__ = [
     "Hooks",
@@ -73,6 +101,15 @@ def param(name: str, type: Type, range: tuple[float, float] | None = None) -> Te
     type : {"i32", "u32", "f32", "bool"}
     range : (lo, hi), optional
         Values outside are refused when they are given; a range makes more provable.
+
+    Returns
+    -------
+    Term
+
+    Raises
+    ------
+    SpecError
+        A range that is not (lo, hi).
     """
     if range is not None:
         if len(range) != 2 or not all(isinstance(end, numbers.Real) for end in range):
@@ -95,6 +132,16 @@ def tensor(name: str, elem: Elem, axes: Sequence[str | int | Term], *, summary: 
         Least and greatest values per tile may be derived, for skipping.
     sorted : bool
         It ascends along the last axis.
+
+    Returns
+    -------
+    Tensor
+        Its elements are Terms: f32 for f16, bf16 and 8-bit floats, i32 for i8 and u8, else of the type `elem`.
+
+    Raises
+    ------
+    SpecError
+        Axes that there are not.
     """
     if isinstance(axes, str) or not isinstance(axes, Sequence):
         raise SpecError(f"is {axes!r}; allowed: a list of axes", where=f"axes of tensor {name}")
@@ -106,95 +153,23 @@ def tensor(name: str, elem: Elem, axes: Sequence[str | int | Term], *, summary: 
     return Tensor(name, elem, tuple(axes), bool(summary), bool(sorted))
 
 
-def _call(name: str) -> Callable[..., Term]:
-    def function(*args: Operand) -> Term:
-        return Term("call", name, args)
-
-    return function
-
-
-def where(condition: Operand, yes: Operand, no: Operand) -> Term:
-    """``yes`` where the condition holds, else ``no``; both are part of the expression."""
-    return Term("select", "where", (condition, yes, no))
-
-
-def rot(x: Term) -> Term:
-    """The rotary partner of the element ``x`` that a `query` or `key` hook transforms."""
-    if not (isinstance(x, Term) and x._kind == "input" and x._text == "x"):
-        raise TraceError(f"is {x!r}; allowed: the input x", where=f"{caller()}, rot")
-    return Term("input", "rot(x)", ())
-
-
-def u32(value: int) -> Term:
-    """A number of 32 bits without a sign."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**32:
-        raise TraceError(f"is {value!r}; allowed: 0..4294967295", where=f"{caller()}, u32")
-    return Term("u32", str(value), (int(value),))
-
-
-def powi(x: Operand, n: int) -> Term:
-    """``x`` to the power of a whole number that is known."""
-    return Term("call", "powi", (x, n))
-
-
-def clamp(x: Operand, lo: Operand, hi: Operand) -> Term:
-    """``min(max(x, lo), hi)``."""
-    return Term("call", "clamp", (x, lo, hi))
-
-
-def bit(word: Operand, i: Operand) -> Term:
-    """Bit ``i & 31`` of a u32."""
-    return Term("call", "bit", (word, i))
-
-
-def min(a: Operand, b: Operand) -> Term:
-    """The lesser of two numbers of one type."""
-    return Term("call", "min", (a, b))
-
-
-def max(a: Operand, b: Operand) -> Term:
-    """The greater of two numbers of one type."""
-    return Term("call", "max", (a, b))
-
-
-def i32(x: Operand) -> Term:
-    """As i32: of bool, u32 (keeps the bits), f32 (towards zero, saturating, NaN to 0)."""
-    return Term("call", "i32", (x,))
-
-
-def f32(x: Operand) -> Term:
-    """As f32: of i32, u32."""
-    return Term("call", "f32", (x,))
-
-
-def popc(word: Operand) -> Term:
-    """Bits that are set in a u32."""
-    return Term("call", "popc", (word,))
-
-
-def isinf(x: Operand) -> Term:
-    """Whether an f32 is infinite."""
-    return Term("call", "isinf", (x,))
-
-
-exp = _call("exp")
-exp2 = _call("exp2")
-log = _call("log")
-log2 = _call("log2")
-sqrt = _call("sqrt")
-rsqrt = _call("rsqrt")
-rcp = _call("rcp")
-tanh = _call("tanh")
-sigmoid = _call("sigmoid")
-erf = _call("erf")
-sin = _call("sin")
-cos = _call("cos")
-acos = _call("acos")
-floor = _call("floor")
-
-
 def parse(text: str) -> Hooks:
-    """Hooks in the text form, e.g. ``"param W:i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W"``."""
+    """Hooks in the text form, e.g. ``"param W:i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W"``.
+
+    Parameters
+    ----------
+    text : str
+        As in ``docs/expressions.md``.
+
+    Returns
+    -------
+    Hooks
+
+    Raises
+    ------
+    SpecError
+        Text that cannot be read, or hooks that are refused; with line and column.
+    """
     return Hooks.parse(text)
 
 
@@ -262,11 +237,14 @@ def rope(
     attention_factor: float = 0.0,
     cache: bool = False,
 ) -> str:
-    """Rotary position embeddings as the hooks ``query`` and ``key``, in the text form, to which other hooks may be added.
+    """Rotary position embeddings (Su et al., arXiv 2104.09864) as the hooks ``query`` and ``key``, in the text form.
+
+    Other hooks may be added to the text.
 
     Parameters
     ----------
     head_dim : int
+        Elements of a vector of q and k.
     dims : int
         Elements that are turned, the first of each vector: a multiple of 16; all when 0.
     interleaved : bool
@@ -275,14 +253,19 @@ def rope(
         Base of the frequencies.
     scaling : {"none", "llama3", "yarn"}
         What longer contexts do to the frequencies; the formulas are in ``docs/expressions.md``.
-    factor : float
-        By which contexts grew, from `original_context` positions.
+    factor, original_context : float
+        By which contexts grew, and from how many positions.
     low_frequency, high_frequency : float
-        Of llama3.
+        Of llama3: turns over the original context that bound the blend.
     beta_fast, beta_slow, attention_factor : float
-        Of yarn; the attention factor is 0.1 ln(factor) + 1 when 0.
+        Of yarn (Peng et al., arXiv 2309.00071): turns that bound the blend; the attention factor is 0.1 ln(factor) + 1 when 0.
     cache : bool
         Read from a tensor ``cos_sin`` [N, dims] of f32, cosines then sines, in place of computing.
+
+    Returns
+    -------
+    str
+        What `parse` and the spec's field ``hooks`` take.
 
     Raises
     ------

@@ -8,15 +8,12 @@ elsewhere. There are no gradients.
 from __future__ import annotations
 
 import operator
-import os
-import reprlib
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lathe import _lathe
-from lathe._arguments import check_order, read_positive, refuse_unread
+from lathe._arguments import check_order, read_params, read_positive, refuse_unread
+from lathe._attention import traced
 from lathe.errors import SpecError, UnavailableError
 
 try:
@@ -26,46 +23,21 @@ except ImportError as error:
 
 from lathe._torch_append import append
 from lathe._torch_arguments import (
+    DTYPE_OF,
     DTYPES,
+    check_devices,
     check_tensors,
-    layout_index,
     layout_index_of_text,
+    options_of,
     read_indices,
-    scale_tables,
+    wrong_device,
 )
+from lathe._torch_envelope import Bounds, Envelope
+from lathe._torch_library import library
 
 __all__ = ["Bounds", "Envelope", "append", "attention", "attention_into", "library"]
 
-_ALIGN = 256  # of workspaces, in bytes
-_NAMES = {name: dtype for dtype, name in DTYPES.items()}
-
-
-def library() -> str:
-    """Path of the operators' library, for `torch.ops.load_library` in programs without this module."""
-    path = Path(__file__).parent / "lib" / "liblathe_torch.so"
-    if path.is_file():
-        return os.fspath(path)
-    raise UnavailableError(
-        "was built without PyTorch",
-        where="the package",
-        hint="install PyTorch 2.10 or later, then build the package anew with --no-build-isolation",
-        code="unavailable",
-    )
-
-
-torch.ops.load_library(library())
-
-
-@torch.library.register_fake("lathe::attention")
-def _(q, k, v, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens, spec, window, sm_scale, soft_cap):  # type: ignore[no-untyped-def]
-    parsed = _lathe.AttentionSpec.from_json(spec)
-    o = q.new_empty((q.shape[0], q.shape[1], parsed.head_dim_vo), dtype=_NAMES[parsed.o_dtype])
-    return o, q.new_empty((0 if parsed.lse == "none" else q.shape[0], q.shape[1]), dtype=torch.float32)
-
-
-@torch.library.register_fake("lathe::sizes")
-def _(like, spec, bounds):  # type: ignore[no-untyped-def]
-    return torch.empty(2, dtype=torch.int64)
+_HOST = torch.empty(0, device="cpu")  # whatever the default device is
 
 
 def _make_spec_text(
@@ -112,7 +84,7 @@ def attention(
     last_page_len: torch.Tensor | Sequence[int] | None = None,
     block_table: torch.Tensor | None = None,
     seq_lens: torch.Tensor | Sequence[int] | None = None,
-    mask: str | None = None,
+    mask: str | Callable[..., Any] | None = None,
     window: int | None = None,
     sm_scale: float | None = None,
     soft_cap: float | None = None,
@@ -120,6 +92,8 @@ def attention(
     order: str = "NHD",
     k_scales: Mapping[str, Any] | None = None,
     v_scales: Mapping[str, Any] | None = None,
+    params: Mapping[str, float] | None = None,
+    tensors: Mapping[str, torch.Tensor] | None = None,
     **fields: Any,
 ) -> Any:
     """Attention of a batch of requests; `lathe.attention` for tensors of PyTorch, on the device that they are on.
@@ -128,12 +102,20 @@ def attention(
     nothing waits for the device. `kv_indices` or `block_table` are on the device of q. Whole numbers of 64 bits are refused where
     they do not fit 32; those on a GPU are not looked at, since that would wait for it: there, pass i32.
 
+    Functions for `mask` and other hooks are traced in each call, and cannot be in a graph that `torch.compile` makes: there, and
+    where calls are many, pass ``hooks=lathe.expr.hooks(...).to_text()``. `tensors`, which hooks read, are on the device of q.
+
     Parameters, results and errors are those of `lathe.attention`; what the operator itself finds is a RuntimeError whose text names
     the argument, its value and what is allowed.
     """
-    check_tensors({"v": v}, q=q, k=k)
+    check_tensors({"v": v}, q=q, k=k, **(tensors or {}))
+    check_devices(q, "q", k=k, v=v, kv_indices=kv_indices, block_table=block_table, **(tensors or {}))
+    if not q.is_meta:
+        host = {"qo_indptr": qo_indptr, "kv_indptr": kv_indptr, "last_page_len": last_page_len, "seq_lens": seq_lens}
+        check_devices(_HOST, "lengths are read there", **host)
     if q.dtype not in DTYPES:
         raise SpecError(f"has elements of {q.dtype}; allowed: torch.float16, torch.bfloat16", where="q")
+    mask = traced(mask, fields)
     paged = kv_indices is not None or block_table is not None
     refuse_unread(
         "ragged" if not paged else "csr" if block_table is None else "table",
@@ -171,19 +153,27 @@ def attention(
         read_indices("last_page_len", last_page_len),
         read_indices("seq_lens", seq_lens),
     )
-    numbers = (spec, window or 0, read_positive("sm_scale", sm_scale), read_positive("soft_cap", soft_cap))
-    if k_scales or v_scales:
+    if lists[2] is not None and lists[2].dim() != (1 if block_table is None else 2):
+        name, allowed = ("kv_indices", "one dimension") if block_table is None else ("block_table", "[batch, pages]")
+        raise SpecError(f"has the shape {list(lists[2].shape)}; allowed: {allowed}", where=name)
+    if window is not None and not isinstance(window, int):
+        raise SpecError(f"is {window!r}; allowed: a whole number", where="window")
+    scale, cap = read_positive("sm_scale", sm_scale), read_positive("soft_cap", soft_cap)
+    if k_scales or v_scales or params or tensors:
         o = q.new_empty((q.shape[0], q.shape[1], k.shape[-1] if v is None else v.shape[-1]), dtype=_out_dtype(q, fields))
         log_sum_exp = None if lse == "none" else q.new_empty(q.shape[:2], dtype=torch.float32)
-        hooks, scales = (*_by_name(None), *_by_name(None)), scale_tables(k_scales, v_scales)
-        torch.ops.lathe.attention_into(q, k, v, o, log_sum_exp, *lists, *numbers, *hooks, *scales)
-    else:
-        o, log_sum_exp = torch.ops.lathe.attention(q, k, v, *lists, *numbers)
+        options = options_of(scale, cap, tensors, read_params(params), k_scales, v_scales)
+        torch.ops.lathe.attention_into(q, k, v, o, log_sum_exp, *lists, spec, window or 0, *options)
+        return o if lse == "none" else (o, log_sum_exp)
+    try:
+        o, log_sum_exp = torch.ops.lathe.attention(q, k, v, *lists, spec, window or 0, scale, cap)
+    except NotImplementedError as error:
+        raise wrong_device(q=q, k=k, v=v) from error
     return o if lse == "none" else (o, log_sum_exp)
 
 
 def _out_dtype(q: torch.Tensor, fields: Mapping[str, Any]) -> torch.dtype:
-    return _NAMES.get(fields.get("o_dtype", ""), q.dtype)
+    return DTYPE_OF.get(fields.get("o_dtype", ""), q.dtype)
 
 
 def attention_into(
@@ -213,16 +203,39 @@ def attention_into(
     ----------
     spec : str
         ``AttentionSpec.to_json()``.
-    out, lse : torch.Tensor
-        Where results go; `lse` where the spec has one.
-    qo_indptr, kv_indptr, last_page_len, seq_lens : torch.Tensor
-        Of i32, on the CPU; `kv_indices`, or the block table in its place, is on the device of q.
-    window, sm_scale, soft_cap : numbers
-        0 for none, and for 1 / sqrt(head_dim_qk).
+    q : Tensor, [tokens, num_qo_heads, head_dim_qk]
+    k, v : Tensor
+        Ragged [tokens, num_kv_heads, head_dim], or pages as in `lathe.attention`; v is None where the spec's storage is joint.
+    out : Tensor, [tokens, num_qo_heads, head_dim_vo]
+        Where the result goes.
+    lse : f32 Tensor, [tokens, num_qo_heads], optional
+        Where the log-sum-exp goes, if the spec has one.
+    qo_indptr, kv_indptr : i32 Tensor, [batch + 1], on the CPU
+        Where rows of q begin; rows of k, or entries of `kv_indices`.
+    kv_indices : i32 Tensor, optional
+        Page ids on the device of q, or the block table [batch, pages] in their place.
+    last_page_len, seq_lens : i32 Tensor, [batch], on the CPU, optional
+        Tokens in the last page (csr), or of each request (table).
+    window : int
+        Keys that a row sees, itself included; 0 for none.
+    sm_scale, soft_cap : float
+        0 for 1 / sqrt(head_dim_qk), and for none.
     tensors, params : mappings, optional
         What the spec's hooks declare, by name; tensors are on the device of q.
     k_scales, v_scales : mappings, optional
         What codes of 8 bits stand for: ``scale``, ``token_scale``, ``channel_scale``, ``zero`` (docs/kv-formats.md).
+
+    Returns
+    -------
+    Tensor
+        `out`.
+
+    Raises
+    ------
+    SpecError
+        What is no tensor or requires a gradient, lengths that the layout does not read, a device that runs nothing.
+    RuntimeError
+        What the operator finds: the argument, its value and what is allowed.
     """
     check_tensors({"v": v, "lse": lse}, q=q, k=k, out=out)
     if not isinstance(spec, str):
@@ -230,167 +243,11 @@ def attention_into(
     index = layout_index_of_text(spec)
     pages = {"block_table" if index == "table" else "kv_indices": kv_indices}
     refuse_unread(index, kv_indptr=kv_indptr, last_page_len=last_page_len, seq_lens=seq_lens, **pages)
-    torch.ops.lathe.attention_into(
-        *(q, k, v, out, lse, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens),
-        *(spec, window, sm_scale, soft_cap),
-        *_by_name(tensors),
-        *_by_name(params),
-        *scale_tables(k_scales, v_scales),
-    )
+    options = options_of(sm_scale, soft_cap, tensors, params, k_scales, v_scales)
+    lists = (qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens)
+    try:
+        torch.ops.lathe.attention_into(q, k, v, out, lse, *lists, spec, window, *options)
+    except NotImplementedError as error:
+        lengths = {"qo_indptr": qo_indptr, "kv_indptr": kv_indptr, "last_page_len": last_page_len, "seq_lens": seq_lens}
+        raise wrong_device(q=q, k=k, v=v, out=out, lse=lse, **pages, **lengths) from error
     return out
-
-
-def _by_name(given: Mapping[str, Any] | None) -> tuple[list[Any], str]:
-    """Values and their names, as the operators take them."""
-    given = given or {}
-    return list(given.values()), ",".join(given)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Upper bounds of the batches that one `Envelope` serves.
-
-    Attributes
-    ----------
-    num_kv_heads : int
-        Of every batch.
-    max_batch : int
-        Requests.
-    max_qo_tokens : int
-        Rows of q, summed over the batch; q and out have that many.
-    max_kv_entries : int
-        Ragged: rows of k. Paged: entries of kv_indices, or batch times the width of the block table.
-    max_kv_len : int
-        Keys of one request; needed with ``split_kv={"fixed": n}``.
-    window : int
-        Of every batch, where the mask has one.
-    share_prefixes : bool
-        Room for plans that share keys between requests.
-    """
-
-    num_kv_heads: int
-    max_batch: int
-    max_qo_tokens: int
-    max_kv_entries: int
-    max_kv_len: int = 0
-    window: int = 0
-    share_prefixes: bool = False
-
-    def numbers(self) -> list[int]:
-        """As the operators take them."""
-        return [int(value) for value in astuple(self)]
-
-
-class Envelope:
-    """One workspace and one launch for every batch within bounds: plan each step, run as often as needed.
-
-    `run` may be captured in a CUDA graph, and compiled by `torch.compile`; neither depends on the batch that is planned.
-
-    Parameters
-    ----------
-    spec : AttentionSpec
-    bounds : Bounds
-    device : torch.device or str
-        ``"cpu"`` or a GPU.
-    """
-
-    def __init__(self, spec: _lathe.AttentionSpec, bounds: Bounds, device: torch.device | str = "cpu") -> None:
-        for name, value, kind in (("spec", spec, _lathe.AttentionSpec), ("bounds", bounds, Bounds)):
-            if not isinstance(value, kind):
-                raise SpecError(f"is {reprlib.repr(value)}; allowed: {kind.__name__}", where=name)
-        self.spec = spec
-        self.bounds = bounds
-        self._index = layout_index(spec)
-        self._text = spec.to_json()
-        self._numbers = bounds.numbers()
-        like = torch.empty(0, dtype=torch.uint8, device=device)
-        workspace_bytes, scratch_bytes = torch.ops.lathe.sizes(like, self._text, self._numbers).tolist()
-        self.workspace = _aligned(workspace_bytes, device)
-        self._scratch_bytes = scratch_bytes
-        self._scratch: torch.Tensor | None = None
-        torch.ops.lathe.prepare_workspace(self.workspace, self._text, self._numbers)
-
-    def plan(
-        self,
-        *,
-        qo_indptr: torch.Tensor,
-        kv_indptr: torch.Tensor | None = None,
-        last_page_len: torch.Tensor | None = None,
-        seq_lens: torch.Tensor | None = None,
-        block_table_stride: int = 0,
-        tensors: Mapping[str, torch.Tensor] | None = None,
-    ) -> None:
-        """Plans a batch. Lengths on the CPU are planned there, and queued as one copy; lengths on a GPU are planned on it.
-
-        Where the spec has a mask of hooks, `tensors` may hold copies, on the CPU, of those that it reads: what they hide is then
-        not loaded.
-        """
-        lengths = self._lengths(qo_indptr, kv_indptr, last_page_len, seq_lens)
-        if qo_indptr.device.type == "cpu":
-            torch.ops.lathe.plan(self.workspace, *lengths, block_table_stride, self._text, self._numbers, *_by_name(tensors))
-        else:
-            self.plan_on_device(
-                qo_indptr=qo_indptr,
-                kv_indptr=kv_indptr,
-                last_page_len=last_page_len,
-                seq_lens=seq_lens,
-                block_table_stride=block_table_stride,
-            )
-
-    def plan_on_device(
-        self,
-        *,
-        qo_indptr: torch.Tensor,
-        kv_indptr: torch.Tensor | None = None,
-        last_page_len: torch.Tensor | None = None,
-        seq_lens: torch.Tensor | None = None,
-        block_table_stride: int = 0,
-    ) -> None:
-        """Plans a batch whose lengths are on the device of the workspace: one launch, which a graph may capture."""
-        if self._scratch is None:
-            self._scratch = _aligned(self._scratch_bytes, self.workspace.device)
-        lengths = self._lengths(qo_indptr, kv_indptr, last_page_len, seq_lens)
-        torch.ops.lathe.plan_on_device(self.workspace, self._scratch, *lengths, block_table_stride, self._text, self._numbers)
-
-    def _lengths(self, qo_indptr: Any, kv_indptr: Any, last_page_len: Any, seq_lens: Any) -> tuple[Any, ...]:
-        """As the operators take them, checked."""
-        lengths = {"kv_indptr": kv_indptr, "last_page_len": last_page_len, "seq_lens": seq_lens}
-        check_tensors(lengths, qo_indptr=qo_indptr)
-        refuse_unread(self._index, **lengths)
-        return (qo_indptr, *lengths.values())
-
-    def run(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor | None,
-        out: torch.Tensor,
-        *,
-        lse: torch.Tensor | None = None,
-        kv_indices: torch.Tensor | None = None,
-        sm_scale: float = 0.0,
-        soft_cap: float = 0.0,
-        tensors: Mapping[str, torch.Tensor] | None = None,
-        params: Mapping[str, float] | None = None,
-        k_scales: Mapping[str, Any] | None = None,
-        v_scales: Mapping[str, Any] | None = None,
-    ) -> torch.Tensor:
-        """Runs the batch that was planned last, into `out`, which it returns; rows beyond the batch are left alone.
-
-        `tensors` and `params` are what the spec's hooks declare, by name; `k_scales` and `v_scales` what codes of 8 bits are.
-        """
-        check_tensors({"v": v, "lse": lse}, q=q, k=k, out=out)
-        torch.ops.lathe.run(
-            *(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, sm_scale, soft_cap),
-            *_by_name(tensors),
-            *_by_name(params),
-            *scale_tables(k_scales, v_scales),
-        )
-        return out
-
-
-def _aligned(size: int, device: torch.device | str) -> torch.Tensor:
-    """Bytes at an address that workspaces may have; PyTorch aligns memory of the CPU to less."""
-    memory = torch.empty(max(size, 1) + _ALIGN, dtype=torch.uint8, device=device)
-    start = -memory.data_ptr() % _ALIGN
-    return memory[start : start + max(size, 1)]

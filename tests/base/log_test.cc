@@ -60,13 +60,14 @@ TEST(Log, StandardErrorIsTheDefault) {
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "[lathe warning] to the terminal\n");
 }
 
-TEST(Log, QuietUnlessTheDialIsTurned) {
+TEST(Log, TellsOfDecisionsAndNoMoreUnlessTheDialIsTurned) {
   if (std::getenv("LATHE_DEBUG") != nullptr) GTEST_SKIP() << "LATHE_DEBUG is set";
   EXPECT_TRUE(log_enabled(LogLevel::error));
   EXPECT_TRUE(log_enabled(LogLevel::warning));
-  EXPECT_FALSE(log_enabled(LogLevel::info));
+  EXPECT_TRUE(log_enabled(LogLevel::info));
+  EXPECT_FALSE(log_enabled(LogLevel::detail));
   Capture capture;
-  log(LogLevel::info, "not seen");
+  log(LogLevel::detail, "not seen");
   EXPECT_TRUE(capture.lines().empty());
 }
 

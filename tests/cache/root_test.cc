@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -154,6 +155,7 @@ TEST_P(HostileRoot, IsMemoryOnlyWithOneWarningAndUntouched) {
   ASSERT_EQ(warnings.all().size(), 1u);
   EXPECT_THAT(warnings.all()[0], HasSubstr(hostile.says));
   EXPECT_EQ(picture_of(dir.path()), before);
+  if (!HasFailure()) std::printf("1 root refused, with one warning, and untouched\n");
 }
 
 INSTANTIATE_TEST_SUITE_P(, HostileRoot, ::testing::ValuesIn(hostile_roots()));

@@ -1,6 +1,7 @@
 // What the cache's tests share.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -114,7 +115,8 @@ class FaultyFs : public Fs {
   bool was_interrupted_ = false;
   int calls_ = 0;
   int open_ = 0;
-  int syncs_ = 0, lock_calls_ = 0;
+  int syncs_ = 0;
+  std::atomic<int> lock_calls_ = 0;  // other threads may ask
   std::vector<std::string> log_;
   std::map<int, std::string> paths_;  // of descriptors, for the log
 };

@@ -204,6 +204,68 @@ TEST(Trim, AKilledTrimmerLeavesNothingForEver) {
   std::printf("%d kills of a trimmer, one at each of its calls: an hour later nothing is left of them\n", calls);
 }
 
+// What a process saw when it last stored says nothing of the root now.
+TEST(Trim, EachStoreLooks) {
+  TempDir dir;
+  constexpr uint64_t kLimit = 1'000'000;
+  DiskCache idle(limited(dir / "root", kLimit)), busy(limited(dir / "root", kLimit));
+  ASSERT_TRUE(idle.store(entry_for("first", 1, 100)));
+  for (int i = 0; i < 19; i++) ASSERT_TRUE(busy.store(entry_for(key_of(i), 1, 50'000)));
+  ASSERT_EQ(busy.stats().evicted, 0u) << "nearly full";
+  ASSERT_TRUE(idle.store(entry_for("second", 1, 100'000)));
+  EXPECT_LE(size_of(busy), kLimit);
+  EXPECT_TRUE(busy.find("second"));
+}
+
+// Another that looks before the new file has its name would find room that is taken.
+TEST(Trim, RoomIsHeldUntilTheFileHasItsName) {
+  TempDir dir;
+  struct Watch : testing::FaultyFs {
+    bool is_held() {
+      auto root = open_root(real_fs(), path, Trust{geteuid()}, true);
+      return root.ok() && !KeyLock::take(real_fs(), root->dir.get(), Trust{geteuid()}, kTrimmerByte, std::chrono::milliseconds(0));
+    }
+    int renameat(int at, const char* from, const char* to) override {
+      renames++;
+      held += is_held() ? 1 : 0;
+      return FaultyFs::renameat(at, from, to);
+    }
+    std::string path;
+    int renames = 0, held = 0;
+  } watch;
+  watch.path = (dir / "root").string();
+  DiskCache cache(limited(watch.path, 100'000), {watch});
+  for (int i = 0; i < 5; i++) ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 30'000)));
+  EXPECT_EQ(watch.renames, 5);
+  EXPECT_EQ(watch.held, 5);
+  EXPECT_FALSE(watch.is_held());
+}
+
+TEST(Trim, WhatIsReplacedStaysUntilThen) {
+  TempDir dir;
+  struct : testing::FaultyFs {
+    int renameat(int at, const char* from, const char* to) override {
+      if (!full) return FaultyFs::renameat(at, from, to);
+      errno = ENOSPC;
+      return -1;
+    }
+    bool full = false;
+  } system;
+  DiskCache cache(limited(dir / "root", 100'000), {system});
+  for (int i = 0; i < 3; i++) {
+    ASSERT_TRUE(cache.store(entry_for(key_of(i), 1, 30'000)));
+    set_age(cache.path_of(key_of(i)), kHour / 2 - i);
+  }
+  EXPECT_TRUE(cache.store(entry_for(key_of(0), 2, 32'000)));
+  EXPECT_EQ(cache.stats().evicted, 0u) << "it takes the room of what it replaces";
+  set_age(cache.path_of(key_of(0)), kHour / 2);
+  system.full = true;
+  EXPECT_FALSE(cache.store(entry_for(key_of(0), 3, 60'000)));
+  const auto found = cache.find(key_of(0));
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(testing::equal(*found, entry_for(key_of(0), 2, 32'000)));
+}
+
 TEST(Trim, OneAtATime) {
   TempDir dir;
   DiskCache cache(limited(dir / "root", 0));
@@ -214,7 +276,10 @@ TEST(Trim, OneAtATime) {
     KeyLock other = KeyLock::take(real_fs(), root->dir.get(), Trust{geteuid()}, kTrimmerByte, std::chrono::milliseconds(0));
     ASSERT_TRUE(other);
     EXPECT_FALSE(cache.trim(1));
-    EXPECT_TRUE(cache.store(entry_for("meanwhile", 1, 100))) << "stores do not wait for it";
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_TRUE(DiskCache(limited(dir / "root", 500)).store(entry_for("meanwhile", 1, 300)));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5)) << "no longer than a moment";
+    EXPECT_EQ(cache.list().size(), 1u) << "room was made beside whoever has the lock";
   }
   EXPECT_TRUE(cache.trim(1));
 }

@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   set_log_callback([](LogLevel, std::string_view) {});  // a warning is right; what it says is for other tests
   EngineOptions options = testing::tiny_engine(std::make_shared<FakeCompiler>(), root);
   options.cache.sync = random() % 2 == 0 ? CacheSync::always : CacheSync::never;
+  if (random() % 2 == 0) options.cache.max_bytes = 2000;  // a store makes room by what others stored
   const int kernels = 2 + static_cast<int>(random() % 2);
   serve(options, kernels);      // some are there, one is damaged, the rest are compiled
   serve(options, kernels + 1);  // a second life: from the disk

@@ -387,8 +387,11 @@ LATHE_DEVICE float max(float a, float b) {
   asm("max.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
   return c;
 }
+// A move of its own: by a cast that it sees through the compiler makes accumulators integers, cast in each round of the main loop.
 LATHE_DEVICE u32 float_bits(float x) {
-  return __float_as_uint(x);
+  u32 y;
+  asm("mov.b32 %0, %1;" : "=r"(y) : "f"(x));
+  return y;
 }
 LATHE_DEVICE float float_from_bits(u32 x) {
   return __uint_as_float(x);

@@ -2138,7 +2138,12 @@ LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::Attention
       },
       first, end);
   dev::for_each(
-      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : kMasked; }, first, end);
+      scores,
+      [](float& s, int, int column, int f, int e) {
+        const bool begun = !config::kWindow || column >= f;  // else the item's first key is every row's
+        s = begun && column < e ? s : kMasked;
+      },
+      first, end);
 }
 
 // Maximum and sum of a warp's rows so far.

@@ -498,8 +498,11 @@ LATHE_DEVICE float max(float a, float b) {
   asm("max.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
   return c;
 }
+// A move of its own: by a cast that it sees through the compiler makes accumulators integers, cast in each round of the main loop.
 LATHE_DEVICE u32 float_bits(float x) {
-  return __float_as_uint(x);
+  u32 y;
+  asm("mov.b32 %0, %1;" : "=r"(y) : "f"(x));
+  return y;
 }
 LATHE_DEVICE float float_from_bits(u32 x) {
   return __uint_as_float(x);
@@ -2101,7 +2104,12 @@ LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::Attention
       },
       first, end);
   dev::for_each(
-      scores, [](float& s, int, int column, int f, int e) { s = column >= f && column < e ? s : kMasked; }, first, end);
+      scores,
+      [](float& s, int, int column, int f, int e) {
+        const bool begun = !config::kWindow || column >= f;  // else the item's first key is every row's
+        s = begun && column < e ? s : kMasked;
+      },
+      first, end);
 }
 
 // Maximum and sum of a warp's rows so far.

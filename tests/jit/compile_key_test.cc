@@ -84,6 +84,7 @@ TEST(NearestKey, NamesWhatDiffers) {
   const std::string key = *engine.key(testing::tiny_request("sm_80"));
   EXPECT_FALSE(nearest_key(engine.cache(), key)) << "an empty cache";
   EXPECT_THAT(why_missed(engine.cache(), key), HasSubstr("no kernel of this family"));
+  EXPECT_THAT(why_missed(DiskCache({"", CacheMode::off}), key), HasSubstr("no cache"));
   for (auto [arch, number] : {std::pair{"sm_80", 8}, {"sm_90a", 7}})
     ASSERT_TRUE(engine.build(testing::tiny_request(arch, number)).ok());
   auto names = [&](const std::string& asked) {

@@ -97,6 +97,11 @@ TEST_F(BadAppend, QueriesThatOverlapTheirResults) {
   refuse([](AppendSpec&, AppendArgs& a) { a.q_out.stride[0] *= 2; }, {"q_out: begins where q does, but has other strides"});
 }
 
+// Keys and values took turns in one place.
+TEST_F(BadAppend, OneCacheForBoth) {
+  refuse([](AppendSpec&, AppendArgs& a) { a.v_cache.data = a.k_cache.data; }, {"v_cache: begins where k_cache does"});
+}
+
 // The product left 64 bits.
 TEST_F(BadAppend, BlockTablesPast64Bits) {
   refuse(

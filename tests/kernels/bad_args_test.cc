@@ -66,6 +66,8 @@ TEST_F(BadArgs, Strides) {
   args = args_;
   args.o.stride[0] = -64;
   expect_run_refused(args, {"o", "-64"});
+  args.o.stride[0] = 0;  // as an expanded tensor has it
+  expect_run_refused(args, {"o", "stride 0 is 0", "one place"});
 }
 
 TEST_F(BadArgs, Shapes) {

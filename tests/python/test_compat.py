@@ -1,34 +1,17 @@
-"""lathe.compat.flashinfer on CPU tensors, against attention in fp64: one request at a time, pages, masks, states."""
+"""lathe.compat.flashinfer on CPU tensors, against attention in fp64: one request at a time, ragged batches, bits."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-import lathe  # noqa: E402
 import lathe.compat.flashinfer as flashinfer  # noqa: E402
 from attention_f64 import attend, close  # noqa: E402
+from compat_cases import BF, DIM, F8, HEADS, KV_HEADS, check_split, masks_of, offsets, workspace  # noqa: E402
 
-SEED = 20261122
-HEADS, KV_HEADS, DIM = 4, 2, 64
-F8, BF = torch.float8_e4m3fn, torch.bfloat16
-
-
-@pytest.fixture
-def draw():
-    print(f"seed {SEED}")
-    generator = torch.Generator().manual_seed(SEED)
-
-    def normal(*shape, dtype=torch.float16):
-        return torch.randn(*shape, generator=generator).to(dtype)
-
-    normal.generator = generator
-    return normal
-
-
-MASK = torch.rand(9, 30, generator=torch.Generator().manual_seed(SEED)) < 0.4
+pytestmark = pytest.mark.usefixtures("recorded")
+MASK = torch.rand(9, 30, generator=torch.Generator().manual_seed(20261122)) < 0.4
 MASK[3] = False  # a row that sees nothing
 PACKED = torch.from_numpy(np.packbits(MASK.numpy(), bitorder="little"))
 
@@ -94,10 +77,6 @@ def test_single_decode(draw):
 QO, KV = [5, 0, 4, 2], [12, 3, 30, 0]
 
 
-def offsets(lens):
-    return torch.tensor([0, *itertools.accumulate(lens)], dtype=torch.int32)
-
-
 def expected_ragged(q, k, v, masks=None, **means):
     parts = []
     for i, (rows, keys) in enumerate(zip(QO, KV, strict=True)):
@@ -105,10 +84,6 @@ def expected_ragged(q, k, v, masks=None, **means):
         mask = None if masks is None else masks[i]
         parts.append(attend(q[a : a + rows], k[b : b + keys], v[b : b + keys], mask=mask, **means))
     return torch.cat([o for o, _ in parts]), torch.cat([lse for _, lse in parts])
-
-
-def workspace():
-    return torch.empty(1 << 10, dtype=torch.uint8)
 
 
 RAGGED = {
@@ -119,16 +94,22 @@ RAGGED = {
     "rotary": (dict(pos_encoding_mode="ROPE_LLAMA", rope_scale=2.0, rope_theta=5e3), dict(rope=(2.0, 5e3))),
     "split": (dict(fixed_split_size=16, seq_lens=torch.tensor(KV), seq_lens_q=torch.tensor(QO)), {}),
     "no split": (dict(disable_split_kv=True, o_data_type="bfloat16"), {}),
+    "bf16": (dict(q_data_type="bfloat16"), {}),
+    "8-bit keys": (dict(kv_data_type="float8_e4m3fn"), {}),
 }
 
 
 @pytest.mark.parametrize("name", RAGGED)
 def test_ragged(draw, name):
     given, means = RAGGED[name]
-    q, k, v = draw(sum(QO), HEADS, DIM), draw(sum(KV), KV_HEADS, DIM), draw(sum(KV), KV_HEADS, DIM)
+    q_dtype = getattr(torch, str(given.get("q_data_type", "float16")))
+    kv_dtype = F8 if name == "8-bit keys" else q_dtype
+    q, k, v = draw(sum(QO), HEADS, DIM, dtype=q_dtype), *(draw(sum(KV), KV_HEADS, DIM, dtype=kv_dtype) for _ in range(2))
     wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace(), backend="fa3")
     wrapper.plan(offsets(QO), offsets(KV), HEADS, KV_HEADS, DIM, **given)
+    check_split(wrapper, given, page=1)
     o, lse = wrapper.run(q, k, v, return_lse=True, enable_pdl=True)
+    assert o.dtype == getattr(torch, given.get("o_data_type", ""), q_dtype)
     expected, expected_lse = expected_ragged(q, k, v, **means)
     close(o, expected, 8e-3 if o.dtype == BF else 3e-3)
     close(lse, expected_lse, 3e-4)
@@ -146,20 +127,24 @@ def test_ragged_scales_and_order(draw):
 
 
 def test_ragged_of_two_head_dims(draw):
+    """And of 8 bits, with scales of heads."""
     q, k, v = draw(sum(QO), HEADS, DIM), draw(sum(KV), KV_HEADS, DIM), draw(sum(KV), KV_HEADS, 32)
     wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace())
     wrapper.plan(offsets(QO), offsets(KV), HEADS, KV_HEADS, DIM, 32)
     close(wrapper.run(q, k, v), expected_ragged(q, k, v)[0], 3e-3)
-
-
-def masks_of(draw):
-    return [torch.rand(rows, keys, generator=draw.generator) < 0.5 for rows, keys in zip(QO, KV, strict=True)]
+    wrapper.plan(offsets(QO), offsets(KV), HEADS, KV_HEADS, DIM, 32, q_data_type=F8, o_data_type="float16")
+    q, k, v = q.to(F8), k.to(F8), v.to(F8)
+    of_q, of_k, of_v = torch.tensor([0.5, 1.0, 2.0, 1.5]), torch.tensor([1.0, 0.7]), torch.tensor([0.5, 3.0])
+    scaled = [x.double() * scale[:, None] for x, scale in ((q, of_q), (k, of_k), (v, of_v))]
+    o = wrapper.run(q, k, v, of_q, of_k, of_v)
+    assert o.dtype == torch.float16
+    close(o, expected_ragged(*scaled)[0], 4e-3)
 
 
 @pytest.mark.parametrize("window", [-1, 3])
 def test_ragged_masks(draw, window):
     q, k, v = draw(sum(QO), HEADS, DIM), draw(sum(KV), KV_HEADS, DIM), draw(sum(KV), KV_HEADS, DIM)
-    masks = masks_of(draw)
+    masks = masks_of(draw, QO, KV)
     flat = torch.cat([mask.flatten() for mask in masks])
     packed, _ = flashinfer.segment_packbits(flat, offsets([mask.numel() for mask in masks]), bitorder="little")
     expected, expected_lse = expected_ragged(q, k, v, masks, window=window)
@@ -175,38 +160,19 @@ def test_older_names(draw):
     q, k, v = draw(sum(QO), HEADS, DIM), draw(sum(KV), KV_HEADS, DIM), draw(sum(KV), KV_HEADS, DIM)
     wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace())
     wrapper.begin_forward(offsets(QO), offsets(KV), HEADS, KV_HEADS, DIM, q_data_type=torch.float16)
-    options = dict(causal=True, window_left=2, logits_soft_cap=0.0, sm_scale=0.2)
-    expected, expected_lse = expected_ragged(q, k, v, causal=True, window=2, scale=0.2)
-    close(wrapper.forward(q, k, v, use_fp16_qk_reduction=True, **options), expected, 3e-3)
-    close(wrapper.forward_return_lse(q, k, v, **options)[1], expected_lse, 3e-4)
-    close(wrapper.forward(q, k, v, pos_encoding_mode="ROPE_LLAMA", rope_scale=2.0, rope_theta=5e3),
-          expected_ragged(q, k, v, rope=(2.0, 5e3))[0], 3e-3)  # fmt: skip
+    options = dict(causal=True, window_left=2, logits_soft_cap=1.5, sm_scale=0.2, use_fp16_qk_reduction=True)
+    rotary = dict(pos_encoding_mode="ROPE_LLAMA", rope_scale=2.0, rope_theta=5e3)
+    for given, means in (
+        (options, dict(causal=True, window=2, scale=0.2, cap=1.5)),
+        ({**options, "logits_soft_cap": -1.0}, dict(causal=True, window=2, scale=0.2)),
+        (rotary, dict(rope=(2.0, 5e3))),
+    ):
+        expected, expected_lse = expected_ragged(q, k, v, **means)
+        close(wrapper.forward(q, k, v, **given), expected, 3e-3)
+        close(wrapper.forward_return_lse(q, k, v, **given)[1], expected_lse, 3e-4)
     wrapper.end_forward()
     assert not wrapper.is_cuda_graph_enabled
     wrapper.reset_workspace_buffer(workspace(), workspace())
-
-
-# States.
-def test_merging_is_attention_over_all_keys(draw):
-    q, k, v = draw(9, HEADS, DIM), draw(30, KV_HEADS, DIM), draw(30, KV_HEADS, DIM)
-    expected, expected_lse = attend(q, k, v)
-    cuts = [(0, 7), (7, 7), (7, 30)]  # the middle one is empty
-    states = [flashinfer.single_prefill_with_kv_cache(q, k[a:b], v[a:b], return_lse=True) for a, b in cuts]
-    both = flashinfer.merge_state(*states[0], *states[2])
-    every = flashinfer.merge_states(torch.stack([o for o, _ in states], 1), torch.stack([lse for _, lse in states], 1))
-    for o, lse in (both, every):
-        assert o.dtype == torch.float16
-        close(o, expected, 3e-3)
-        close(lse, expected_lse, 3e-4)
-    o, lse = states[0][0].clone(), states[0][1].clone()
-    mask = torch.arange(9) % 2 == 0
-    assert flashinfer.merge_state_in_place(o, lse, *states[2], mask=mask) is None
-    assert torch.equal(o[mask], both[0][mask]) and torch.equal(o[~mask], states[0][0][~mask])
-    assert torch.equal(lse[mask], both[1][mask]) and torch.equal(lse[~mask], states[0][1][~mask])
-    flashinfer.merge_state_in_place(o[1::2], lse[1::2], states[2][0][1::2], states[2][1][1::2])
-    assert torch.equal(o, both[0])
-    nothing = flashinfer.merge_state(*states[1], *states[1])
-    assert (nothing[0] == 0).all() and (nothing[1] == -math.inf).all()
 
 
 # Bits.
@@ -221,79 +187,3 @@ def test_packbits(draw, order):
     assert packed.tolist() == np.concatenate(parts).tolist() and begins.dtype == torch.int32
     assert begins.tolist() == [0, *itertools.accumulate(map(len, parts))]
     assert flashinfer.packbits(torch.tensor([1, 0, 0, 0, 0, 0, 0, 0])).tolist() == [128]
-
-
-def refused(match, call, *args, **given):
-    with pytest.raises(lathe.SpecError, match=match):
-        call(*args, **given)
-
-
-def test_refusals(draw):
-    q, k, v = draw(9, HEADS, DIM), draw(30, KV_HEADS, DIM), draw(30, KV_HEADS, DIM)
-    single = flashinfer.single_prefill_with_kv_cache
-    refused(r"kv_cache_sf: is \(1, 2\); allowed: None", single, q, k, v, kv_cache_sf=(1, 2))
-    refused(r"pos_encoding_mode: is 'ROPE'; allowed: NONE, ROPE_LLAMA, ALIBI", single, q, k, v, pos_encoding_mode="ROPE")
-    refused(r"kv_layout: is 'DHN'; allowed: NHD, HND", single, q, k, v, kv_layout="DHN")
-    refused(r"q: has 3 heads, k has 2", single, q[:, :3], k, v)
-    refused(r"kv_data_type: is torch.bfloat16, q_data_type is torch.float16", single, q, k.to(BF), v.to(BF))
-    refused(r"q_data_type: is torch.float32; allowed", single, q.float(), k.float(), v.float())
-    refused(r"head_dim_qk: 520 is not allowed", single, draw(2, 4, 520), draw(3, 2, 520), draw(3, 2, 520))
-    refused(
-        r"packed_custom_mask: is torch.uint8 \[3\]; allowed: torch.uint8 of at least 34",
-        single,
-        q,
-        k,
-        v,
-        packed_custom_mask=PACKED[:3],
-    )
-    refused(r"sm_scale: comes to 0.0", single, q, k, v, sm_scale=0.0)
-    refused(r"sm_scale: comes to nan", single, q, k, v, k_scale=float("nan"))
-    refused(r"k_scale: has 2 elements", single, q, k, v, k_scale=torch.ones(2))
-    refused(r"scale_q: has 3 elements; allowed: 1, or one for each of 4 heads", single, q, k, v, scale_q=torch.ones(3))
-    refused(r"q: has the shape \[9, 4, 64\]; allowed: \[heads, dim\]", flashinfer.single_decode_with_kv_cache, q, k, v)
-    with pytest.raises(NotImplementedError):  # so that programs that fall back do so
-        single(q, k, v, kv_cache_sf=(1, 2))
-    ragged = flashinfer.BatchPrefillWithRaggedKVCacheWrapper
-    refused(r"backend: is 'cudnn'; allowed: auto, fa2", ragged, workspace(), backend="cudnn")
-    refused(r"jit_args: is \['x'\]; allowed: None", ragged, workspace(), jit_args=["x"])
-    refused(
-        r"float_workspace_buffer must be 16-byte aligned; its address is 8 modulo 16",
-        ragged,
-        workspace()[8 - workspace().data_ptr() % 16 :],
-    )
-    refused(r"qo_indptr_buf: is a NoneType; allowed: a torch.Tensor", ragged, workspace(), use_cuda_graph=True)
-    wrapper = ragged(workspace())
-    refused(r"plan: is not there", wrapper.run, q, k, v)
-    plan = (offsets(QO), offsets(KV), HEADS, KV_HEADS, DIM)
-    refused(r"prefix_len_ptr: is a tensor \[2\]; allowed: None", wrapper.plan, *plan, prefix_len_ptr=torch.ones(2))
-    refused(r"token_pos_in_items_len: is 3; allowed: 0", wrapper.plan, *plan, token_pos_in_items_len=3)
-    refused(r"v_indptr: is a tensor", wrapper.plan, *plan, v_indptr=offsets(KV))
-    refused(r"seq_lens: differs from the lengths", wrapper.plan, *plan, seq_lens=torch.tensor(QO))
-    refused(r"q_data_type: is 'half16'; allowed: a torch.dtype", wrapper.plan, *plan, q_data_type="half16")
-    refused(r"num_qo_heads: is 3, num_kv_heads is 2", wrapper.plan, offsets(QO), offsets(KV), 3, 2, DIM)
-    refused(r"kv_indptr: has 2 entries; allowed: 5", wrapper.plan, offsets(QO), offsets([3]), HEADS, KV_HEADS, DIM)
-    refused(r"custom_mask: has 3 elements; allowed: 180", wrapper.plan, *plan, custom_mask=torch.ones(3, dtype=torch.bool))
-    refused(r"qo_indptr: has elements of torch.float32", wrapper.plan, offsets(QO).float(), *plan[1:])
-    wide = offsets(QO).long() + torch.tensor([0] * len(QO) + [2**32])  # the same numbers in the low 32 bits
-    refused(rf"qo_indptr: holds 0\.\.{sum(QO) + 2**32}; allowed: numbers of 32 bits", wrapper.plan, wide, *plan[1:])
-    wrapper.plan(*plan)
-    rows, keys = draw(sum(QO), HEADS, DIM), draw(sum(KV), KV_HEADS, DIM)
-    refused(r"q: has the shape \[9, 4, 64\]; allowed: \[11, 4, 64\], as planned", wrapper.run, q, keys, keys)
-    refused(r"q: has elements of torch.bfloat16; allowed: torch.float16", wrapper.run, rows.to(BF), keys, keys)
-    refused(r"k: has 1 heads of 64; allowed: 2 of 64", wrapper.run, rows, keys[:, :1], keys)
-    refused(r"v: has elements of torch.bfloat16", wrapper.run, rows, keys, keys.to(BF))
-    refused(
-        r"out: is torch.float16 \[1, 4, 64\] on cpu; allowed: torch.float16 \[11, 4, 64\]",
-        wrapper.run,
-        rows,
-        keys,
-        keys,
-        out=rows[:1],
-    )
-    refused(r"run: has 1 further arguments", wrapper.run, rows, keys, keys, 1.0)
-    refused(r"sm_scale: comes to -0.125", wrapper.run, rows, keys, keys, q_scale=-1.0)
-    refused(r"q: requires a gradient", wrapper.run, rows.clone().requires_grad_(), keys, keys)
-    refused(r"bitorder: is 'middle'; allowed: big, little", flashinfer.packbits, PACKED, "middle")
-    refused(r"mask: is torch.uint8", flashinfer.merge_state_in_place, q, q[..., 0].float(), q, q[..., 0].float(), mask=PACKED[:9])
-    with pytest.raises(TypeError, match="causale"):
-        wrapper.plan(*plan, causale=True)

@@ -1,9 +1,5 @@
 """The operators of torch.ops.lathe on CPU tensors."""
 
-import itertools
-import subprocess
-import sys
-
 import lathe
 import numpy as np
 import pytest
@@ -11,30 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import lathe.torch as lt  # noqa: E402
 from reference import attend_batch, worst  # noqa: E402
-
-SPEC = lathe.AttentionSpec(
-    q_dtype="f16", o_dtype="f16", group_size=2, head_dim_qk=64, head_dim_vo=64, layout="ragged", mask="causal"
-)
-BOUNDS = lt.Bounds(num_kv_heads=2, max_batch=4, max_qo_tokens=24, max_kv_entries=120)
-
-
-def draw(rng, *shape, dtype=torch.float16):
-    return torch.from_numpy(rng.standard_normal(shape).astype(np.float32)).to(dtype)
-
-
-def i32(*numbers):
-    return torch.tensor(numbers, dtype=torch.int32)
-
-
-def batch_of(rng, qo_lens, kv_lens):
-    qo, kv = np.cumsum([0, *qo_lens]), np.cumsum([0, *kv_lens])
-    return i32(*qo), i32(*kv)
-
-
-def expected_of(q, k, v, qo, kv, **options):
-    keys = [k[a:b].float().numpy() for a, b in itertools.pairwise(kv.tolist())]
-    values = [v[a:b].float().numpy() for a, b in itertools.pairwise(kv.tolist())]
-    return attend_batch(q.float().numpy(), keys, values, qo.tolist(), **options)
+from torch_batches import BOUNDS, SPEC, batch_of, draw, expected_of, i32, step  # noqa: E402
 
 
 def test_attention(rng):
@@ -54,19 +27,6 @@ def test_bfloat16_pages(rng):
         k, v = (pages[ids, i].reshape(-1, 2, 64)[:length].float().numpy() for i in (0, 1))
         expected, _ = attend_batch(q[request : request + 1].float().numpy(), [k], [v], [0, 1])
         assert worst(o[request : request + 1].float().numpy(), expected) < 1.2e-2
-
-
-def step(rng, envelope, qo_lens, kv_lens, on_device, run=None):
-    """One batch through an envelope, compared with the reference."""
-    qo, kv = batch_of(rng, qo_lens, kv_lens)
-    q, k, v = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64)
-    out = torch.full_like(q, 7)
-    (envelope.plan_on_device if on_device else envelope.plan)(qo_indptr=qo, kv_indptr=kv)
-    (run or envelope.run)(q, k, v, out)
-    rows = int(qo[-1])
-    expected, _ = expected_of(q[:rows], k, v, qo, kv, mask="causal")
-    assert worst(out[:rows].numpy(), expected) < 2e-3
-    assert (out[rows:] == 7).all()
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -103,6 +63,47 @@ def test_opcheck(rng):
 
 
 HOOKS = "tensor start: i32[TOK]; param cap: f32; mask = kv_pos >= start[tok]; logits = cap * tanh(score / cap)"
+CODES = {"kfmt": "i8", "kscale": "channel", "vfmt": "i8", "vscale": "token", "vzero": "token"}
+
+
+@pytest.mark.parametrize("case", ["left out", "lse", "hooks", "scales"])
+def test_opcheck_of_options(rng, case):
+    """What calls may give, and leave out."""
+    spec = {
+        "left out": SPEC,
+        "lse": SPEC.replace(lse="ln"),
+        "hooks": SPEC.replace(hooks=HOOKS, mask="none"),
+        "scales": SPEC.replace(**CODES),
+    }[case]
+    qo, kv = batch_of(rng, [3, 1], [17, 30])
+    q, k, v = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64)
+    hooks, options = ([], ""), ()
+    if case == "hooks":
+        hooks = ([torch.zeros(24, dtype=torch.int32)], "start")
+        options = (0.25, 0.0, *hooks, [2.5], "cap")
+    elif case == "scales":
+        k, v = ((40 * x).to(torch.int8) for x in (k, v))
+        tables = [torch.full((2, 64), 0.5), torch.full((120, 2), 0.5), torch.full((120, 2), 3.0)]
+        options = (0.0, 0.0, [], "", [], "", 0.05, 0.05, tables, "k_channel_scale,v_token_scale,v_zero")
+    lse = torch.zeros(24, 4) if case == "lse" else None
+    envelope, text, numbers = lt.Envelope(spec, BOUNDS), spec.to_json(), BOUNDS.numbers()
+    envelope.plan(qo_indptr=qo, kv_indptr=kv)
+    out = torch.zeros_like(q)
+    written = [out] if lse is None else [out, lse]
+    checks = {
+        "plan": (envelope.workspace, qo, kv, None, None, 0, text, numbers, *(hooks if case == "hooks" else ())),
+        "run": (q, k, v, out, lse, envelope.workspace, None, text, numbers, *options),
+        "attention_into": (q, k, v, out, lse, qo, kv, None, None, None, text, 0, *options),
+    }
+    if case == "lse":
+        checks["attention"] = (q[:4], k, v, qo, kv, None, None, None, text, 0, 0.0, 0.0)
+    for name, args in checks.items():
+        operator = getattr(torch.ops.lathe, name).default
+        torch.library.opcheck(operator, args)
+        for result in written:
+            result.zero_()
+        operator(*args)
+        assert name in ("plan", "attention") or all((result[:4] != 0).any(dim=-1).all() for result in written)
 
 
 def test_hooks(rng):
@@ -150,66 +151,6 @@ def test_hooks(rng):
     refused(r"start.*4", lt.attention_into, *call, **lens, tensors={"start": start[:3]}, params=params)
 
 
-def test_compile_without_breaks_or_recompiles(rng):
-    envelope = lt.Envelope(SPEC, BOUNDS)
-    compiles = []
-
-    def backend(graph, example_inputs):
-        compiles.append(graph)
-        return graph
-
-    @torch.compile(fullgraph=True, backend=backend)
-    def run(q, k, v, out):
-        return envelope.run(q * 1, k, v, out) + 0
-
-    for i in range(50):
-        kv_lens = [1 + (i * 7) % 30, 20, 1 + i]
-        step(rng, envelope, [1, 1 + i % 5, 1], kv_lens, on_device=False, run=run)
-    assert len(compiles) == 1
-
-
-def test_compile_with_inductor_and_new_lengths(rng):
-    compiles = []
-
-    def backend(graph, example_inputs):
-        compiles.append(graph)
-        return graph
-
-    @torch.compile(fullgraph=True, dynamic=True, backend=backend)
-    def attend(q, k, v, qo, kv):
-        return lt.attention(q, k, v, qo_indptr=qo, kv_indptr=kv, mask="causal") * 2
-
-    for n in (3, 5, 9, 12):
-        qo, kv = batch_of(rng, [n, 1, n], [n + 4, 30, n])
-        q, k, v = draw(rng, 2 * n + 1, 4, 64), draw(rng, 2 * n + 34, 2, 64), draw(rng, 2 * n + 34, 2, 64)
-        expected, _ = expected_of(q, k, v, qo, kv, mask="causal")
-        assert worst(attend(q, k, v, qo, kv).numpy() / 2, expected) < 2e-3
-    assert len(compiles) <= 1
-
-
-def test_compile_of_a_spec_that_is_given(rng):
-    q, k, v, text = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 6, 2, 64), SPEC.to_json()
-
-    @torch.compile(fullgraph=True, backend="eager")
-    def attend(out, qo, kv):
-        return lt.attention_into(text, q, k, v, out, qo_indptr=qo, kv_indptr=kv) + 0
-
-    lens = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
-    assert torch.equal(attend(torch.zeros_like(q), *lens.values()), lt.attention(q, k, v, **lens, mask="causal"))
-
-
-def test_compile_with_new_scales(rng):
-    """From the second on, a number is a symbol of the graph."""
-    q, kv = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64)
-
-    @torch.compile(fullgraph=True, backend="eager")
-    def attend(q, scale):
-        return lt.attention(q, kv, kv, qo_indptr=[0, 4], kv_indptr=[0, 6], sm_scale=scale)
-
-    for scale in (0.1, 0.2, 0.3):
-        assert torch.equal(attend(q, scale), lt.attention(q, kv, kv, qo_indptr=[0, 4], kv_indptr=[0, 6], sm_scale=scale))
-
-
 def refused(match, call, *args, error=RuntimeError, **kwargs):
     with pytest.raises(error, match=match):
         call(*args, **kwargs)
@@ -245,6 +186,7 @@ def test_refusals(rng):
     refused(
         r"5 .*max_batch|max_batch.*5|batch.* 5", envelope.plan, qo_indptr=i32(0, 1, 2, 3, 4, 5), kv_indptr=i32(0, 1, 2, 3, 4, 5)
     )
+    envelope.plan(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
     refused(r"q: has 4 rows", envelope.run, q, kv, kv, q)
 
 
@@ -289,6 +231,7 @@ def test_arguments_of_the_wrong_kind(rng):
     one = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
     call, envelope = (SPEC.to_json(), q, kv, kv), lt.Envelope(SPEC, BOUNDS)
     owned = q.clone().requires_grad_()
+    envelope.plan(**one)
     for match, function, args, given in (
         (r"q: is \[1\]; allowed: a torch.Tensor", lt.attention, ([1], kv, kv), one),
         (r"q: is None; allowed: a torch.Tensor", lt.attention, (None, kv, kv), one),
@@ -310,49 +253,3 @@ def test_arguments_of_the_wrong_kind(rng):
         ),
     ):
         refused(match, function, *args, **given, error=lathe.SpecError)
-
-
-def test_the_library_loads_by_itself_and_needs_no_python_or_cuda():
-    program = f"import torch; torch.ops.load_library({lt.library()!r}); print(torch.ops.lathe.run.default._schema)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "Tensor(a!) out" in done.stdout, done.stderr
-    needed = subprocess.run(["readelf", "-d", lt.library()], capture_output=True, text=True, check=True).stdout
-    names = [line.split("[")[1].rstrip("]") for line in needed.splitlines() if "NEEDED" in line]
-    allowed = (
-        "liblathe.so",
-        "libtorch_cpu.so",
-        "libc10.so",
-        "libc.so",
-        "libm.so",
-        "libgcc_s.so",
-        "libstdc++.so",
-        "ld-linux",
-        "libdl.so",
-    )
-    assert "liblathe.so" in " ".join(names) and all(name.startswith(allowed) for name in names), names
-
-
-def test_cost_of_a_call(rng, record_property):
-    """Figures for docs/STATUS.md; a bound that only a blunder passes."""
-    import time
-
-    envelope = lt.Envelope(SPEC, BOUNDS)
-    envelope.plan(qo_indptr=i32(0), kv_indptr=i32(0))
-    q, k, v, x = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64), torch.zeros(1)
-    out, text, numbers, no_hooks = torch.zeros_like(q), SPEC.to_json(), BOUNDS.numbers(), ([], "", [], "", 1.0, 1.0, [], "")
-
-    def cost(call, *args, n=300):
-        call(*args)
-        best = float("inf")
-        for _ in range(5):
-            start = time.perf_counter()
-            for _ in range(n):
-                call(*args)
-            best = min(best, (time.perf_counter() - start) / n)
-        return best * 1e6
-
-    add = cost(torch.ops.aten.add_.Tensor, x, x)
-    sizes = cost(torch.ops.lathe.sizes, q, text, numbers)
-    run = cost(torch.ops.lathe.run, q, k, v, out, None, envelope.workspace, None, text, numbers, 0.0, 0.0, *no_hooks)
-    print(f"add_ {add:.2f} us, sizes (look-ups alone) {sizes:.2f} us, run of an empty batch on the host executor {run:.2f} us")
-    assert sizes < 40 * add

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pip install of the source tree into a fresh environment, as a user does it; then README's Python start and the command, away from the
-# tree; then `lathe doctor` and a checked run where no header of any library lies. Exits 77 (skipped) where the index of packages cannot be
-# reached, or no folder can be hidden. usage: wheel_test.sh <python> <source tree>
+# tree; then the PyTorch operators, where <python> has PyTorch; then `lathe doctor` and a checked run where no header of any library lies.
+# Exits 77 (skipped) where the index of packages cannot be reached, or no folder can be hidden. usage: wheel_test.sh <python> <source tree>
 set -euo pipefail
 
 readonly PYTHON=$1 SOURCE=$2
@@ -14,16 +14,22 @@ if ! "${PIP[@]}" download --no-deps -d "$WORK/probe" 'scikit-build-core>=0.11' n
   echo "no index of Python packages: skipped"
   exit 77
 fi
-started=$SECONDS
-"${PIP[@]}" install "$SOURCE"
-echo "pip install: $((SECONDS - started)) s"
-"${PIP[@]}" check
-
 cd "$WORK"
 export LATHE_CACHE_DIR=$WORK/cache PYTHONSAFEPATH=1
-# Only one snippet of README is Python.
-sed -n '/^```python$/,/^```$/p' "$SOURCE/README.md" | grep -v '^```' >start.py
-venv/bin/python start.py
+# first_snippet <page>: README has only one in Python.
+first_snippet() {
+  sed -n '/^```python$/,/^```$/{/^```python$/d;/^```$/q;p}' "$1"
+}
+first_snippet "$SOURCE/README.md" >start.py
+from_nothing_to_a_result() {
+  "${PIP[@]}" install "$SOURCE"
+  venv/bin/python start.py
+}
+exec 3>&1 4>&2
+spent=$({ TIMEFORMAT='%R %U %S'; time from_nothing_to_a_result >&3 2>&4; } 2>&1)
+# The clock of a busy machine says little; two cores that do nothing else need half of the processor time at least.
+awk '{ printf "pip install and README: %d s, %d s of processor time\n", $1, $2 + $3; exit $2 + $3 > 2 * 300 }' <<<"$spent"
+"${PIP[@]}" check
 test "$(venv/bin/lathe --version)" == "$(venv/bin/python -m lathe --version)"
 venv/bin/lathe env
 package=$(venv/bin/python -c 'import lathe, os; print(os.path.dirname(lathe.__file__))')
@@ -35,6 +41,22 @@ done
 needed=$(readelf -d "$package"/_lathe*.so "$package"/lib/*.so* "$package"/bin/* | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u)
 echo "$needed"
 ! grep -vE '^(lib(lathe|c|m|dl|gcc_s|stdc\+\+)\.so|ld-linux)' <<<"$needed"
+
+if torch=$("$PYTHON" -c 'import torch, os; print(os.path.dirname(os.path.dirname(torch.__file__)))' 2>/dev/null); then
+  # As docs/pytorch.md says: PyTorch first, then a build that sees it.
+  "$PYTHON" -m venv with-torch
+  echo "$torch" >"$(echo with-torch/lib/python3*/site-packages)/torch.pth"
+  with-torch/bin/python -m pip --disable-pip-version-check --no-input -q install 'scikit-build-core>=0.11' 'pybind11>=3'
+  with-torch/bin/python -m pip --disable-pip-version-check --no-input -q install --no-build-isolation --no-deps "$SOURCE"
+  first_snippet "$SOURCE/docs/pytorch.md" >torch_start.py
+  with-torch/bin/python torch_start.py
+  library=$(with-torch/bin/python -c 'import lathe.torch; print(lathe.torch.library())')
+  [[ $library == "$WORK"/with-torch/* ]]
+  ! readelf -d "$library" | grep -E 'NEEDED.*(python|cuda|torch_cuda)'
+  echo "the operators work from a wheel"
+else
+  echo "no PyTorch: its operators were not tried from a wheel"
+fi
 
 # Kernels for the host include nothing, so a compiler without a single header serves.
 HIDDEN=(unshare --mount --map-root-user)

@@ -71,6 +71,38 @@ std::shared_ptr<Device> make_host_device(uint64_t seed, bool check_everything, i
   return host_device(options);
 }
 
+// The texts of python/lathe/_lathe.pyi.
+constexpr const char* kHostDeviceDoc = R"(The host executor: kernels run on this machine's processor.
+
+Parameters
+----------
+seed : int
+    Of the order of threads, blocks and late copies.
+check : bool
+    Find races, uninitialised reads, bad addresses and divergent barriers; slow.
+threads : int
+    Operating-system threads; 0: the knob LATHE_SIMT_THREADS, or the cores.
+
+Returns
+-------
+Device)";
+
+constexpr const char* kCudaDeviceDoc = R"(A GPU, through the CUDA driver.
+
+Parameters
+----------
+ordinal : int
+    Its number, as the driver counts.
+
+Returns
+-------
+Device
+
+Raises
+------
+lathe.UnavailableError
+    There is no driver, it is too old, or there is no such device.)";
+
 }  // namespace
 
 const char* name_of(Origin origin) {
@@ -86,12 +118,16 @@ const char* name_of(Origin origin) {
 }
 
 void add_engine(py::module_& m) {
-  py::class_<Device, std::shared_ptr<Device>> device(m, "Device");
-  device.def_property_readonly("name", [](const Device& self) { return self.info().name; });
-  device.def_property_readonly("arch", [](const Device& self) { return self.info().arch; });
-  device.def_property_readonly("num_sms", [](const Device& self) { return self.info().num_sms; });
+  py::class_<Device, std::shared_ptr<Device>> device(m, "Device", "Where kernels run; made by `host_device` and `cuda_device`.");
+  device.def_property_readonly(
+      "name", [](const Device& self) { return self.info().name; }, "As its maker calls it.");
+  device.def_property_readonly(
+      "arch", [](const Device& self) { return self.info().arch; }, "`host`, or sm_ and the compute capability.");
+  device.def_property_readonly(
+      "num_sms", [](const Device& self) { return self.info().num_sms; }, "Streaming multiprocessors.");
   device.def("__repr__", [](const Device& self) { return "<lathe.Device " + self.info().name + ", " + self.info().arch + ">"; });
-  m.def("host_device", &make_host_device, py::arg("seed") = 0, py::arg("check") = false, py::arg("threads") = 0, Release());
+  m.def("host_device", &make_host_device, py::arg("seed") = 0, py::arg("check") = false, py::arg("threads") = 0, Release(),
+        kHostDeviceDoc);
   m.def(
       "cuda_device",
       [](int ordinal) {
@@ -101,7 +137,7 @@ void add_engine(py::module_& m) {
         }();
         return check(std::move(made));
       },
-      py::arg("ordinal") = 0);
+      py::arg("ordinal") = 0, kCudaDeviceDoc);
 
   py::class_<Engine, std::shared_ptr<Engine>> engine(m, "Engine");
   engine.def(py::init([] { return std::make_shared<Engine>(); }));

@@ -184,21 +184,61 @@ py::dict words() {
   return py::dict("hooks"_a = hooks, "inputs"_a = inputs);
 }
 
+// The texts of python/lathe/_lathe.pyi.
+constexpr const char* kParseDoc = R"(Hooks in the text form.
+
+Parameters
+----------
+text : str
+    As in docs/expressions.md.
+
+Returns
+-------
+Hooks
+
+Raises
+------
+lathe.SpecError
+    Text that cannot be read, or hooks that are refused; with line and column.)";
+
+constexpr const char* kFromJsonDoc = R"(Hooks in the JSON form.
+
+Parameters
+----------
+text : str
+    As `to_json` writes it.
+
+Returns
+-------
+Hooks
+
+Raises
+------
+lathe.SpecError
+    Text that cannot be read, or hooks that are refused.)";
+
 }  // namespace
 
 void add_expr(py::module_& m) {
-  py::class_<Hooks> hooks(m, "Hooks");
+  py::class_<Hooks> hooks(m, "Hooks",
+                          "Declarations, and the expression of each hook; checked. Made by `lathe.expr.hooks`, `parse` and "
+                          "`from_json`.");
   hooks.def_static(
-      "parse", [](const std::string& text) { return python::check(parse(text)); }, py::arg("text"));
+      "parse", [](const std::string& text) { return python::check(parse(text)); }, py::arg("text"), kParseDoc);
   hooks.def_static(
-      "from_json", [](const std::string& text) { return python::check(hooks_from_json(text)); }, py::arg("text"));
-  hooks.def("to_text", [](const Hooks& self) { return to_text(self); });
-  hooks.def("to_json", [](const Hooks& self) { return expr::to_json(self); });
-  hooks.def("canonical_bytes", [](const Hooks& self) {
-    const Bytes bytes = expr::canonical_bytes(self);
-    return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  });
-  hooks.def("warnings", &warnings_of);
+      "from_json", [](const std::string& text) { return python::check(hooks_from_json(text)); }, py::arg("text"), kFromJsonDoc);
+  hooks.def(
+      "to_text", [](const Hooks& self) { return to_text(self); }, "Text that `parse` reads back.");
+  hooks.def(
+      "to_json", [](const Hooks& self) { return expr::to_json(self); }, "JSON that `from_json` reads back.");
+  hooks.def(
+      "canonical_bytes",
+      [](const Hooks& self) {
+        const Bytes bytes = expr::canonical_bytes(self);
+        return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      },
+      "Bytes that are equal where hooks share one kernel, however they are written.");
+  hooks.def("warnings", &warnings_of, "What is allowed but doubtful: (place, text).");
   hooks.def("__eq__", [](const Hooks& a, const py::object& b) -> py::object {
     if (!py::isinstance<Hooks>(b)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
     return py::bool_(a == b.cast<const Hooks&>());

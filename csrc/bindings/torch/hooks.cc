@@ -33,17 +33,18 @@ ElementType element_of(expr::Elem elem) {
 
 }  // namespace
 
-HookValues::HookValues(const AttentionHooks& hooks, const std::vector<AnyTensor>& tensors, const std::string& tensor_names,
-                       const std::vector<double>& params, const std::string& param_names, const AnyTensor& like) {
-  const std::vector<std::string> of_params = names_of("param_names", param_names, params.size());
-  for (size_t i = 0; i < params.size(); ++i) params_.push_back({of_params[i], params[i]});
-  const std::vector<std::string> of_tensors = names_of("tensor_names", tensor_names, tensors.size());
-  for (size_t i = 0; i < tensors.size(); ++i) {
+HookValues::HookValues(const AttentionHooks& hooks, const Tensors& tensors, const Names& tensor_names, const Numbers& params,
+                       const Names& param_names, const AnyTensor& like) {
+  const size_t num_params = params ? params->size() : 0, num_tensors = tensors ? tensors->size() : 0;
+  const std::vector<std::string> of_params = names_of("param_names", param_names, num_params);
+  for (size_t i = 0; i < num_params; ++i) params_.push_back({of_params[i], (*params)[i]});
+  const std::vector<std::string> of_tensors = names_of("tensor_names", tensor_names, num_tensors);
+  for (size_t i = 0; i < num_tensors; ++i) {
     const auto declared =
         std::ranges::find_if(hooks.given().tensors, [&](const expr::Tensor& t) { return t.name == of_tensors[i]; });
     if (declared == hooks.given().tensors.end())
       refuse("tensor_names", "has " + of_tensors[i] + ", which the hooks do not declare");
-    tensors_.push_back({of_tensors[i], view(of_tensors[i].c_str(), tensors[i], element_of(declared->elem), like)});
+    tensors_.push_back({of_tensors[i], view(of_tensors[i].c_str(), (*tensors)[i], element_of(declared->elem), like)});
   }
 }
 

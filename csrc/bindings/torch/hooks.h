@@ -1,4 +1,5 @@
-// What hooks take at run time, as operators get it: lists of values, and their names in one text, separated by commas.
+// What hooks take at run time, as operators get it: lists of values, and their names in one text, separated by commas. Nothing at
+// all where a spec has no hooks: empty lists and texts cost a call more.
 #pragma once
 
 #include <span>
@@ -14,8 +15,8 @@ namespace lathe::torch_ops {
 class HookValues {
  public:
   /// Tensors must be of the declared elements and on the device of `like`; refuses others, and lists that differ in length.
-  HookValues(const AttentionHooks& hooks, const std::vector<AnyTensor>& tensors, const std::string& tensor_names,
-             const std::vector<double>& params, const std::string& param_names, const AnyTensor& like);
+  HookValues(const AttentionHooks& hooks, const Tensors& tensors, const Names& tensor_names, const Numbers& params,
+             const Names& param_names, const AnyTensor& like);
 
   std::span<const HookParam> params() const { return params_; }
   std::span<const HookTensor> tensors() const { return tensors_; }

@@ -100,9 +100,6 @@ AttentionBatch batch_of(const AnyTensor& qo_indptr, const OptionalTensor& kv_ind
   return batch;
 }
 
-using Tensors = std::vector<AnyTensor>;
-using Numbers = std::vector<double>;
-
 /// Masks alone decide schedules.
 void add_hooks(const AttentionSpec& spec, const HookValues& hooks, bool on_host, AttentionBatch& batch) {
   if (!spec.hooks.has(expr::Hook::mask)) return;
@@ -115,8 +112,8 @@ void attention_into(const AnyTensor& q, const AnyTensor& k, const OptionalTensor
                     const OptionalTensor& lse, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
                     const OptionalTensor& kv_indices, const OptionalTensor& last_page_len, const OptionalTensor& seq_lens,
                     const std::string& spec_text, int64_t window, double sm_scale, double soft_cap, const Tensors& hook_tensors,
-                    const std::string& tensor_names, const Numbers& hook_params, const std::string& param_names, double k_scale,
-                    double v_scale, const Tensors& scale_tables, const std::string& scale_names) {
+                    const Names& tensor_names, const Numbers& hook_params, const Names& param_names, double k_scale, double v_scale,
+                    const Tensors& scale_tables, const Names& scale_names) {
   const Call call(q, spec_text);
   const AttentionSpec& spec = call.attention().spec();
   if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
@@ -164,7 +161,7 @@ void prepare_workspace(const AnyTensor& workspace, const std::string& spec, cons
 /// Each step: plans a batch on the host and queues one copy.
 void plan(const AnyTensor& workspace, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
           const OptionalTensor& last_page_len, const OptionalTensor& seq_lens, int64_t block_table_stride, const std::string& spec,
-          const Bounds& bounds, const Tensors& hook_tensors, const std::string& tensor_names) {
+          const Bounds& bounds, const Tensors& hook_tensors, const Names& tensor_names) {
   const Call call(workspace, spec);
   const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
   const Workspace w(workspace, workspace);
@@ -208,9 +205,8 @@ void plan_on_device(const AnyTensor& workspace, const AnyTensor& scratch, const 
 /// Each step, after either plan: one launch, which a graph may capture.
 void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out, const OptionalTensor& lse,
          const AnyTensor& workspace, const OptionalTensor& kv_indices, const std::string& spec, const Bounds& bounds,
-         double sm_scale, double soft_cap, const Tensors& hook_tensors, const std::string& tensor_names, const Numbers& hook_params,
-         const std::string& param_names, double k_scale, double v_scale, const Tensors& scale_tables,
-         const std::string& scale_names) {
+         double sm_scale, double soft_cap, const Tensors& hook_tensors, const Names& tensor_names, const Numbers& hook_params,
+         const Names& param_names, double k_scale, double v_scale, const Tensors& scale_tables, const Names& scale_names) {
   const Call call(q, spec);
   const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
   const Workspace w(workspace, q);
@@ -244,26 +240,28 @@ AnyTensor sizes(const AnyTensor& like, const std::string& spec, const Bounds& bo
 }  // namespace
 }  // namespace lathe::torch_ops
 
+// What most calls leave out, which costs them nothing then: each argument that is given is converted on its way here.
+#define LATHE_OPTIONS                                                                                                          \
+  ", float sm_scale=0.0, float soft_cap=0.0, Tensor[]? hook_tensors=None, str? tensor_names=None, float[]? hook_params=None, " \
+  "str? param_names=None, float k_scale=1.0, float v_scale=1.0, Tensor[]? scale_tables=None, str? scale_names=None"
+
 STABLE_TORCH_LIBRARY(lathe, m) {
   m.def(
       "attention(Tensor q, Tensor k, Tensor? v, Tensor qo_indptr, Tensor? kv_indptr, Tensor? kv_indices, Tensor? last_page_len, "
       "Tensor? seq_lens, str spec, int window, float sm_scale, float soft_cap) -> (Tensor, Tensor)");
   m.def(
       "attention_into(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor qo_indptr, Tensor? kv_indptr, "
-      "Tensor? kv_indices, Tensor? last_page_len, Tensor? seq_lens, str spec, int window, float sm_scale, float soft_cap, "
-      "Tensor[] hook_tensors, str tensor_names, float[] hook_params, str param_names, float k_scale, float v_scale, "
-      "Tensor[] scale_tables, str scale_names) -> ()");
+      "Tensor? kv_indices, Tensor? last_page_len, Tensor? seq_lens, str spec, int window" LATHE_OPTIONS ") -> ()");
   m.def("prepare_workspace(Tensor(a!) workspace, str spec, int[] bounds) -> ()");
   m.def(
       "plan(Tensor(a!) workspace, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, Tensor? seq_lens, "
-      "int block_table_stride, str spec, int[] bounds, Tensor[] hook_tensors, str tensor_names) -> ()");
+      "int block_table_stride, str spec, int[] bounds, Tensor[]? hook_tensors=None, str? tensor_names=None) -> ()");
   m.def(
       "plan_on_device(Tensor(a!) workspace, Tensor(b!) scratch, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, "
       "Tensor? seq_lens, int block_table_stride, str spec, int[] bounds) -> ()");
   m.def(
       "run(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor(c!) workspace, Tensor? kv_indices, str spec, "
-      "int[] bounds, float sm_scale, float soft_cap, Tensor[] hook_tensors, str tensor_names, float[] hook_params, "
-      "str param_names, float k_scale, float v_scale, Tensor[] scale_tables, str scale_names) -> ()");
+      "int[] bounds" LATHE_OPTIONS ") -> ()");
   m.def("sizes(Tensor like, str spec, int[] bounds) -> Tensor");
 }
 

@@ -15,7 +15,6 @@ struct ScalePair {
 
 /// `tables` are f32, on the device of `like`; `names` says which: k_token_scale, k_channel_scale, k_zero, v_token_scale,
 /// v_channel_scale, v_zero, separated by commas. Borrows their memory.
-ScalePair scales_of(double k_scale, double v_scale, const std::vector<AnyTensor>& tables, const std::string& names,
-                    const AnyTensor& like);
+ScalePair scales_of(double k_scale, double v_scale, const Tensors& tables, const Names& names, const AnyTensor& like);
 
 }  // namespace lathe::torch_ops

@@ -92,8 +92,9 @@ const int32_t* device_indices(const char* name, const OptionalTensor& t, const A
   return static_cast<const int32_t*>(t->data_ptr());
 }
 
-std::vector<std::string> names_of(const char* argument, const std::string& text, size_t values) {
-  std::vector<std::string> names = split(text);
+std::vector<std::string> names_of(const char* argument, const Names& given, size_t values) {
+  std::vector<std::string> names;
+  if (given) names = split(*given);
   if (names.size() != values) {
     refuse(argument, "has " + std::to_string(names.size()) + " names; allowed: " + std::to_string(values) + ", one for each value");
   }

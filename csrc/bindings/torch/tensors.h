@@ -16,6 +16,9 @@ namespace lathe::torch_ops {
 
 using AnyTensor = torch::stable::Tensor;
 using OptionalTensor = std::optional<AnyTensor>;
+using Tensors = std::optional<std::vector<AnyTensor>>;
+using Numbers = std::optional<std::vector<double>>;
+using Names = std::optional<std::string>;  // separated by commas
 using ElementType = torch::headeronly::ScalarType;
 
 /// Throws what PyTorch shows as RuntimeError: "lathe: invalid_argument: q: ...".
@@ -42,7 +45,7 @@ std::span<const int32_t> host_indices(const char* name, const OptionalTensor& t)
 /// The same in the memory of the device that `like` is on; never read here. `count` gets the number of entries.
 const int32_t* device_indices(const char* name, const OptionalTensor& t, const AnyTensor& like, int64_t* count);
 
-/// The names of `values` values, which `text` holds separated by commas.
-std::vector<std::string> names_of(const char* argument, const std::string& text, size_t values);
+/// The names of `values` values.
+std::vector<std::string> names_of(const char* argument, const Names& given, size_t values);
 
 }  // namespace lathe::torch_ops

@@ -112,14 +112,14 @@ def _causal(sequence: list[tuple[int, int]], window: int | None) -> list[_Run]:
 
 def _as_batch(mask: str, window: int | None, runs: list[_Run], device: torch.device) -> Runs:
     lengths = [run.last - run.first + 1 for run in runs]
-    rows = torch.tensor([0, *(run.rows for run in runs)], dtype=torch.int32)
-    entries = torch.tensor([0, *lengths], dtype=torch.int32)
-    indices = [torch.arange(run.first, run.last + 1, dtype=torch.int32) for run in runs]
+    rows = torch.tensor([0, *(run.rows for run in runs)], dtype=torch.int32, device="cpu")
+    entries = torch.tensor([0, *lengths], dtype=torch.int32, device="cpu")
+    indices = [torch.arange(run.first, run.last + 1, dtype=torch.int32, device="cpu") for run in runs]
     return Runs(
         mask,
         window,
         rows.cumsum(0, dtype=torch.int32),
         entries.cumsum(0, dtype=torch.int32),
-        torch.cat(indices or [torch.empty(0, dtype=torch.int32)]).to(device),
-        torch.ones(len(runs), dtype=torch.int32),
+        torch.cat(indices or [torch.empty(0, dtype=torch.int32, device="cpu")]).to(device),
+        torch.ones(len(runs), dtype=torch.int32, device="cpu"),
     )

@@ -62,7 +62,7 @@ def register() -> None:
         from transformers.masking_utils import sdpa_mask
     except ImportError as error:
         raise UnavailableError(
-            f"cannot be used: {error}", where="transformers", hint="pip install 'transformers>=4.57'", code="unavailable"
+            f"cannot be used: {error}", where="transformers", hint="pip install 'transformers>=5.23'", code="unavailable"
         ) from error
 
     def mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
@@ -90,7 +90,38 @@ def attention(
     s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """One layer: query [batch, heads, rows, dim], key and value [batch, kv_heads, keys, dim]; gives [batch, rows, heads, dim]."""
+    """Attention of one layer, as transformers calls it by name; see its `AttentionInterface`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The layer; its ``layer_idx`` is in messages.
+    query : Tensor, [batch, heads, rows, dim], f16 or bf16
+    key, value : Tensor, [batch, kv_heads, keys, dim]
+    attention_mask : Tensor, [batch, 1, rows, keys], optional
+        Of bool, or of 0 and numbers that hide a key; needed in causal layers of more than one row.
+    scaling : float, optional
+        Of scores; 1 / sqrt(dim) when left out.
+    dropout : float
+        0.
+    softcap : float, optional
+        In units of scores.
+    s_aux : Tensor, [heads], optional
+        Sinks: one more logit of each head, without a value.
+    **kwargs
+        What the model passes on beside; what is not known to change nothing is refused.
+
+    Returns
+    -------
+    o : Tensor, [batch, rows, heads, dim]
+    None
+        In place of weights.
+
+    Raises
+    ------
+    SpecError
+        What is not served, with the layer.
+    """
     try:
         return _attention(module, query, key, value, attention_mask, scaling, dropout, softcap, s_aux, kwargs), None
     except (Error, RuntimeError) as error:
@@ -178,7 +209,7 @@ def _without_mask(module: torch.nn.Module, kwargs: dict[str, Any], rows: int, ke
     window = kwargs.get("sliding_window")
     if window is not None and window < keys:
         raise SpecError(f"is {window} without a mask, for {keys} keys; allowed: None, no less, or a mask", where="sliding_window")
-    visible = torch.ones((rows, keys), dtype=torch.bool)
+    visible = torch.ones((rows, keys), dtype=torch.bool, device="cpu")
     is_causal = kwargs.get("is_causal")
     if is_causal is None and getattr(module, "is_causal", True):
         raise SpecError(

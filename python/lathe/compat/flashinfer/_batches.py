@@ -86,8 +86,8 @@ def _mask_rows(batch: Batch, features: Features, window_left: int) -> tuple[torc
     """Of each row of q its first bit, and the first key that its window shows; i32 on the host."""
     assert batch.mask_indptr is not None
     qo_lens, kv_lens = batch.qo_indptr.diff().long(), batch.kv_lens(features.page_size)
-    request = torch.repeat_interleave(torch.arange(len(qo_lens)), qo_lens)
-    row = torch.arange(len(request)) - batch.qo_indptr[:-1].long()[request]
+    request = torch.repeat_interleave(torch.arange(len(qo_lens), device="cpu"), qo_lens)
+    row = torch.arange(len(request), device="cpu") - batch.qo_indptr[:-1].long()[request]
     first_bit = batch.mask_indptr.long()[:-1][request] * 8 + row * kv_lens[request]
     if len(request) and int((first_bit + kv_lens[request]).max()) > _MOST_BITS:
         raise SpecError(f"has more than {_MOST_BITS} bits; allowed: fewer", where="custom_mask")
@@ -165,32 +165,37 @@ class Captured:
     Other features or bounds make another envelope; captures of the one before then keep its memory alive, but see no new plans.
     """
 
-    def __init__(self) -> None:
-        self._key: tuple[Features, lathe.torch.Bounds] | None = None
-        self._rows: tuple[torch.Tensor, torch.Tensor] | None = None
+    def __init__(self, features: Features, bounds: lathe.torch.Bounds, device: torch.device) -> None:
+        self._key = features, bounds
+        self._envelope = lathe.torch.Envelope(_lathe.AttentionSpec.from_json(spec_text(features)), bounds, device)
+        self._rows = [torch.zeros(bounds.max_qo_tokens, dtype=torch.int32, device=device) for _ in range(2 * features.masked)]
+        self.planned: tuple[Batch, Numbers] | None = None
 
     def holds(self, features: Features, bounds: lathe.torch.Bounds) -> bool:
         return self._key == (features, bounds)
 
-    def plan(self, features: Features, bounds: lathe.torch.Bounds, batch: Batch, numbers: Numbers, device: torch.device) -> None:
-        if not self.holds(features, bounds):
-            self._envelope = lathe.torch.Envelope(_lathe.AttentionSpec.from_json(spec_text(features)), bounds, device)
-            self._rows = None
-            self._key = (features, bounds)
+    def serves(self, features: Features, bounds: lathe.torch.Bounds, numbers: Numbers) -> bool:
+        """Whether a run may follow what was planned, of which the window over a mask is a part."""
+        windowed = features.masked and features.windowed
+        same = self.planned is not None and self.planned[1].window_left == numbers.window_left
+        return self.holds(features, bounds) and (same or not windowed)
+
+    def plan(self, batch: Batch, numbers: Numbers, mask_bits: torch.Tensor | None = None) -> None:
+        """Plans a batch; `mask_bits` are those that its buffer will hold, where they are not there yet."""
+        features = self._key[0]
+        self.planned = batch, numbers
         copies = {}
         if features.masked:
-            assert batch.mask_bits is not None
-            if self._rows is None:
-                first, second = (torch.zeros(bounds.max_qo_tokens, dtype=torch.int32, device=device) for _ in range(2))
-                self._rows = first, second
-            for into, rows in zip(self._rows, _mask_rows(batch, features, numbers.window_left), strict=True):
-                into[: len(rows)].copy_(rows)
-            if device.type == "cpu":
+            for into, values in zip(self._rows, _mask_rows(batch, features, numbers.window_left), strict=True):
+                into[: len(values)].copy_(values)
+            if self._envelope.workspace.device.type == "cpu":
                 copies = self._mask(batch)
+                if mask_bits is not None and len(mask_bits) > 0:
+                    copies["mask_bits"] = mask_bits.cpu().contiguous()
         self._envelope.plan(qo_indptr=batch.qo_indptr, kv_indptr=batch.kv_indptr, last_page_len=batch.last_page_len, tensors=copies)
 
     def _mask(self, batch: Batch) -> dict[str, torch.Tensor]:
-        assert batch.mask_bits is not None and self._rows is not None
+        assert batch.mask_bits is not None
         return {"mask_bits": batch.mask_bits, "mask_row": self._rows[0], "mask_first": self._rows[1]}
 
     def run(
@@ -204,7 +209,6 @@ class Captured:
         lse: torch.Tensor,
     ) -> None:
         """As `attend`, but `q`, `out`, `lse` and ragged `k` and `v` are as large as the bounds allow."""
-        assert self._key is not None
         features = self._key[0]
         tensors = self._mask(batch) if features.masked else {}
         if features.positions == "ALIBI":

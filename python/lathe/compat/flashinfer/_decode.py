@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 
-from lathe._torch_arguments import narrowed
+from lathe.compat.flashinfer._all_or_nothing import all_or_nothing
 from lathe.compat.flashinfer._arguments import (
     DTypeLike,
     PagedKv,
     Unsupported,
-    check_buffer,
+    check_index_buffer,
+    check_lens,
+    check_sizes,
     dtype_of,
+    offsets_on_host,
     on_host,
+    page_ids,
     refuse_given,
     unpack,
 )
@@ -39,6 +43,28 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
 
     Results are those of FlashInfer; workspaces that are given are not used. With `use_cuda_graph` the buffers that are given hold
     what is planned, and runs may be captured once and replayed after each plan.
+
+    Parameters
+    ----------
+    float_workspace_buffer : Tensor
+        Says on which device the wrapper runs; at an address of whole 16 bytes, else not used.
+    kv_layout : {"NHD", "HND"}
+        Tokens before heads, or heads before tokens.
+    use_cuda_graph : bool
+    use_tensor_cores : bool
+        Allows several rows of a request, and splits of given sizes; kernels are the same.
+    paged_kv_indptr_buffer, paged_kv_last_page_len_buffer : i32 Tensor, optional
+        With `use_cuda_graph`: [batch + 1], [batch].
+    paged_kv_indices_buffer : i32 Tensor, optional
+        With `use_cuda_graph`: as many entries as a batch may have.
+    backend : str
+        A hint: names of FlashInfer's kernels but cudnn.
+    jit_args : None
+
+    Raises
+    ------
+    SpecError
+        Buffers of other sizes or types; `Unsupported` where FlashInfer takes it.
     """
 
     def __init__(
@@ -62,9 +88,10 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         self._paged_kv_last_page_len_buf = paged_kv_last_page_len_buffer
         if use_cuda_graph:
             why = "where use_cuda_graph is True"
-            indptr = check_buffer("paged_kv_indptr_buffer", paged_kv_indptr_buffer, why)
-            check_buffer("paged_kv_indices_buffer", paged_kv_indices_buffer, why)
-            self._fixed_batch_size = len(check_buffer("paged_kv_last_page_len_buffer", paged_kv_last_page_len_buffer, why))
+            indptr = check_index_buffer("paged_kv_indptr_buffer", paged_kv_indptr_buffer, why, self.device)
+            check_index_buffer("paged_kv_indices_buffer", paged_kv_indices_buffer, why, self.device)
+            last = check_index_buffer("paged_kv_last_page_len_buffer", paged_kv_last_page_len_buffer, why, self.device)
+            self._fixed_batch_size = len(last)
             if len(indptr) != self._fixed_batch_size + 1:
                 raise SpecError(
                     f"has {len(indptr)} entries; allowed: {self._fixed_batch_size + 1}, one more than the batch",
@@ -73,6 +100,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
 
     @property
     def use_tensor_cores(self) -> bool:
+        """Whether several tokens of a request, and splits of given sizes, may be planned; kernels are the same."""
         return self._use_tensor_cores
 
     def workspace_size(
@@ -100,7 +128,14 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         disable_split_kv: bool = False,
         q_len_per_req: int = 1,
     ) -> tuple[int, int]:
-        """Bytes that Lathe takes for such a batch, by itself: of workspace, and of scratch memory to plan in."""
+        """Bytes that Lathe takes for such a batch, by itself: of workspace, and of scratch memory to plan in.
+
+        Parameters and errors are those of `plan`.
+
+        Returns
+        -------
+        int, int
+        """
         probe = copy.copy(self)
         probe._use_cuda_graph = False
         probe._plan_impl(
@@ -135,7 +170,35 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         *deprecated_positional_args: Any,
         **kwargs: Any,
     ) -> None:
-        """Plans a batch; further arguments are those of `_plan_impl`, by keyword."""
+        """Plans a batch.
+
+        Parameters that are not listed here are those of `BatchPrefillWithPagedKVCacheWrapper.plan`.
+
+        Parameters
+        ----------
+        indptr : whole numbers, [batch + 1]
+            Where the entries of `indices` begin.
+        indices : whole numbers
+            Page ids.
+        last_page_len : whole numbers, [batch]
+            Tokens in the last page of each request.
+        num_qo_heads, num_kv_heads, head_dim, page_size : int
+        *deprecated_positional_args
+            Of `kwargs`, in the order in which plan() once took them; with a DeprecationWarning.
+        **kwargs
+            Options of that plan, by name, but for masks and what says again how many rows there are; and these:
+        data_type : torch.dtype or str, optional
+            Of q and of the cache, where their own types are None.
+        q_len_per_req : int
+            Rows of each request, which see up to their own place; 1 when left out.
+        window_right : int
+            0.
+
+        Raises
+        ------
+        SpecError
+            What is wrong by itself or beside the rest; `Unsupported` where FlashInfer takes it. The wrapper is as before.
+        """
         if deprecated_positional_args:
             if len(deprecated_positional_args) > len(_ONCE_POSITIONAL):
                 raise TypeError(f"plan() takes at most {len(_ONCE_POSITIONAL)} positional arguments after page_size")
@@ -148,6 +211,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
 
     begin_forward = plan
 
+    @all_or_nothing
     def _plan_impl(
         self,
         indptr: torch.Tensor,
@@ -178,11 +242,9 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
     ) -> None:
         if window_right != 0:
             raise Unsupported(f"is {window_right}; allowed: 0", where="window_right")
-        host = Batch(
-            qo_indptr=self._rows_of(len(last_page_len), q_len_per_req),
-            kv_indptr=on_host("indptr", indptr),
-            last_page_len=on_host("last_page_len", last_page_len),
-        )
+        check_sizes(num_qo_heads=num_qo_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, page_size=page_size)
+        lens = on_host("last_page_len", last_page_len)
+        host = Batch(self._rows_of(len(lens), q_len_per_req), offsets_on_host("indptr", indptr), lens)
         self._check_lens(host, page_size, q_len_per_req, seq_lens)
         if fixed_split_size is not None and not self._use_tensor_cores:
             raise SpecError(f"is {fixed_split_size}; allowed: None, or use_tensor_cores=True", where="fixed_split_size")
@@ -193,14 +255,12 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             o_dtype=dtype_of("o_data_type", o_data_type, q_dtype),
             split_tokens=split_tokens(fixed_split_size, disable_split_kv, page_size),
         )
-        indices = narrowed("indices", indices)
+        indices = page_ids("indices", indices, host.kv_indptr)
         if self._use_cuda_graph:
-            assert self._paged_kv_indptr_buf is not None and self._paged_kv_last_page_len_buf is not None
-            assert self._paged_kv_indices_buf is not None
             self._check_graph(len(last_page_len), host.rows, len(indices), self._paged_kv_indices_buf)
-            self._paged_kv_indptr_buf.copy_(indptr, non_blocking=non_blocking)
-            self._paged_kv_last_page_len_buf.copy_(last_page_len, non_blocking=non_blocking)
-            self._paged_kv_indices_buf[: len(indices)].copy_(indices, non_blocking=non_blocking)
+            self._write(self._paged_kv_indptr_buf, indptr, non_blocking)
+            self._write(self._paged_kv_last_page_len_buf, last_page_len, non_blocking)
+            self._write(self._paged_kv_indices_buf, indices, non_blocking)
         else:
             self._paged_kv_indptr_buf = indptr.to(self.device, non_blocking=non_blocking)
             self._paged_kv_indices_buf = indices.to(self.device, non_blocking=non_blocking).contiguous()
@@ -210,11 +270,12 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         self._finish_plan(shape, host, q_len_per_req)
 
     def _rows_of(self, batch_size: int, q_len_per_req: int) -> torch.Tensor:
-        if q_len_per_req < 1 or (q_len_per_req > 1 and not self._use_tensor_cores):
+        check_sizes(q_len_per_req=q_len_per_req)
+        if q_len_per_req > 1 and not self._use_tensor_cores:
             raise SpecError(f"is {q_len_per_req}; allowed: 1, and more with use_tensor_cores=True", where="q_len_per_req")
         if self._use_cuda_graph and self._q_len_per_req not in (None, q_len_per_req):
             raise SpecError(f"is {q_len_per_req}; allowed: {self._q_len_per_req}, fixed by the graph", where="q_len_per_req")
-        return torch.arange(batch_size + 1, dtype=torch.int32) * q_len_per_req
+        return torch.arange(batch_size + 1, dtype=torch.int32, device="cpu") * q_len_per_req
 
     @staticmethod
     def _check_lens(host: Batch, page_size: int, q_len_per_req: int, seq_lens: torch.Tensor | None) -> None:
@@ -225,8 +286,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
                 where="indptr",
             )
         lens = get_seq_lens(host.kv_indptr, host.last_page_len, page_size)
-        if seq_lens is not None and not torch.equal(on_host("seq_lens", seq_lens.flatten()), lens.int()):
-            raise SpecError("differs from the lengths of indptr and last_page_len; allowed: the same", where="seq_lens")
+        check_lens("seq_lens", seq_lens, lens)
         if q_len_per_req > 1 and len(lens) and int(lens.min()) < q_len_per_req:
             raise SpecError(
                 f"is {q_len_per_req}, a request has {int(lens.min())} keys; allowed: at most that", where="q_len_per_req"
@@ -239,6 +299,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         self._causal = q_len_per_req > 1
         self._begin(shape, host)
 
+    @all_or_nothing
     def forward(
         self,
         q: torch.Tensor,
@@ -253,7 +314,10 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         rope_scale: float | None = None,
         rope_theta: float | None = None,
     ) -> torch.Tensor:
-        """`run` with options of its own; of an older interface."""
+        """`run` with options of its own; of an older interface.
+
+        Parameters, results and errors are those of `run` and `plan`, whose options they replace.
+        """
         self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         result: torch.Tensor = self.run(q, paged_kv_cache, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale)
         return result
@@ -276,7 +340,27 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         skip_softmax_threshold_scale_factor: float | None = None,
         kv_cache_sf: PagedKv | None = None,
     ) -> Any:
-        """o [batch * q_len_per_req, heads, dim], or (o, lse)."""
+        """Runs what was planned.
+
+        Parameters that are not listed here are those of `BatchPrefillWithPagedKVCacheWrapper.run`.
+
+        Parameters
+        ----------
+        q : Tensor, [batch * q_len_per_req, num_qo_heads, head_dim]
+        q_len_per_req : int, optional
+            As planned.
+
+        Returns
+        -------
+        o : Tensor, [batch * q_len_per_req, num_qo_heads, head_dim]
+        lse : f32 Tensor, [batch * q_len_per_req, num_qo_heads], base 2
+            With `return_lse`.
+
+        Raises
+        ------
+        SpecError
+            Tensors that are not those of the plan.
+        """
         refuse_given(skip_softmax_threshold_scale_factor=skip_softmax_threshold_scale_factor, kv_cache_sf=kv_cache_sf)
         if q_len_per_req is not None and q_len_per_req != self._q_len_per_req:
             raise SpecError(f"is {q_len_per_req}; allowed: {self._q_len_per_req}, as planned", where="q_len_per_req")
@@ -292,6 +376,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             head_scales=args,
         )
 
+    @all_or_nothing
     def forward_return_lse(
         self,
         q: torch.Tensor,
@@ -306,7 +391,15 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         rope_scale: float | None = None,
         rope_theta: float | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`forward`, with the log-sum-exp."""
+        """`forward`, with the log-sum-exp.
+
+        Parameters and errors are those of `forward`.
+
+        Returns
+        -------
+        o, lse : Tensor
+            As of `run`.
+        """
         self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         result: tuple[torch.Tensor, torch.Tensor] = self.run(
             q, paged_kv_cache, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale, return_lse=True

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lathe import _lathe
+from lathe._arguments import read_integer
 from lathe.compat.flashinfer._arguments import FLOAT8, Unsupported
 from lathe.errors import SpecError
 
@@ -65,7 +66,7 @@ def split_tokens(fixed: int | None, disabled: bool, page_size: int) -> int:
     """`fixed` is in pages, or in tokens where there are none."""
     if disabled:
         return -1
-    if fixed is None or fixed <= 0:
+    if fixed is None or read_integer("fixed_split_size", fixed) <= 0:
         return 0
     return math.ceil(fixed * max(page_size, 1) / _SPLIT_GRAIN) * _SPLIT_GRAIN
 

@@ -8,8 +8,20 @@ from typing import Any
 
 import torch
 
-from lathe._torch_arguments import narrowed
-from lathe.compat.flashinfer._arguments import DTypeLike, PagedKv, check_buffer, dtype_of, on_host, refuse_given, unpack
+from lathe.compat.flashinfer._all_or_nothing import all_or_nothing
+from lathe.compat.flashinfer._arguments import (
+    DTypeLike,
+    PagedKv,
+    check_index_buffer,
+    check_lens,
+    check_sizes,
+    dtype_of,
+    offsets_on_host,
+    on_host,
+    page_ids,
+    refuse_given,
+    unpack,
+)
 from lathe.compat.flashinfer._batches import Batch
 from lathe.compat.flashinfer._kernels import split_tokens
 from lathe.compat.flashinfer._masked import MaskedWrapper
@@ -23,6 +35,28 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
 
     Results are those of FlashInfer; workspaces that are given are not used. With `use_cuda_graph` the buffers that are given hold
     what is planned, and runs may be captured once and replayed after each plan, none with more rows than the first.
+
+    Parameters
+    ----------
+    float_workspace_buffer : Tensor
+        Says on which device the wrapper runs; at an address of whole 16 bytes, else not used.
+    kv_layout : {"NHD", "HND"}
+        Tokens before heads, or heads before tokens.
+    use_cuda_graph : bool
+    qo_indptr_buf, paged_kv_indptr_buf, paged_kv_last_page_len_buf : i32 Tensor, optional
+        With `use_cuda_graph`: [batch + 1], [batch + 1], [batch].
+    paged_kv_indices_buf : i32 Tensor, optional
+        With `use_cuda_graph`: as many entries as a batch may have.
+    custom_mask_buf, mask_indptr_buf : u8 and i32 Tensor, optional
+        With `use_cuda_graph` and custom masks: as many bytes as the largest mask, [batch + 1].
+    backend : str
+        A hint: names of FlashInfer's kernels but cudnn.
+    jit_args, jit_kwargs : None
+
+    Raises
+    ------
+    SpecError
+        Buffers of other sizes or types; `Unsupported` where FlashInfer takes it.
     """
 
     def __init__(
@@ -49,10 +83,10 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         if use_cuda_graph:
             why = "where use_cuda_graph is True"
             self._custom_mask_buf, self._mask_indptr_buf = custom_mask_buf, mask_indptr_buf
-            self._fixed_batch_size = len(check_buffer("qo_indptr_buf", qo_indptr_buf, why)) - 1
-            indptr = check_buffer("paged_kv_indptr_buf", paged_kv_indptr_buf, why)
-            check_buffer("paged_kv_indices_buf", paged_kv_indices_buf, why)
-            last = check_buffer("paged_kv_last_page_len_buf", paged_kv_last_page_len_buf, why)
+            self._fixed_batch_size = len(check_index_buffer("qo_indptr_buf", qo_indptr_buf, why, self.device)) - 1
+            indptr = check_index_buffer("paged_kv_indptr_buf", paged_kv_indptr_buf, why, self.device)
+            check_index_buffer("paged_kv_indices_buf", paged_kv_indices_buf, why, self.device)
+            last = check_index_buffer("paged_kv_last_page_len_buf", paged_kv_last_page_len_buf, why, self.device)
             for name, x, needed in (
                 ("paged_kv_indptr_buf", indptr, self._fixed_batch_size + 1),
                 ("paged_kv_last_page_len_buf", last, self._fixed_batch_size),
@@ -96,7 +130,14 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         fixed_split_size: int | None = None,
         disable_split_kv: bool = False,
     ) -> tuple[int, int]:
-        """Bytes that Lathe takes for such a batch, by itself: of workspace, and of scratch memory to plan in."""
+        """Bytes that Lathe takes for such a batch, by itself: of workspace, and of scratch memory to plan in.
+
+        Parameters and errors are those of `plan`.
+
+        Returns
+        -------
+        int, int
+        """
         probe = copy.copy(self)
         probe._use_cuda_graph = False
         probe.plan(
@@ -126,6 +167,7 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         )
         return probe._sizes()
 
+    @all_or_nothing
     def plan(
         self,
         qo_indptr: torch.Tensor,
@@ -163,11 +205,54 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         fixed_split_size: int | None = None,
         disable_split_kv: bool = False,
     ) -> None:
-        """Plans a batch. A custom mask takes the place of `causal`."""
+        """Plans a batch.
+
+        Parameters
+        ----------
+        qo_indptr, paged_kv_indptr : whole numbers, [batch + 1]
+            Where the rows of q, and the entries of `paged_kv_indices`, begin.
+        paged_kv_indices : whole numbers
+            Page ids.
+        paged_kv_last_page_len : whole numbers, [batch]
+            Tokens in the last page of each request.
+        num_qo_heads, num_kv_heads, head_dim_qk, page_size, head_dim_vo : int
+            The last is `head_dim_qk` when left out.
+        custom_mask : bool Tensor, optional
+            One element for each pair of row and key, request by request; takes the place of `causal`.
+        packed_custom_mask : u8 Tensor, optional
+            The same as little-endian bits (`segment_packbits`), each request from a byte on.
+        causal : bool
+            Rows see keys up to their own place, where the last row stands at the last key.
+        sm_scale : float, optional
+            Of scores; 1 / sqrt(head_dim_qk) when left out.
+        window_left : int
+            Keys before its own place that a row sees; below 0 all.
+        logits_soft_cap : float, optional
+            ``cap * tanh(score / cap)`` where above 0.
+        pos_encoding_mode : {"NONE", "ROPE_LLAMA", "ALIBI"}
+        rope_scale, rope_theta : float, optional
+            1 and 1e4 when left out.
+        q_data_type, kv_data_type, o_data_type : torch.dtype or str, optional
+            f16, bf16 or 8 bits; keys and results are as q when left out.
+        fixed_split_size, disable_split_kv : int and bool, optional
+            How keys are split over blocks: in pages, or in tokens where there are none.
+        prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr : optional
+            For scoring many items at once, which is refused: None and 0.
+        seq_lens, seq_lens_q : whole numbers, [batch], optional
+            Keys and rows of each request said again; they must agree.
+        use_fp16_qk_reduction, non_blocking, block_tables, max_token_per_sequence, max_sequence_kv : optional
+            Hints, which change no result.
+
+        Raises
+        ------
+        SpecError
+            What is wrong by itself or beside the rest; `Unsupported` where FlashInfer takes it. The wrapper is as before.
+        """
         self._refuse_items(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
+        check_sizes(num_qo_heads=num_qo_heads, num_kv_heads=num_kv_heads, head_dim_qk=head_dim_qk, page_size=page_size)
         batch = Batch(
-            qo_indptr=on_host("qo_indptr", qo_indptr),
-            kv_indptr=on_host("paged_kv_indptr", paged_kv_indptr),
+            qo_indptr=offsets_on_host("qo_indptr", qo_indptr),
+            kv_indptr=offsets_on_host("paged_kv_indptr", paged_kv_indptr),
             last_page_len=on_host("paged_kv_last_page_len", paged_kv_last_page_len),
         )
         assert batch.last_page_len is not None
@@ -178,10 +263,8 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
                 where="qo_indptr, paged_kv_indptr and paged_kv_last_page_len",
             )
         lens = get_seq_lens(batch.kv_indptr, batch.last_page_len, page_size)
-        if seq_lens is not None and not torch.equal(on_host("seq_lens", seq_lens.flatten()), lens.int()):
-            raise SpecError("differs from the lengths of the page arrays; allowed: the same", where="seq_lens")
-        if seq_lens_q is not None and not torch.equal(on_host("seq_lens_q", seq_lens_q.flatten()), batch.qo_indptr.diff()):
-            raise SpecError("differs from the lengths of qo_indptr; allowed: the same", where="seq_lens_q")
+        check_lens("seq_lens", seq_lens, lens)
+        check_lens("seq_lens_q", seq_lens_q, batch.qo_indptr.diff())
         q_dtype = dtype_of("q_data_type", q_data_type)
         shape = Shape(
             *(num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo or head_dim_qk, page_size, q_dtype),
@@ -189,28 +272,27 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
             o_dtype=dtype_of("o_data_type", o_data_type, q_dtype),
             split_tokens=split_tokens(fixed_split_size, disable_split_kv, page_size),
         )
-        paged_kv_indices = narrowed("paged_kv_indices", paged_kv_indices)
+        paged_kv_indices = page_ids("paged_kv_indices", paged_kv_indices, batch.kv_indptr)
         if self._use_cuda_graph:
-            assert self._qo_indptr_buf is not None and self._paged_kv_indptr_buf is not None
-            assert self._paged_kv_indices_buf is not None and self._paged_kv_last_page_len_buf is not None
             self._check_graph(len(lens), batch.rows, len(paged_kv_indices), self._paged_kv_indices_buf)
-            self._qo_indptr_buf.copy_(qo_indptr, non_blocking=non_blocking)
-            self._paged_kv_indptr_buf.copy_(paged_kv_indptr, non_blocking=non_blocking)
-            self._paged_kv_last_page_len_buf.copy_(paged_kv_last_page_len, non_blocking=non_blocking)
-            self._paged_kv_indices_buf[: len(paged_kv_indices)].copy_(paged_kv_indices, non_blocking=non_blocking)
+            self._write(self._qo_indptr_buf, qo_indptr, non_blocking)
+            self._write(self._paged_kv_indptr_buf, paged_kv_indptr, non_blocking)
+            self._write(self._paged_kv_last_page_len_buf, paged_kv_last_page_len, non_blocking)
+            self._write(self._paged_kv_indices_buf, paged_kv_indices, non_blocking)
         else:
             self._qo_indptr_buf = qo_indptr.to(self.device, non_blocking=non_blocking)
             self._paged_kv_indptr_buf = paged_kv_indptr.to(self.device, non_blocking=non_blocking)
             self._paged_kv_indices_buf = paged_kv_indices.to(self.device, non_blocking=non_blocking).contiguous()
             self._paged_kv_last_page_len_buf = paged_kv_last_page_len.to(self.device, non_blocking=non_blocking)
         batch.kv_indices = self._paged_kv_indices_buf
-        self._mask(batch, page_size, custom_mask, packed_custom_mask, non_blocking)
+        mask_bits = self._mask(batch, page_size, custom_mask, packed_custom_mask, non_blocking)
         self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         self._causal = causal
-        self._begin(shape, batch)
+        self._begin(shape, batch, mask_bits)
 
     begin_forward = plan
 
+    @all_or_nothing
     def forward(
         self,
         q: torch.Tensor,
@@ -226,7 +308,10 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         rope_scale: float | None = None,
         rope_theta: float | None = None,
     ) -> torch.Tensor:
-        """`run` with options of its own; of an older interface."""
+        """`run` with options of its own; of an older interface.
+
+        Parameters, results and errors are those of `run` and `plan`, whose options they replace.
+        """
         self._causal = causal
         self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         result: torch.Tensor = self.run(q, paged_kv_cache, k_scale=k_scale, v_scale=v_scale)
@@ -251,7 +336,39 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         use_fp16_softmax: bool | None = None,
         uses_spcompress: bool | None = None,
     ) -> Any:
-        """o [rows, heads, dim], or (o, lse)."""
+        """Runs what was planned.
+
+        Parameters
+        ----------
+        q : Tensor, [rows, num_qo_heads, head_dim]
+        paged_kv_cache : Tensor or tuple of two
+            [pages, 2, page_size, num_kv_heads, head_dim]; with HND heads are before tokens, and two tensors have no 2.
+        *args
+            Of q, k and v of 8 bits: scales of heads.
+        q_scale, k_scale, v_scale : float or Tensor of one element, optional
+            Factors of what tensors hold.
+        out, lse : Tensor, optional
+            Where results go; of the results' types and shapes.
+        return_lse : bool
+        window_left : int, optional
+            In place of the plan's.
+        sinks : floating-point Tensor, [num_qo_heads], optional
+            One more logit of each head, which has no value, as in gpt-oss; the log-sum-exp counts it.
+        enable_pdl, use_fp16_softmax : optional
+            Hints, which change no result.
+        kv_cache_sf, skip_softmax_threshold_scale_factor, uses_spcompress : None
+
+        Returns
+        -------
+        o : Tensor, [rows, num_qo_heads, head_dim]
+        lse : f32 Tensor, [rows, num_qo_heads], base 2
+            With `return_lse`.
+
+        Raises
+        ------
+        SpecError
+            Tensors that are not those of the plan.
+        """
         refuse_given(
             kv_cache_sf=kv_cache_sf,
             skip_softmax_threshold_scale_factor=skip_softmax_threshold_scale_factor,
@@ -269,6 +386,7 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
             head_scales=args,
         )
 
+    @all_or_nothing
     def forward_return_lse(
         self,
         q: torch.Tensor,
@@ -284,7 +402,15 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         rope_scale: float | None = None,
         rope_theta: float | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`forward`, with the log-sum-exp."""
+        """`forward`, with the log-sum-exp.
+
+        Parameters and errors are those of `forward`.
+
+        Returns
+        -------
+        o, lse : Tensor
+            As of `run`.
+        """
         self._causal = causal
         self._set_options(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         result: tuple[torch.Tensor, torch.Tensor] = self.run(q, paged_kv_cache, k_scale=k_scale, v_scale=v_scale, return_lse=True)

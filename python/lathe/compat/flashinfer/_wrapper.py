@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lathe._torch_arguments import check_tensors as refuse_gradients
 from lathe.compat.flashinfer import _batches
 from lathe.compat.flashinfer._arguments import (
     FLOAT8,
@@ -17,10 +18,13 @@ from lathe.compat.flashinfer._arguments import (
     check_buffer,
     check_choice,
     check_like,
+    check_options,
+    check_tensors,
     check_workspace,
+    number,
     scalar,
 )
-from lathe.compat.flashinfer._kernels import Features, compute_dtype
+from lathe.compat.flashinfer._kernels import Features, compute_dtype, spec_text
 from lathe.errors import SpecError
 
 # "auto" and names of FlashInfer's kernels: Lathe has one family, so that these say nothing here. cudnn's offsets count elements.
@@ -72,7 +76,9 @@ def head_factors(
     def per_head(name: str, scale: torch.Tensor | None, count: int) -> torch.Tensor:
         if scale is None:
             return torch.ones(heads, dtype=torch.float32, device=q.device)
-        flat = torch.as_tensor(scale, dtype=torch.float32, device=q.device).flatten()
+        scale = torch.as_tensor(number(name, scale), device=q.device) if not isinstance(scale, torch.Tensor) else scale
+        check_tensors(q.device, **{name: scale})
+        flat = scale.float().flatten()
         if len(flat) not in (1, count):
             raise SpecError(f"has {len(flat)} elements; allowed: 1, or one for each of {count} heads", where=name)
         return flat.expand(count).repeat_interleave(heads // count)
@@ -124,7 +130,9 @@ class Wrapper:
         self._shape: Shape | None = None
         self._plan_info: Shape | None = None
         self._batch: _batches.Batch | None = None
-        self._captured = _batches.Captured()
+        self._captured: _batches.Captured | None = None
+        # What a plan is to copy into buffers of graphs, and whether without waiting; None outside of plans (_all_or_nothing.py).
+        self._writes: list[tuple[torch.Tensor, torch.Tensor, bool]] | None = None
         self._custom_mask_buf: torch.Tensor | None = None
         self._mask_indptr_buf: torch.Tensor | None = None
         self._causal = False
@@ -132,10 +140,22 @@ class Wrapper:
 
     @property
     def is_cuda_graph_enabled(self) -> bool:
+        """Whether plans go to the buffers of captured graphs."""
         return self._use_cuda_graph
 
     def reset_workspace_buffer(self, float_workspace_buffer: torch.Tensor, int_workspace_buffer: torch.Tensor) -> None:
-        """Other buffers, which Lathe does not use: its workspaces come from PyTorch's allocator."""
+        """Other buffers, which Lathe does not use: its workspaces come from PyTorch's allocator.
+
+        Parameters
+        ----------
+        float_workspace_buffer, int_workspace_buffer : Tensor
+            At addresses of whole 16 bytes.
+
+        Raises
+        ------
+        SpecError
+            What is no tensor, or lies elsewhere.
+        """
         self._float_workspace_buffer = check_workspace("float_workspace_buffer", float_workspace_buffer)
         self._int_workspace_buffer = check_workspace("int_workspace_buffer", int_workspace_buffer)
 
@@ -151,6 +171,7 @@ class Wrapper:
         rope_scale: float | None,
         rope_theta: float | None,
     ) -> None:
+        check_options(window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
         self._pos_encoding_mode = check_choice("pos_encoding_mode", pos_encoding_mode, POSITIONS)
         self._window_left = window_left
         self._logits_soft_cap = logits_soft_cap
@@ -171,11 +192,17 @@ class Wrapper:
                 f"ends with {rows} rows; allowed: at most {self._max_total_num_rows}, as in the first plan", where="qo_indptr"
             )
 
-    def _begin(self, shape: Shape, batch: _batches.Batch) -> None:
-        """Keeps what was planned; in a graph, plans its envelope."""
+    def _write(self, buffer: torch.Tensor | None, values: torch.Tensor, non_blocking: bool) -> None:
+        """Copies into a buffer of a graph, once the plan is not refused any more."""
+        assert buffer is not None and self._writes is not None
+        self._writes.append((buffer, values, non_blocking))
+
+    def _begin(self, shape: Shape, batch: _batches.Batch, mask_bits: torch.Tensor | None = None) -> None:
+        """Keeps what was planned; in a graph, plans its envelope. `mask_bits` are those that the batch's buffer will hold."""
         shape.check()
         self._shape = self._plan_info = shape
         self._batch = batch
+        spec_text(self._features(shape))  # refuses what no kernel serves
         if not self._use_cuda_graph:
             return
         if self._max_total_num_rows is None:
@@ -188,7 +215,11 @@ class Wrapper:
                 f"ends with {int(batch.kv_indptr[-1])} rows; allowed: at most {self._max_kv_entries}, as in the first plan",
                 where="kv_indptr",
             )
-        self._plan_envelope(self._features(shape), self._numbers(shape, self._window_left, 1.0))
+        features, numbers = self._features(shape), self._numbers(shape, self._window_left, 1.0)
+        bounds = self._bounds(features, numbers)
+        if self._captured is None or not self._captured.holds(features, bounds):
+            self._captured = _batches.Captured(features, bounds, self.device)
+        self._captured.plan(batch, numbers, mask_bits)
 
     def _features(self, shape: Shape, window_left: int | None = None) -> Features:
         window_left = self._window_left if window_left is None else window_left
@@ -201,7 +232,7 @@ class Wrapper:
             head_dim_vo=shape.head_dim_vo,
             page_size=shape.page_size,
             layout=self._kv_layout,
-            causal=self._causal,
+            causal=bool(self._causal),
             windowed=window_left >= 0,
             masked=self._batch is not None and self._batch.mask_bits is not None,
             soft_cap=self._cap() > 0,
@@ -218,11 +249,6 @@ class Wrapper:
     def _cap(self) -> float:
         """The cap of scores; 0 for none, which numbers below 0 mean too."""
         return max(float(self._logits_soft_cap or 0.0), 0.0)
-
-    def _plan_envelope(self, features: Features, numbers: _batches.Numbers) -> None:
-        assert self._batch is not None
-        bounds = self._bounds(features, numbers)
-        self._captured.plan(features, bounds, self._batch, numbers, self.device)
 
     def _bounds(self, features: Features, numbers: _batches.Numbers) -> Any:
         assert self._batch is not None and self._shape is not None and self._max_total_num_rows is not None
@@ -249,6 +275,8 @@ class Wrapper:
             raise SpecError("is not there; allowed: plan() before run()", where="plan")
         shape, batch = self._shape, self._batch
         self._check_tensors(shape, batch, q, k, v)
+        if window_left is not None:
+            check_options(window_left, None, None, None, None)
         window_left = self._window_left if window_left is None else window_left
         o_shape = (*q.shape[:-1], shape.head_dim_vo)
         if out is not None:
@@ -257,7 +285,8 @@ class Wrapper:
             check_like("lse", lse, q.shape[:2], torch.float32, q.device)
         if sinks is not None:
             check_buffer("sinks", sinks, "f32, one for each head of q")
-            check_like("sinks", sinks, (q.shape[1],), sinks.dtype, q.device)
+            check_like("sinks", sinks, (q.shape[1],), sinks.dtype if sinks.is_floating_point() else torch.float32, q.device)
+            refuse_gradients({}, sinks=sinks)
         if head_scales:
             if q.dtype not in FLOAT8 or len(head_scales) != 3:
                 raise Unsupported(
@@ -289,24 +318,29 @@ class Wrapper:
         lse: torch.Tensor,
     ) -> None:
         assert self._batch is not None and self._max_total_num_rows is not None
-        if not self._captured.holds(features, self._bounds(features, numbers)):
+        captured, bounds = self._captured, self._bounds(features, numbers)
+        if captured is None or not captured.serves(features, bounds, numbers):
             if q.is_cuda and torch.cuda.is_current_stream_capturing():
                 raise SpecError(
                     "differ from the plan's while a graph is captured; allowed: those of plan()", where="options of run"
                 )
-            self._plan_envelope(features, numbers)
+            # One of its own, as captures read the other one.
+            captured = _batches.Captured(features, bounds, self.device)
+            captured.plan(self._batch, numbers)
+            self._captured = captured
         rows, padded = q.shape[0], self._max_total_num_rows
         if features.page_size == 0:
             k, v = _padded(k, self._max_kv_entries), _padded(v, self._max_kv_entries)
         if rows == padded:
-            self._captured.run(self._batch, numbers, q, k, v, out, lse)
+            captured.run(self._batch, numbers, q, k, v, out, lse)
             return
         wide_out, wide_lse = out.new_empty((padded, *out.shape[1:])), lse.new_empty((padded, lse.shape[1]))
-        self._captured.run(self._batch, numbers, _padded(q, padded), k, v, wide_out, wide_lse)
+        captured.run(self._batch, numbers, _padded(q, padded), k, v, wide_out, wide_lse)
         out.copy_(wide_out[:rows])
         lse.copy_(wide_lse[:rows])
 
     def _check_tensors(self, shape: Shape, batch: _batches.Batch, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        check_tensors(self.device, q=q, k=k, v=v)
         wanted = (batch.rows, shape.num_qo_heads, shape.head_dim_qk)
         if q.dim() != 3 or tuple(q.shape) != wanted:
             raise SpecError(f"has the shape {list(q.shape)}; allowed: {list(wanted)}, as planned", where="q")
@@ -314,6 +348,8 @@ class Wrapper:
             raise SpecError(f"has elements of {q.dtype}; allowed: {shape.q_dtype}, the q_data_type of the plan", where="q")
         head = -2 if shape.page_size == 0 or self._kv_layout == "NHD" else -3
         for name, x, dim in (("k", k, shape.head_dim_qk), ("v", v, shape.head_dim_vo)):
+            if x.dim() != (4 if shape.page_size else 3):
+                raise SpecError(f"has the shape {list(x.shape)}; allowed: three dimensions", where=name)
             if x.dtype != shape.kv_dtype:
                 raise SpecError(f"has elements of {x.dtype}; allowed: {shape.kv_dtype}, the kv_data_type of the plan", where=name)
             if x.shape[head] != shape.num_kv_heads or x.shape[-1] != dim:

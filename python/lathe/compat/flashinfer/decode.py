@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from lathe._torch_arguments import narrowed
-from lathe.compat.flashinfer._arguments import DTypeLike, dtype_of, on_host
+from lathe.compat.flashinfer._all_or_nothing import all_or_nothing
+from lathe.compat.flashinfer._arguments import (
+    DTypeLike,
+    check_sizes,
+    check_tensors,
+    dtype_of,
+    number,
+    offsets_on_host,
+    on_host,
+    page_ids,
+)
 from lathe.compat.flashinfer._batches import Batch
 from lathe.compat.flashinfer._decode import BatchDecodeWithPagedKVCacheWrapper
 from lathe.compat.flashinfer._kernels import split_tokens
@@ -38,10 +47,28 @@ def single_decode_with_kv_cache(
     rope_theta: float | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """One row [heads, dim] against keys of [keys, kv_heads, dim] (NHD) or [kv_heads, keys, dim] (HND)."""
+    """Attention of one row.
+
+    Parameters that are not listed here, and errors, are those of `single_prefill_with_kv_cache`.
+
+    Parameters
+    ----------
+    q : Tensor, [num_qo_heads, head_dim]
+    use_tensor_cores : bool
+        A hint, which changes no result.
+    q_scale : float, optional
+        Factor of what q holds.
+
+    Returns
+    -------
+    o : Tensor, [num_qo_heads, head_dim]
+    lse : f32 Tensor, [num_qo_heads], base 2
+        With `return_lse`.
+    """
+    check_tensors(q=q)
     if q.dim() != 2:
         raise SpecError(f"has the shape {list(q.shape)}; allowed: [heads, dim]", where="q")
-    scale = sm_scale if sm_scale is not None else q.shape[-1] ** -0.5
+    scale = number("sm_scale", sm_scale) if sm_scale is not None else q.shape[-1] ** -0.5
     o, lse = single_prefill_with_kv_cache(
         *(q.unsqueeze(0), k, v),
         kv_layout=kv_layout,
@@ -59,7 +86,25 @@ def single_decode_with_kv_cache(
 
 
 class CUDAGraphBatchDecodeWithPagedKVCacheWrapper(BatchDecodeWithPagedKVCacheWrapper):
-    """A wrapper for captured graphs, by its buffers."""
+    """A wrapper for captured graphs, by its buffers.
+
+    Parameters
+    ----------
+    workspace_buffer : Tensor
+        Says on which device the wrapper runs; else not used.
+    indptr_buffer, last_page_len_buffer : i32 Tensor, [batch + 1], [batch]
+    indices_buffer : i32 Tensor
+        As many entries as a batch may have.
+    kv_layout : {"NHD", "HND"}
+        Tokens before heads, or heads before tokens.
+    use_tensor_cores : bool
+        As in `BatchDecodeWithPagedKVCacheWrapper`.
+
+    Raises
+    ------
+    SpecError
+        Buffers of other sizes or types.
+    """
 
     def __init__(
         self,
@@ -78,6 +123,7 @@ class CUDAGraphBatchDecodeWithPagedKVCacheWrapper(BatchDecodeWithPagedKVCacheWra
         )
 
 
+@all_or_nothing
 def fast_decode_plan(
     self: BatchDecodeWithPagedKVCacheWrapper,
     indptr: torch.Tensor,
@@ -104,24 +150,49 @@ def fast_decode_plan(
 ) -> None:
     """`plan` of a wrapper that was planned before, without copies: in a graph, its buffers hold the pages already.
 
+    Parameters that are not listed here are those of `BatchDecodeWithPagedKVCacheWrapper.plan`. Results keep the type that was
+    planned first.
+
+    Parameters
+    ----------
+    global_override_indptr_cpu : whole numbers, [batch + 1], optional
+        `indptr` on the host.
+
+    Raises
+    ------
+    SpecError
+        As of `plan`; a wrapper that was not planned before.
+
+    Notes
+    -----
     Waits for nothing where lengths are on the host (`global_override_indptr_cpu`, and `last_page_len` unless pages hold one token).
     """
+    if not isinstance(self, BatchDecodeWithPagedKVCacheWrapper):
+        raise SpecError(f"is a {type(self).__name__}; allowed: a BatchDecodeWithPagedKVCacheWrapper", where="self")
     if self._shape is None:
         raise SpecError("was not called before; allowed: one plan() in full first", where="plan")
     q_dtype = dtype_of("q_data_type", q_data_type, dtype_of("data_type", data_type, torch.float16))
     kv_dtype = dtype_of("kv_data_type", kv_data_type, dtype_of("data_type", data_type, q_dtype))
+    check_sizes(num_qo_heads=num_qo_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, page_size=page_size)
+    check_tensors(indptr=indptr)
+    check_tensors(last_page_len=last_page_len)
     batch_size = len(last_page_len)
+    given = indptr if global_override_indptr_cpu is None else global_override_indptr_cpu
     host = Batch(
         qo_indptr=self._rows_of(batch_size, q_len_per_req),
-        kv_indptr=on_host("indptr", indptr if global_override_indptr_cpu is None else global_override_indptr_cpu),
-        last_page_len=torch.ones(batch_size, dtype=torch.int32) if page_size == 1 else on_host("last_page_len", last_page_len),
+        kv_indptr=offsets_on_host("indptr" if given is indptr else "global_override_indptr_cpu", given),
+        last_page_len=(
+            torch.ones(batch_size, dtype=torch.int32, device="cpu") if page_size == 1 else on_host("last_page_len", last_page_len)
+        ),
     )
     self._check_lens(host, page_size, q_len_per_req, None)
+    indices = page_ids("indices", indices, host.kv_indptr)
+    check_tensors(self.device, indices=indices)
     if self._use_cuda_graph:
         self._check_graph(batch_size, host.rows, len(indices), self._paged_kv_indices_buf)
     else:
         self._paged_kv_indptr_buf = indptr
-        self._paged_kv_indices_buf = narrowed("indices", indices).contiguous()
+        self._paged_kv_indices_buf = indices.contiguous()
         self._paged_kv_last_page_len_buf = last_page_len
     shape = Shape(
         *(num_qo_heads, num_kv_heads, head_dim, head_dim, page_size, q_dtype, kv_dtype),
