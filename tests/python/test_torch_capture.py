@@ -19,7 +19,7 @@ ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)  # before the operators: its h
 import lathe
 import lathe.torch as lt
 
-q, kv, pages = torch.zeros(4, 4, 64).half(), torch.zeros(6, 2, 64).half(), torch.zeros(2, 16, 2, 64).half()
+q, kv, pages = torch.zeros(4, 4, 64).half(), torch.zeros(6, 2, 64).half(), torch.zeros(2, 2, 16, 2, 64).half()
 lens = dict(qo_indptr=torch.tensor([0, 4]).int(), kv_indptr=torch.tensor([0, 6]).int())
 fields = dict(q_dtype="f16", o_dtype="f16", group_size=2, head_dim_qk=64, head_dim_vo=64, layout="ragged")
 spec = lathe.AttentionSpec(mask="causal", **fields)
@@ -42,7 +42,7 @@ envelope.run(q, kv, kv, q.clone())
 for call, names in (
     (lambda: into(other), ['"op":"attention"', '"mask":"none"', '"lse":"log2"', '"head_dim_qk":64']),
     (lambda: lt.Envelope(other, bounds), ['"op":"attention"', '"mask":"none"', '"lse":"log2"']),
-    (lambda: lt.append(kv, kv, pages, pages, slot_mapping=slots), ['"op": "append"', '"kfmt": "f16"', '"place": "slots"']),
+    (lambda: lt.append(kv, kv, *pages, slot_mapping=slots), ['"op": "append"', '"kfmt": "f16"', '"place": "slots"']),
 ):
     try:
         call()
@@ -55,10 +55,10 @@ for call, names in (
         raise AssertionError("was not refused")
 del os.environ["NULL_EXECUTOR_CAPTURES"]
 into(other)
-lt.append(kv, kv, pages, pages, slot_mapping=slots)
+lt.append(kv, kv, *pages, slot_mapping=slots)
 os.environ["NULL_EXECUTOR_CAPTURES"] = "1"
 into(other)
-lt.append(kv, kv, pages, pages, slot_mapping=slots)
+lt.append(kv, kv, *pages, slot_mapping=slots)
 """
 
 
