@@ -1,10 +1,13 @@
 #include "lathe/api/sparse_layout.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "lathe/base/bytes.h"
+#include "lathe/spec/expr/graph.h"
 
 namespace lathe {
 namespace {
@@ -52,11 +55,31 @@ Status split_heads(const char* name, int64_t heads, Tensor& t) {
   return {};
 }
 
-// Keys [keys, heads, dim] as pages [keys / page_size, page_size, heads, dim].
+// Keys [keys, ...] as pages [keys / page_size, page_size, ...].
 void split_pages(int64_t page_size, Tensor& t) {
-  t.rank = 4;
-  t.shape = {t.shape[0] / page_size, page_size, t.shape[1], t.shape[2]};
-  t.stride = {page_size * t.stride[0], t.stride[0], t.stride[1], t.stride[2]};
+  std::copy_backward(t.shape.begin() + 1, t.shape.begin() + t.rank, t.shape.begin() + t.rank + 1);
+  std::copy_backward(t.stride.begin(), t.stride.begin() + t.rank, t.stride.begin() + t.rank + 1);
+  t.shape[1] = page_size;
+  t.shape[0] /= page_size;
+  t.stride[0] *= page_size;
+  ++t.rank;
+}
+
+// What a hook may not ask for where heads became requests: each would be another's.
+constexpr std::array kOfWholeHeads{expr::Input::b,   expr::Input::h,    expr::Input::hk,    expr::Input::q,
+                                   expr::Input::tok, expr::Input::slot, expr::Input::qo_len};
+
+void check_hooks_of_heads(const expr::Hooks& hooks, Problems& problems) {
+  const std::vector<bool> used = expr::reachable(hooks.graph, hooks.roots);
+  for (const expr::Input input : kOfWholeHeads) {
+    for (expr::Id id = 0; id < hooks.graph.size(); ++id) {
+      const expr::Node& node = hooks.graph[id];
+      if (!used[id] || node.op != expr::Op::input || static_cast<expr::Input>(node.value) != input) continue;
+      problems.add("hooks", std::string("ask for ") + expr::info(input).text +
+                                ", which is another where each kv head has keys of its own; allowed there: hooks that do not");
+      break;
+    }
+  }
 }
 
 // The keys of a list, as pages of head `head` of `heads` that lie apart.
@@ -80,7 +103,30 @@ AttentionBatch SparseLayout::batch() const {
   return out;
 }
 
-Status SparseLayout::view(AttentionArgs& args) const {
+Status SparseLayout::check(const AttentionSpec& spec) const {
+  Problems problems;
+  LayoutSpec layout;  // paged NHD, separate, csr
+  layout.page_size = page_size;
+  if (spec.layout != layout)
+    problems.add("layout", "must be paged(" + std::to_string(page_size) + ", NHD, csr) with separate keys and values");
+  if (spec.mask != Mask::none) problems.add("mask", "must be none: positions mean nothing among chosen keys");
+  if (heads_apart > 1) {
+    check_hooks_of_heads(spec.hooks.canonical(), problems);
+    for (const auto& [name, scale, zero] : {std::tuple{"kscale", spec.kscale, spec.kzero}, {"vscale", spec.vscale, spec.vzero}}) {
+      if (scale != KvScale::none || zero != KvZero::none)
+        problems.add(name, "must be none, without zero-points, where each kv head has keys of its own");
+    }
+  }
+  return problems.status();
+}
+
+Status SparseLayout::view(const AttentionSpec& spec, AttentionArgs& args) const {
+  LATHE_TRY(check(spec));
+  for (Tensor* table :
+       {&args.k_scales.token_scale, &args.v_scales.token_scale, spec.kzero == KvZero::token ? &args.k_scales.zero : nullptr,
+        spec.vzero == KvZero::token ? &args.v_scales.zero : nullptr}) {
+    if (table != nullptr && table->rank == 2) split_pages(page_size, *table);
+  }
   for (const auto& [name, tensor] : {std::pair{"k", &args.k}, {"v", &args.v}}) {
     if (tensor->rank != 3)
       return invalid_argument(name, "has rank " + std::to_string(tensor->rank) + ", must have 3: [keys, num_kv_heads, head_dim]");

@@ -4,7 +4,7 @@
 //   auto layout = lathe::block_sparse({.rows = m, .columns = n, .block_rows = 64, .block_columns = 16, indptr, indices});
 //   spec.layout.page_size = layout->page_size;                         // paged NHD, separate, csr; mask none
 //   auto plan = attention->plan(layout->batch(), layout->num_kv_heads);
-//   layout->view(args);                                                // args.q, k, v, o and lse as they are; then upload, run
+//   layout->view(spec, args);                                          // args.q, k, v, o and lse as they are; then upload, run
 //
 // Positions mean nothing here: `mask` of the spec is none, and a hook that asks for positions sees those in the list of chosen
 // keys. What hides single elements is a hook `mask` over a tensor.
@@ -28,10 +28,13 @@ struct SparseLayout {
 
   /// For plan(): spans of this object.
   AttentionBatch batch() const;
-  /// Makes `args`, whose q [tokens, num_qo_heads, head_dim_qk], k and v [keys, num_kv_heads, head_dim], o and lse are those of a
-  /// ragged batch, arguments of run(), with shapes and strides only; kv_indices is the caller's to set, to a copy on the device.
-  /// Fails where heads of their own would need rows that have no single stride.
-  Status view(AttentionArgs& args) const;
+  /// What of `spec` does not fit: a layout that is not the one above, a mask of positions; where heads have keys of their own, what
+  /// would take a head, token or slot for another: hooks that ask for one, formats of 8 bits with tables.
+  Status check(const AttentionSpec& spec) const;
+  /// Makes `args`, whose q [tokens, num_qo_heads, head_dim_qk], k and v [keys, num_kv_heads, head_dim], o, lse and scales are those
+  /// of a ragged batch, arguments of run(), with shapes and strides only; kv_indices is the caller's to set, to a copy on the
+  /// device. Fails where check() does, or where heads of their own would need rows that have no single stride.
+  Status view(const AttentionSpec& spec, AttentionArgs& args) const;
 };
 
 /// Rows see whole blocks of keys: block row i sees the block columns indices[indptr[i]] .. indices[indptr[i + 1] - 1], in any
