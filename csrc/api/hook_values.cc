@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "extremes.h"
 #include "lathe/base/bytes.h"
 #include "tensor_checks.h"
 
@@ -206,45 +207,8 @@ void read_hook_args(const AttentionHooks& hooks, std::span<const HookParam> para
 
 namespace {
 
-/// The element at `offset` (in elements) of an integer tensor, unsigned for u32.
-int64_t integer_at(const Tensor& t, Elem elem, int64_t offset) {
-  const auto* base = static_cast<const std::byte*>(t.data) + offset * static_cast<int64_t>(bytes_of(elem));
-  if (bytes_of(elem) == 4) {
-    int32_t x;
-    std::memcpy(&x, base, sizeof x);
-    return elem == Elem::u32 ? static_cast<int64_t>(static_cast<uint32_t>(x)) : x;
-  }
-  const auto x = static_cast<uint8_t>(*base);
-  if (elem == Elem::boolean) return x != 0 ? 1 : 0;
-  return elem == Elem::i8 ? static_cast<int8_t>(x) : x;
-}
-
 bool is_integer(Elem elem) {
   return expr::read_type(elem) != Type::f32;
-}
-
-/// A host copy with what its indices are clamped to, as on the device.
-struct KnownTensor {
-  Tensor tensor;
-  Elem elem = Elem::i32;
-  std::array<int, abi::kMaxHookAxes> extent{};
-};
-
-/// Least and greatest element in a box.
-expr::Interval extremes(const KnownTensor& known, std::span<const expr::Interval> box, size_t axis, int64_t offset) {
-  const auto inside = [&](int64_t i) { return std::clamp<int64_t>(i, 0, known.extent[axis] - 1); };
-  expr::Interval out{std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
-  for (int64_t i = inside(box[axis].lo); i <= inside(box[axis].hi); ++i) {
-    const int64_t at = offset + i * known.tensor.stride[axis];
-    expr::Interval part;
-    if (axis + 1 < box.size()) {
-      part = extremes(known, box, axis + 1, at);
-    } else {
-      part.lo = part.hi = integer_at(known.tensor, known.elem, at);
-    }
-    out = {std::min(out.lo, part.lo), std::max(out.hi, part.hi)};
-  }
-  return out;
 }
 
 /// Whether a host copy can be complete: nobody says here how large the pool is.
@@ -259,17 +223,18 @@ expr::Summary summarise(const AttentionHooks& hooks, std::span<const HookTensor>
                         const HookExtents& extents, Problems& problems) {
   check_names("hook_tensors", tensors, hooks.given().tensors, problems);
   const expr::Hooks& canonical = hooks.canonical();
-  std::vector<std::optional<KnownTensor>> slots(canonical.tensors.size());
+  std::vector<std::optional<Extremes>> slots(canonical.tensors.size());
   for (size_t i = 0; i < slots.size(); ++i) {
     const expr::Tensor& declared = canonical.tensors[i];
     const HookTensor* given = named(tensors, declared.name);
     if (given == nullptr || !is_integer(declared.elem) || !is_bounded(declared)) continue;
     if (!check_hook_tensor(declared, given->tensor, canonical.params, params, extents, problems)) continue;
-    slots[i] = KnownTensor{given->tensor, declared.elem, extents_of(declared, given->tensor, extents, params)};
+    const auto clamped = extents_of(declared, given->tensor, extents, params);
+    slots[i].emplace(given->tensor, declared.elem, std::span(clamped).first(declared.axes.size()));
   }
-  return [slots = std::move(slots)](uint32_t tensor, std::span<const expr::Interval> box) -> std::optional<expr::Interval> {
+  return [slots = std::move(slots)](uint32_t tensor, std::span<const expr::Interval> box) mutable -> std::optional<expr::Interval> {
     if (!slots[tensor]) return std::nullopt;
-    return extremes(*slots[tensor], box, 0, 0);
+    return (*slots[tensor])(box);
   };
 }
 
