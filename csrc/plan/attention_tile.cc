@@ -13,7 +13,7 @@ constexpr int32_t kMaxClasses = 4;
 constexpr int32_t kMaxStages = 4;
 // A thread has 255 registers. Of what grows with the tile it holds fp32 accumulators, output and scores, of the class at work, and
 // a page id and an address for each row that it loads, of all classes as far as can be told from outside. Of 1,900 kernels of NVRTC
-// 13.0 none of one class spilled up to 188 such registers at three a row. Several classes keep more of each row: of 330 more
+// 13.0 none of one class spilled up to 188 such registers at three a row. Several classes keep more of each row: of 290 more
 // kernels, drawn near the limit, the first spilled at 180 at five a row.
 constexpr int64_t kRegistersOfRow = 3;
 constexpr int64_t kRegistersOfRowOfSeveral = 5;
