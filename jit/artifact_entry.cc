@@ -11,6 +11,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kMetadataVersion = 1;
+constexpr const char* kUnsafeCuda = "unsafe_cuda";  // true where it is there
 
 bool read(const Json& json, const char* name, std::string& out) {
   auto it = json.find(name);
@@ -51,6 +52,7 @@ Entry to_entry(const Artifact& a) {
             {"spill_bytes", a.spill_bytes},
             {"ptx_bytes", a.ptx_bytes},
             {"compile_ms", a.compile_ms}};
+  if (a.unsafe_cuda) json[kUnsafeCuda] = true;
   return {a.key, json.dump(2, ' ', false, Json::error_handler_t::replace), a.binary};
 }
 
@@ -66,8 +68,10 @@ std::optional<Artifact> from_entry(Entry entry, const KernelRequest& request) {
                read(json, "spill_bytes", a.spill_bytes) && read(json, "ptx_bytes", a.ptx_bytes) &&
                read(json, "compile_ms", a.compile_ms);
   bool as_asked = a.family == request.family && a.arch == request.arch && a.entry == request.entry &&
-                  a.block_threads == request.block_threads && a.shared_bytes == request.shared_bytes;
+                  a.block_threads == request.block_threads && a.shared_bytes == request.shared_bytes &&
+                  json.contains(kUnsafeCuda) == request.unsafe_cuda;
   if (!whole || !as_asked || entry.payload.empty()) return std::nullopt;
+  a.unsafe_cuda = request.unsafe_cuda;
   a.description = request.description;  // words for people: the caller's, whatever an older library wrote
   a.key_hex = digest_of(std::as_bytes(std::span(entry.key))).hex();
   a.key = std::move(entry.key);

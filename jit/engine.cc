@@ -74,8 +74,12 @@ bool is_remembered(const Status& status) {
   return status.code() != Code::unavailable && status.code() != Code::resource_exhausted && status.code() != Code::invalid_argument;
 }
 
-Status check(const KernelRequest& r) {
+Status check(const KernelRequest& r, bool unsafe_cuda) {
   Problems problems;
+  if (r.unsafe_cuda && !unsafe_cuda) {
+    problems.add("EngineOptions::unsafe_cuda",
+                 "is off, but the hooks hold unsafe_cuda; allowed: expressions, or an engine opened with it on");
+  }
   if (!is_identifier(r.family)) problems.add("family", "is not an identifier");
   if (!is_identifier(r.entry)) problems.add("entry", "is not an identifier");
   if (r.canonical.empty()) problems.add("canonical", "is empty");
@@ -114,7 +118,8 @@ struct Engine::Impl {
       : cache(std::move(options.cache)),
         compiler(std::move(options.compiler)),
         templates(std::move(options.templates)),
-        jit(options.jit) {
+        jit(options.jit),
+        unsafe_cuda(options.unsafe_cuda) {
     if (compiler == nullptr) compiler = default_compiler();
     if (templates != nullptr) return;
     auto loaded = TemplateStore::from_environment();
@@ -127,7 +132,7 @@ struct Engine::Impl {
   };
 
   Result<std::string> source(const KernelRequest& request) const {
-    LATHE_TRY(check(request));
+    LATHE_TRY(check(request, unsafe_cuda));
     LATHE_TRY(templates_status);
     auto traits = arch_traits(request.arch);
     LATHE_TRY(traits);
@@ -220,6 +225,7 @@ struct Engine::Impl {
     a.compiler = prepared.compiler;
     a.block_threads = request.block_threads;
     a.shared_bytes = request.shared_bytes;
+    a.unsafe_cuda = request.unsafe_cuda;
     a.registers = output->registers;
     a.spill_bytes = output->spill_bytes;
     a.ptx_bytes = output->ptx_bytes;
@@ -268,7 +274,7 @@ struct Engine::Impl {
   std::shared_ptr<Compiler> compiler;
   std::shared_ptr<const TemplateStore> templates;
   Status templates_status;
-  const bool jit;
+  const bool jit, unsafe_cuda;
   PerProcess<State> states{[] { return std::make_unique<State>(); }};
 };
 

@@ -26,12 +26,15 @@ struct KernelRequest {
   std::string spec;         // for people: JSON of a spec for which `lathe warm` makes this kernel; empty when there is none
   Bytes canonical;          // every choice that changes generated code, in a fixed byte form
   TemplateData data;        // the same choices as template values
-  /// Source that a printer made, never a caller's text: files that templates include, by path relative to templates/.
+  /// Source that a printer made, without a caller's text unless `unsafe_cuda` says so: files that templates include, by path
+  /// relative to templates/.
   std::map<std::string, std::string, std::less<>> printed;
   std::string arch;            // "sm_90a" | "host"
   std::string entry;           // name of the extern "C" kernel
   uint32_t block_threads = 0;  // launch facts, checked against the arch and kept with the binary
   uint32_t shared_bytes = 0;   // dynamic shared memory
+  /// `printed` holds CUDA text of the caller's, who asked for that in this call. Refused unless EngineOptions::unsafe_cuda.
+  bool unsafe_cuda = false;
 };
 
 /// Machine code and its facts. Immutable; shared between threads and devices.
@@ -43,6 +46,7 @@ struct Artifact {
   int registers = 0, spill_bytes = 0;
   int64_t ptx_bytes = 0;
   double compile_ms = 0;
+  bool unsafe_cuda = false;  // made of KernelRequest::unsafe_cuda; marked in the cache
   Bytes binary;
 };
 using ArtifactPtr = std::shared_ptr<const Artifact>;
@@ -55,6 +59,9 @@ struct EngineOptions {
   std::shared_ptr<Compiler> compiler;              // null: default_compiler()
   std::shared_ptr<const TemplateStore> templates;  // null: TemplateStore::from_environment()
   bool jit = jit_of_environment();                 // false: only what bundles and the cache have, by whatever compiler it was made
+  /// Whether kernels may hold CUDA text of callers (the hooks' unsafe_cuda), which runs with the rights of this process and of the
+  /// GPU. Each call must ask for it as well. No knob sets it.
+  bool unsafe_cuda = false;
 };
 
 struct EngineStats {

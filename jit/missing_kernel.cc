@@ -15,6 +15,10 @@ std::string in_shell_quotes(std::string_view text) {
 }  // namespace
 
 std::string how_to_add(const KernelRequest& request) {
+  if (request.unsafe_cuda) {  // no bundle is made of these
+    return "on a machine with a compiler: lathe compile --unsafe-cuda --spec SPEC.json --arch " + request.arch +
+           "; here: its cache as LATHE_CACHE_DIR";
+  }
   const std::string spec = request.spec.empty() ? "SPEC.json" : in_shell_quotes(request.spec);
   return "on a machine with a compiler: lathe warm --specs " + spec + " --arch " + request.arch +
          " --out BUNDLE; here: LATHE_BUNDLE=$PWD/BUNDLE";

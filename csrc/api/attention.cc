@@ -47,7 +47,7 @@ Status check_workspace(const WorkspaceLayout& layout, const void* workspace, siz
 
 }  // namespace
 
-Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> device, AttentionSpec spec) {
+Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> device, AttentionSpec spec, PrepareOptions options) {
   if (device == nullptr) return invalid_argument("device", "is null");
   const std::string& device_arch = device->info().arch;
   if (spec.arch.empty() || spec.arch == "host") spec.arch = device_arch;
@@ -61,7 +61,7 @@ Result<Attention> Attention::prepare(Engine& engine, std::shared_ptr<Device> dev
   Result<AttentionTile> tile = resolve_tile(spec, *traits);
   LATHE_TRY(tile);
   spec.arch = device_arch;
-  Result<KernelRequest> request = attention_request(spec, *tile);
+  Result<KernelRequest> request = attention_request(spec, *tile, options);
   LATHE_TRY(request);
 
   Attention attention;

@@ -140,11 +140,18 @@ struct AttentionArgs {
   std::span<const HookTensor> hook_tensors = {};
 };
 
+/// What one call of prepare() asks for, beside its spec.
+struct PrepareOptions {
+  /// Whether the spec's hooks may be unsafe_cuda: text that is compiled as it stands. The engine must allow it as well
+  /// (EngineOptions::unsafe_cuda); a spec never says so itself.
+  bool unsafe_cuda = false;
+};
+
 /// A prepared kernel. Immutable; safe to use from many threads with different plans and workspaces.
 class Attention {
  public:
   /// spec.arch "host" or empty means: the device's own.
-  static Result<Attention> prepare(Engine& engine, std::shared_ptr<Device> device, AttentionSpec spec);
+  static Result<Attention> prepare(Engine& engine, std::shared_ptr<Device> device, AttentionSpec spec, PrepareOptions options = {});
 
   const AttentionSpec& spec() const { return shape_.spec; }
   const AttentionTile& tile() const { return shape_.tile; }
@@ -201,6 +208,7 @@ class Attention {
 };
 
 /// The kernel request an attention spec stands for (also used by compile-only tools): spec + resolved tile -> template values.
-Result<KernelRequest> attention_request(const AttentionSpec& spec, const AttentionTile& tile);
+/// Refuses hooks with unsafe_cuda unless `options` ask for it.
+Result<KernelRequest> attention_request(const AttentionSpec& spec, const AttentionTile& tile, PrepareOptions options = {});
 
 }  // namespace lathe

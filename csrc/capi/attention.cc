@@ -70,11 +70,20 @@ using namespace lathe::capi;
 extern "C" {
 
 int lathe_attention_prepare(lathe_engine* engine, lathe_device* device, const char* spec_json, lathe_attention** out) {
+  const lathe_prepare_options options{.struct_size = sizeof(options), .unsafe_cuda = 0};
+  return lathe_attention_prepare_with(engine, device, spec_json, &options, out);
+}
+int lathe_attention_prepare_with(lathe_engine* engine, lathe_device* device, const char* spec_json,
+                                 const lathe_prepare_options* options, lathe_attention** out) {
   return guarded([&]() -> Status {
     LATHE_TRY(check_pointers({{"engine", engine}, {"device", device}, {"spec_json", spec_json}, {"out", out}}));
+    lathe_prepare_options read;
+    LATHE_TRY(read_struct("options", options, read));
+    PrepareOptions prepare;
+    LATHE_TRY(read_flag("options.unsafe_cuda", read.unsafe_cuda, prepare.unsafe_cuda));
     Result<AttentionSpec> spec = attention_spec_from_json(spec_json);
     LATHE_TRY(spec);
-    Result<Attention> attention = Attention::prepare(*engine->engine, device->device, *std::move(spec));
+    Result<Attention> attention = Attention::prepare(*engine->engine, device->device, *std::move(spec), prepare);
     LATHE_TRY(attention);
     *out = new lathe_attention{engine->engine, device->device, *std::move(attention)};
     return {};

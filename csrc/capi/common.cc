@@ -30,6 +30,12 @@ Status check_pointers(std::initializer_list<std::pair<const char*, const void*>>
   return problems.empty() ? Status() : problems.status();
 }
 
+Status read_flag(const char* name, int32_t given, bool& out) {
+  if (given != 0 && given != 1) return invalid_argument(name, "is " + std::to_string(given) + "; allowed: 0, 1");
+  out = given == 1;
+  return {};
+}
+
 Tensor tensor_of(const lathe_tensor& t) {
   Tensor out;
   out.data = t.data;
@@ -78,9 +84,17 @@ const char* lathe_version(void) {
 }
 
 int lathe_engine_open(lathe_engine** out) {
+  const lathe_engine_options options{.struct_size = sizeof(options), .unsafe_cuda = 0};
+  return lathe_engine_open_with(&options, out);
+}
+int lathe_engine_open_with(const lathe_engine_options* options, lathe_engine** out) {
   return guarded([&]() -> Status {
     LATHE_TRY(check_pointers({{"out", out}}));
-    *out = new lathe_engine{std::make_shared<Engine>()};
+    lathe_engine_options read;
+    LATHE_TRY(read_struct("options", options, read));
+    EngineOptions engine_options;
+    LATHE_TRY(read_flag("options.unsafe_cuda", read.unsafe_cuda, engine_options.unsafe_cuda));
+    *out = new lathe_engine{std::make_shared<Engine>(std::move(engine_options))};
     return {};
   });
 }

@@ -85,6 +85,9 @@ Status read_struct(const char* name, const T* given, T& out) {
   return {};
 }
 
+/// A member that is 0 or 1.
+Status read_flag(const char* name, int32_t given, bool& out);
+
 Tensor tensor_of(const lathe_tensor& t);
 KvScales scales_of(const lathe_kv_scales& scales);
 

@@ -57,6 +57,11 @@ const char* lathe_version(void);
 
 /* Cache, compilers and templates as the environment says (README, "Knobs"). */
 int lathe_engine_open(lathe_engine** out);
+typedef struct lathe_engine_options {
+  size_t struct_size;
+  int32_t unsafe_cuda; /* 0 or 1: kernels may hold CUDA text of callers, which runs as it stands; each call must ask for it too */
+} lathe_engine_options;
+int lathe_engine_open_with(const lathe_engine_options* options, lathe_engine** out);
 void lathe_engine_close(lathe_engine* engine);
 
 int lathe_host_device(lathe_device** out);
@@ -135,6 +140,12 @@ typedef struct lathe_attention_args {
 } lathe_attention_args;
 
 int lathe_attention_prepare(lathe_engine* engine, lathe_device* device, const char* spec_json, lathe_attention** out);
+typedef struct lathe_prepare_options {
+  size_t struct_size;
+  int32_t unsafe_cuda; /* 0 or 1: the spec's hooks may be unsafe_cuda (docs/expressions.md), where the engine allows it as well */
+} lathe_prepare_options;
+int lathe_attention_prepare_with(lathe_engine* engine, lathe_device* device, const char* spec_json,
+                                 const lathe_prepare_options* options, lathe_attention** out);
 void lathe_attention_close(lathe_attention* attention);
 
 int lathe_attention_plan(const lathe_attention* attention, const lathe_batch* batch, int32_t num_kv_heads, lathe_plan** out);

@@ -46,7 +46,8 @@ int list() {
     if (read.ok()) {
       const auto metadata = nlohmann::json::parse(read->metadata, nullptr, /*allow_exceptions=*/false);
       row.push_back(fact(metadata, "arch"));
-      row.push_back(fact(metadata, "description"));
+      row.push_back((metadata.is_object() && metadata.contains("unsafe_cuda") ? "[unsafe_cuda] " : "") +
+                    fact(metadata, "description"));
     } else {
       row.push_back("?");
       row.push_back("not usable: " + read.status().message());

@@ -58,7 +58,7 @@ Result<CaseResult> run_case(Engine& engine, const std::shared_ptr<Device>& devic
   std::optional<Result<Attention>> attention;
   {
     Progress progress("compiling for " + device->info().arch);
-    attention = Attention::prepare(engine, device, spec);
+    attention = Attention::prepare(engine, device, spec, {options.unsafe_cuda});
   }
   LATHE_TRY(*attention);
   const Attention& kernel = **attention;

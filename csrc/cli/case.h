@@ -15,6 +15,7 @@ namespace lathe::cli {
 struct CaseOptions {
   uint64_t seed = 0;  // of the tensors and of the order of pages
   bool check = false;
+  bool unsafe_cuda = false;  // of PrepareOptions; the engine has its own
 };
 
 /// The schedule in figures.

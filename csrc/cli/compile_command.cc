@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 struct CompileOptions {
   std::string spec, arch;
   std::vector<std::string> archs;
-  bool json = false;
+  bool json = false, unsafe_cuda = false;
 };
 
 struct Compiled {
@@ -27,8 +27,8 @@ struct Compiled {
   Origin origin = Origin::compiled;
 };
 
-Result<Compiled> compile_for(Engine& engine, const AnySpec& spec, const std::string& arch) {
-  Result<KernelRequest> request = request_of(with_arch(spec, arch));
+Result<Compiled> compile_for(Engine& engine, const AnySpec& spec, const std::string& arch, PrepareOptions options) {
+  Result<KernelRequest> request = request_of(with_arch(spec, arch), options);
   LATHE_TRY(request);
   Progress progress("compiling for " + arch);
   Compiled out;
@@ -69,12 +69,12 @@ int compile(const CompileOptions& options) {
   Result<AnySpec> spec = read_spec(options.spec);
   if (!spec.ok()) return fail(spec.status());
   const std::vector<std::string> archs = options.archs.empty() ? std::vector{arch_of(*spec)} : options.archs;
-  Engine engine;
+  Engine engine(engine_allowing(options.unsafe_cuda));
   Json list = Json::array();
   std::vector<std::vector<std::string>> rows{{"arch", "compile", "registers", "spills", "smem", "binary", "from", "key"}};
   int exit_code = 0;
   for (const std::string& arch : archs) {
-    Result<Compiled> compiled = compile_for(engine, *spec, arch);
+    Result<Compiled> compiled = compile_for(engine, *spec, arch, {options.unsafe_cuda});
     list.push_back(entry_of(arch, compiled));
     if (compiled.ok()) {
       rows.push_back(row_of(*compiled));
@@ -93,9 +93,9 @@ int compile(const CompileOptions& options) {
 int source(const CompileOptions& options) {
   Result<AnySpec> spec = read_spec(options.spec, options.arch);
   if (!spec.ok()) return fail(spec.status());
-  Result<KernelRequest> request = request_of(*spec);
+  Result<KernelRequest> request = request_of(*spec, {options.unsafe_cuda});
   if (!request.ok()) return fail(request.status());
-  Result<std::string> text = Engine().source(*request);
+  Result<std::string> text = Engine(engine_allowing(options.unsafe_cuda)).source(*request);
   if (!text.ok()) return fail(text.status());
   fmt::print("{}", *text);
   return 0;
@@ -109,11 +109,13 @@ void add_compile(CLI::App& app, int& exit_code) {
   job->add_option("--spec", options->spec, "the operation (docs/spec.md)")->required();
   job->add_option("--arch", options->archs, "host, sm_80, sm_90a, ...; the spec's own when left out")->delimiter(',');
   job->add_flag("--json", options->json, "a JSON list, one object per arch, instead of the table");
+  add_unsafe_cuda(*job, options->unsafe_cuda);
   job->callback([options, &exit_code] { exit_code = compile(*options); });
 
   job = app.add_subcommand("source", "Print the source that would be compiled for a spec.");
   job->add_option("--spec", options->spec, "the operation (docs/spec.md)")->required();
   job->add_option("--arch", options->arch, "in place of the spec's own");
+  add_unsafe_cuda(*job, options->unsafe_cuda);
   job->callback([options, &exit_code] { exit_code = source(*options); });
 }
 

@@ -24,6 +24,7 @@ namespace {
 struct ExplainOptions {
   std::string spec, batch, arch;
   MaskArgs mask;
+  bool unsafe_cuda = false;
 
   bool draws() const { return mask.q_len != 0 || mask.kv_len != 0 || !mask.svg.empty(); }
 };
@@ -81,6 +82,8 @@ std::string hooks_text(const AttentionHooks& hooks) {
   for (size_t i = 0; i < expr::kHooks; ++i) {
     const auto hook = static_cast<expr::Hook>(i);
     if (!hooks.has(hook)) continue;
+    if (canonical.graph[canonical.root(hook)].op == expr::Op::cuda)
+      rows.push_back({"", "CUDA text: compiled as it stands, marked unsafe_cuda in the cache, and nothing is known of it"});
     std::array<int, 4> operations{};  // by what they change with
     for (const expr::Statement& s : expr::device_source(canonical, hook).statements) ++operations[static_cast<size_t>(s.variation)];
     rows.push_back({expr::info(hook).text, expr::hook_text(canonical, hook)});
@@ -178,7 +181,7 @@ int explain(const ExplainOptions& options) {
   if (shape && skips_tiles(*spec))
     return fail(
         invalid_argument("--batch", "cannot go with a mask of hooks here: what it skips depends on its params and tensors"));
-  Result<KernelRequest> request = request_of(*any);
+  Result<KernelRequest> request = request_of(*any, {options.unsafe_cuda});
   if (!request.ok()) return fail(request.status());
 
   std::string text = "Spec\n" + fields_text(std::visit([](const auto& s) { return lathe::to_json(s); }, *any),
@@ -203,7 +206,7 @@ int explain(const ExplainOptions& options) {
       schedule = "\nSchedule: " + sizes_of(*spec, *shape) + "\n" + *planned;
     }
   }
-  text += "\nKernel\n" + kernel_text(Engine(), *request);
+  text += "\nKernel\n" + kernel_text(Engine(engine_allowing(options.unsafe_cuda)), *request);
   fmt::print("{}{}", text, schedule);
   return 0;
 }
@@ -216,6 +219,7 @@ void add_explain(CLI::App& app, int& exit_code) {
   job->add_option("--spec", options->spec, "the operation (docs/spec.md)")->required();
   job->add_option("--batch", options->batch, "lengths to schedule as well (lathe run --help)");
   job->add_option("--arch", options->arch, "in place of the spec's own");
+  add_unsafe_cuda(*job, options->unsafe_cuda);
   add_mask_options(*job, options->mask, false);
   job->callback([options, &exit_code] { exit_code = explain(*options); });
 }

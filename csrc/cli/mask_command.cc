@@ -68,7 +68,8 @@ int show(const MaskOptions& options) {
   if (!problem.ok()) return fail(problem.status());
   const bool complete = std::ranges::none_of(mask_tensors(problem->hooks.canonical()),
                                              [&](uint32_t slot) { return problem->tensors[slot].values.empty(); });
-  const bool is_dense = complete && problem->q_len <= kMaxDense / problem->kv_len;
+  const bool is_text = expr::uses_cuda(problem->hooks.canonical());
+  const bool is_dense = complete && !is_text && problem->q_len <= kMaxDense / problem->kv_len;
   const MaskMap analysis = analyse(*problem);
   std::optional<MaskMap> dense;
   if (is_dense) dense = evaluate(*problem);
@@ -88,7 +89,9 @@ int show(const MaskOptions& options) {
   if (dense) {
     rows.push_back(row("dense", *dense));
   } else {
-    rows.push_back({"dense", complete ? "not evaluated: too many elements" : "not evaluated: not every tensor is given"});
+    rows.push_back({"dense", is_text    ? "not evaluated: unsafe_cuda has no meaning but a compiler's"
+                             : complete ? "not evaluated: too many elements"
+                                        : "not evaluated: not every tensor is given"});
   }
   fmt::print("{}\n{}\n  . empty   # full   + partial\n", table(rows), draw_text(analysis));
   return 0;

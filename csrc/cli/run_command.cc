@@ -36,11 +36,13 @@ int run(const RunOptions& options) {
     return fail(invalid_argument("--batch", "is - and so is --spec; only one can be"));
   Result<AttentionSpec> spec = read_attention_spec(options.spec);
   if (!spec.ok()) return fail(spec.status());
+  if (options.run.check && expr::uses_cuda(spec->hooks.given()))
+    return fail(invalid_argument("--check", "cannot go with hooks of unsafe_cuda: the reference evaluates expressions alone"));
   Result<testing::BatchShape> shape = read_batch_arg(*spec, options.batch);
   if (!shape.ok()) return fail(shape.status());
   Result<std::shared_ptr<Device>> device = device_of(options.target);
   if (!device.ok()) return fail(device.status());
-  Engine engine;
+  Engine engine(engine_allowing(options.run.unsafe_cuda));
   Result<CaseResult> result = run_case(engine, *device, *spec, *shape, options.run);
   if (!result.ok()) return fail(result.status());
   if (options.json) {
@@ -66,6 +68,7 @@ void add_run(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   job->add_option("--seed", options->run.seed, "of the tensors and of the order of pages")->capture_default_str();
   job->add_flag("--check", options->run.check, "compare with an fp64 reference; exit code 1 when a bound is broken");
+  add_unsafe_cuda(*job, options->run.unsafe_cuda);
   job->add_flag("--json", options->json, "one JSON object instead of the report");
   job->callback([options, &exit_code] { exit_code = run(*options); });
 }

@@ -1,10 +1,10 @@
 #include "spec_arg.h"
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "input.h"
 #include "lathe/api/append.h"
-#include "lathe/api/attention.h"
 #include "lathe/api/merge.h"
 #include "lathe/spec/json_scan.h"
 #include "lathe/spec/text.h"
@@ -75,14 +75,24 @@ Result<AttentionTile> tile_of(const AttentionSpec& spec) {
   return resolve_tile(spec, *traits);
 }
 
-Result<KernelRequest> request_of(const AnySpec& spec) {
+Result<KernelRequest> request_of(const AnySpec& spec, PrepareOptions options) {
   if (const auto* append = std::get_if<AppendSpec>(&spec)) return append_request(*append);
   if (const auto* merge = std::get_if<MergeSpec>(&spec)) return merge_request(*merge);
   const auto& attention = std::get<AttentionSpec>(spec);
   LATHE_TRY(validate(attention));
   Result<AttentionTile> tile = tile_of(attention);
   LATHE_TRY(tile);
-  return attention_request(attention, *tile);
+  return attention_request(attention, *tile, options);
+}
+
+void add_unsafe_cuda(CLI::App& job, bool& unsafe_cuda) {
+  job.add_flag("--unsafe-cuda", unsafe_cuda, "allow hooks with CUDA text, which runs as it stands: only of specs that you trust");
+}
+
+EngineOptions engine_allowing(bool unsafe_cuda) {
+  EngineOptions options;
+  options.unsafe_cuda = unsafe_cuda;
+  return options;
 }
 
 }  // namespace lathe::cli

@@ -4,11 +4,16 @@
 #include <string>
 #include <variant>
 
+#include "lathe/api/attention.h"
 #include "lathe/jit/engine.h"
 #include "lathe/plan/attention_tile.h"
 #include "lathe/spec/append_spec.h"
 #include "lathe/spec/attention_spec.h"
 #include "lathe/spec/merge_spec.h"
+
+namespace CLI {
+class App;
+}
 
 namespace lathe::cli {
 
@@ -27,7 +32,11 @@ const std::string& arch_of(const AnySpec& spec);
 std::string text_of(const AnySpec& spec);
 
 /// What the engine is asked for `spec`, its tile resolved for its arch.
-Result<KernelRequest> request_of(const AnySpec& spec);
+Result<KernelRequest> request_of(const AnySpec& spec, PrepareOptions options = {});
+
+/// --unsafe-cuda, which asks for hooks with CUDA text, and opens the command's engine for them.
+void add_unsafe_cuda(CLI::App& job, bool& unsafe_cuda);
+EngineOptions engine_allowing(bool unsafe_cuda);
 
 /// The tile of `spec` on its arch.
 Result<AttentionTile> tile_of(const AttentionSpec& spec);

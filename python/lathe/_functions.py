@@ -220,6 +220,33 @@ def isinf(x: Operand) -> Term:
     return Term("call", "isinf", (x,))
 
 
+def unsafe_cuda(text: str, *operands: Operand) -> Term:
+    """CUDA text in place of an expression: all of a hook, compiled as it stands.
+
+    It runs with the rights of this process and of the GPU, and nothing is known of it: no tile of a mask is skipped. An engine
+    takes it only when it was made with ``unsafe_cuda=True`` and the `lathe.Attention` asks for it too.
+
+    Parameters
+    ----------
+    text : str
+        The body of a function that returns what the hook is; printable ASCII, line ends and tabs.
+    *operands : Term or number
+        What it sees as ``a0``, ``a1``, ...: bool, int, unsigned or float. At most eight.
+
+    Returns
+    -------
+    Term
+
+    Raises
+    ------
+    TraceError
+        A text that is no str.
+    """
+    if not isinstance(text, str):
+        raise TraceError(f"is {text!r}; allowed: a str", where=f"{caller()}, unsafe_cuda")
+    return Term("cuda", text, operands)
+
+
 exp = _call("exp", "e to the power of x")
 exp2 = _call("exp2", "2 to the power of x")
 log = _call("log", "The natural logarithm of x")

@@ -79,6 +79,10 @@ class Attention:
         What the kernel is made for; its ``arch`` becomes the device's.
     device : Device, optional
         Where it runs: `host_device()` when left out.
+    engine : Engine, optional
+        What compiles it: the one that this process shares when left out, which takes no CUDA text.
+    unsafe_cuda : bool
+        Whether the spec's hooks may be CUDA text (`lathe.expr.unsafe_cuda`), where `engine` takes it.
 
     Raises
     ------
@@ -102,10 +106,21 @@ class Attention:
         The tile classes that were chosen, and why.
     """
 
-    def __init__(self, spec: _lathe.AttentionSpec, device: _lathe.Device | None = None) -> None:
+    def __init__(
+        self,
+        spec: _lathe.AttentionSpec,
+        device: _lathe.Device | None = None,
+        *,
+        engine: _lathe.Engine | None = None,
+        unsafe_cuda: bool = False,
+    ) -> None:
         if not isinstance(spec, _lathe.AttentionSpec):
             raise SpecError(f"is a {type(spec).__name__}; allowed: a lathe.AttentionSpec", where="spec")
-        self._prepared = _engine.prepared(spec.to_json(), device or _engine.host())
+        place = device or _engine.host()
+        if engine is None and not unsafe_cuda:
+            self._prepared = _engine.prepared(spec.to_json(), place)
+        else:
+            self._prepared = _lathe.PreparedAttention(engine or _engine.engine(), place, spec, unsafe_cuda)
 
     @property
     def spec(self) -> _lathe.AttentionSpec:

@@ -38,7 +38,7 @@ class Trace:
             raise SpecError(f"is {function!r}; allowed: a function", where=hook, hint="lathe.expr.parse takes text")
         if not isinstance(result, Term | numbers.Real):
             raise TraceError(f"gives {result!r}; allowed: a traced value or a number", where=hook)
-        node = self.node(result)
+        node = self.cuda(result) if isinstance(result, Term) and result._kind == "cuda" else self.node(result)
         if node is not None:
             self.builder.set(hook, node)
 
@@ -132,9 +132,23 @@ class Trace:
             node, problem, hint = build.infix(self.sign(term._text, nodes), nodes[0], nodes[1])
         elif term._kind == "select":
             node, problem, hint = build.select(nodes[0], nodes[1], nodes[2])
+        elif term._kind == "cuda":
+            node, problem, hint = None, "unsafe_cuda is a part of an expression; allowed: all of a hook", ""
         else:
             node, problem, hint = build.call(term._text, nodes)
         return node if node is not None else self.problem(problem, hint, term._line)
+
+    def cuda(self, term: Term) -> int | None:
+        """CUDA text that is all of the hook."""
+        found = [self.node(operand) for operand in term._args]
+        nodes = [node for node in found if node is not None]
+        if len(nodes) != len(found):
+            return None
+        node, problem, hint = self.builder.cuda(self.hook, term._text, nodes)
+        if node is None:
+            return self.problem(problem, hint, term._line)
+        self.lines.setdefault(node, term._line)
+        return node
 
     def sign(self, text: str, nodes: list[int]) -> str:
         """Python's & and | join conditions too, and its ^ tells whether they differ."""

@@ -47,6 +47,7 @@ from lathe._functions import (
     sqrt,
     tanh,
     u32,
+    unsafe_cuda,
     where,
 )
 from lathe._lathe import Hooks
@@ -88,6 +89,7 @@ __all__ = [
     "tanh",
     "tensor",
     "u32",
+    "unsafe_cuda",
     "where",
 ]
 

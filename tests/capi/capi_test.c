@@ -188,6 +188,38 @@ static void append(lathe_engine* engine, lathe_device* device) {
   for (size_t i = 0; i < sizeof all / sizeof *all; ++i) lathe_free(all[i]);
 }
 
+/* CUDA text: refused unless the engine was opened for it and the call asks for it. */
+static void unsafe_cuda(lathe_device* device) {
+  static const char kCuda[] =
+      "{\"head_dim_qk\": 64, \"head_dim_vo\": 64, \"hooks\": \"mask = unsafe_cuda(\\\"return a0 <= a1;\\\", kv_pos, q_pos)\"}";
+  lathe_attention* attention = NULL;
+  for (int32_t allows = 0; allows <= 1; ++allows) {
+    lathe_engine* engine = NULL;
+    const lathe_engine_options options = {.struct_size = sizeof options, .unsafe_cuda = allows};
+    CHECK(lathe_engine_open_with(&options, &engine) == LATHE_OK);
+    expect_refused(lathe_attention_prepare(engine, device, kCuda, &attention), "PrepareOptions::unsafe_cuda");
+    lathe_prepare_options prepare = {.struct_size = sizeof prepare};
+    expect_refused(lathe_attention_prepare_with(engine, device, kCuda, &prepare, &attention), "PrepareOptions::unsafe_cuda");
+    prepare.unsafe_cuda = 2;
+    expect_refused(lathe_attention_prepare_with(engine, device, kCuda, &prepare, &attention), "options.unsafe_cuda: is 2; allowed: 0, 1");
+    prepare.unsafe_cuda = 1;
+    if (allows == 0) {
+      expect_refused(lathe_attention_prepare_with(engine, device, kCuda, &prepare, &attention), "EngineOptions::unsafe_cuda");
+    } else {
+      CHECK(lathe_attention_prepare_with(engine, device, kCuda, &prepare, &attention) == LATHE_OK);
+      lathe_attention_close(attention);
+    }
+    lathe_engine_close(engine);
+  }
+  lathe_engine* engine = NULL;
+  expect_refused(lathe_engine_open_with(NULL, &engine), "options: is null");
+  const lathe_engine_options wrong = {.struct_size = sizeof wrong, .unsafe_cuda = -1};
+  expect_refused(lathe_engine_open_with(&wrong, &engine), "options.unsafe_cuda: is -1; allowed: 0, 1");
+  CHECK(lathe_engine_open(&engine) == LATHE_OK);
+  expect_refused(lathe_attention_prepare(engine, device, kCuda, &attention), "PrepareOptions::unsafe_cuda");
+  lathe_engine_close(engine);
+}
+
 int main(void) {
   lathe_engine* engine = NULL;
   lathe_device* device = NULL;
@@ -200,6 +232,7 @@ int main(void) {
   attend(engine, device);
   merge(engine, device);
   append(engine, device);
+  unsafe_cuda(device);
   lathe_engine_close(engine);
   lathe_device_close(device);
   lathe_engine_close(NULL), lathe_device_close(NULL), lathe_free(NULL), lathe_plan_close(NULL);

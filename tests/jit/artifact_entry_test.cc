@@ -55,6 +55,23 @@ TEST(ArtifactEntry, RefusesWhatTheRequestDoesNotSay) {
   }
 }
 
+// An entry made of CUDA text is never taken for one without, nor the other way round.
+TEST(ArtifactEntry, TheMarkOfUnsafeCudaIsPartOfWhatIsAsked) {
+  for (const bool made : {false, true}) {
+    for (const bool asked : {false, true}) {
+      Artifact a = sample();
+      a.unsafe_cuda = made;
+      KernelRequest request = testing::tiny_request("sm_80");
+      request.unsafe_cuda = asked;
+      const auto back = from_entry(to_entry(a), request);
+      EXPECT_EQ(back.has_value(), made == asked);
+      if (back) {
+        EXPECT_EQ(back->unsafe_cuda, made);
+      }
+    }
+  }
+}
+
 TEST(ArtifactEntry, RefusesFactsOutOfRange) {
   for (auto [from, to] : {std::pair("\"registers\": 40", "\"registers\": -1"),
                           {"\"registers\": 40", "\"registers\": 4294967296"},

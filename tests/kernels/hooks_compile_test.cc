@@ -22,12 +22,12 @@ constexpr std::array kArchs{"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120a"};
 // More than kernels without hooks may have: an expression is printed once for each column of scores, and MagicPIG's is long.
 constexpr int64_t kPtxPerClass = 200 * 1024;
 
-Result<ArtifactPtr> build(const AttentionSpec& spec) {
+Result<ArtifactPtr> build(Engine& with, const AttentionSpec& spec, PrepareOptions options = {}) {
   Result<AttentionTile> tile = resolve_tile(spec, *arch_traits(spec.arch));
   LATHE_TRY(tile);
-  Result<KernelRequest> request = attention_request(spec, *tile);
+  Result<KernelRequest> request = attention_request(spec, *tile, options);
   LATHE_TRY(request);
-  return engine().build(*request);
+  return with.build(*request);
 }
 
 class CompileVariants : public ::testing::TestWithParam<const char*> {};
@@ -39,7 +39,7 @@ TEST_P(CompileVariants, WithoutSpills) {
   AttentionSpec causal;
   causal.arch = GetParam();
   causal.group_size = 4, causal.lse = LseOut::ln, causal.mask = Mask::causal;
-  ASSERT_TRUE(build(causal).ok());  // starts the worker
+  ASSERT_TRUE(build(engine(), causal).ok());  // starts the worker
   causal.layout.page_size = 32;
   // Plain kernels take turns with the variants, so that a machine whose load changes is as busy for both.
   constexpr size_t kPlainKernels = 5;
@@ -47,7 +47,7 @@ TEST_P(CompileVariants, WithoutSpills) {
   const auto build_plain = [&] {
     AttentionSpec spec = causal;
     spec.layout.page_size <<= plain_ms.size();  // another kernel, as much work
-    const Result<ArtifactPtr> plain = build(spec);
+    const Result<ArtifactPtr> plain = build(engine(), spec);
     ASSERT_TRUE(plain.ok()) << plain.status().to_string();
     plain_ms.push_back((*plain)->compile_ms);
   };
@@ -65,8 +65,7 @@ TEST_P(CompileVariants, WithoutSpills) {
     spec.mask = Mask::none;
     spec.hooks = *expr::parse(kExamples[i].text);
     if (!spec.hooks.normalizes()) spec.lse = LseOut::none;
-    if (!validate(spec).ok()) continue;
-    const Result<ArtifactPtr> artifact = build(spec);
+    const Result<ArtifactPtr> artifact = build(engine(), spec);
     ASSERT_TRUE(artifact.ok()) << kExamples[i].name << ": " << artifact.status().to_string();
     const Artifact& a = **artifact;
     times.emplace_back(a.compile_ms, kExamples[i].name);
@@ -82,6 +81,27 @@ TEST_P(CompileVariants, WithoutSpills) {
   std::printf("%s: %zu variants, compile time over plain causal (%.0f ms, median of %zu): median %.2f, most %.2f (%s)\n",
               GetParam(), times.size(), plain, plain_ms.size(), times[times.size() / 2].first / plain, times.back().first / plain,
               times.back().second);
+}
+// CUDA text as hooks, with what only a GPU's compiler knows.
+TEST_P(CompileVariants, UnsafeCuda) {
+  const char* skip = std::getenv("LATHE_TEST_NO_NVRTC");
+  if (skip != nullptr && std::string(skip) == "1") GTEST_SKIP() << "LATHE_TEST_NO_NVRTC is set";
+  EngineOptions options;
+  options.cache = {};
+  options.cache.mode = CacheMode::off;
+  options.unsafe_cuda = true;
+  Engine open(options);
+  AttentionSpec spec;
+  spec.arch = GetParam();
+  spec.hooks = *expr::parse(
+      "param W: i32; mask = unsafe_cuda(\"return __vabsdiffs4(a0, a1) >= 0 && a0 <= a1 && a1 - a0 < a2;\", kv_pos, q_pos, W);"
+      "logits = unsafe_cuda(\"float y;\nasm(\\\"tanh.approx.f32 %0, %1;\\\" : \\\"=f\\\"(y) : \\\"f\\\"(a0 * 0.25f));\nreturn 4.0f "
+      "* y;\", score);"
+      "output = unsafe_cuda(\"return __fmul_rn(a0, 0.5f);\", o)");
+  const Result<ArtifactPtr> artifact = build(open, spec, {.unsafe_cuda = true});
+  ASSERT_TRUE(artifact.ok()) << artifact.status().to_string();
+  EXPECT_TRUE((*artifact)->unsafe_cuda);
+  EXPECT_EQ((*artifact)->spill_bytes, 0);
 }
 INSTANTIATE_TEST_SUITE_P(, CompileVariants, ::testing::ValuesIn(kArchs), [](const auto& arch) { return std::string(arch.param); });
 

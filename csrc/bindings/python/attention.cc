@@ -72,8 +72,8 @@ struct BatchArgs {
 /// A prepared kernel with the device and the engine that it came from.
 class PreparedAttention {
  public:
-  PreparedAttention(std::shared_ptr<Engine> engine, std::shared_ptr<Device> device, const AttentionSpec& spec)
-      : engine_(std::move(engine)), device_(std::move(device)), attention_(prepare(spec)) {}
+  PreparedAttention(std::shared_ptr<Engine> engine, std::shared_ptr<Device> device, const AttentionSpec& spec, bool unsafe_cuda)
+      : engine_(std::move(engine)), device_(std::move(device)), attention_(prepare(spec, {unsafe_cuda})) {}
 
   const Attention& attention() const { return attention_; }
   const std::shared_ptr<Device>& device() const { return device_; }
@@ -144,10 +144,10 @@ class PreparedAttention {
   }
 
  private:
-  Attention prepare(const AttentionSpec& spec) const {
+  Attention prepare(const AttentionSpec& spec, PrepareOptions options) const {
     Result<Attention> attention = [&] {
       py::gil_scoped_release release;
-      return Attention::prepare(*engine_, device_, spec);
+      return Attention::prepare(*engine_, device_, spec, options);
     }();
     return check(std::move(attention));
   }
@@ -216,8 +216,8 @@ void add_attention(py::module_& m) {
   plan.def_property_readonly("workspace_bytes", [](const Plan& self) { return self.workspace_bytes; });
 
   py::class_<PreparedAttention> attention(m, "PreparedAttention");
-  attention.def(py::init<std::shared_ptr<Engine>, std::shared_ptr<Device>, const AttentionSpec&>(), py::arg("engine"),
-                py::arg("device"), py::arg("spec"));
+  attention.def(py::init<std::shared_ptr<Engine>, std::shared_ptr<Device>, const AttentionSpec&, bool>(), py::arg("engine"),
+                py::arg("device"), py::arg("spec"), py::arg("unsafe_cuda") = false);
   attention.def_property_readonly("spec", [](const PreparedAttention& self) { return self.attention().spec(); });
   attention.def_property_readonly("device", &PreparedAttention::device);
   attention.def_property_readonly("origin", [](const PreparedAttention& self) { return name_of(self.attention().origin()); });

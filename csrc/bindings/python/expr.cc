@@ -94,6 +94,10 @@ class HookBuilder {
   py::tuple select(Id condition, Id yes, Id no) { return made(builder_.select(known(condition), known(yes), known(no))); }
   py::tuple call(const std::string& name, const std::vector<Id>& args) { return made(builder_.call(name, known(args))); }
 
+  py::tuple cuda(const std::string& hook, const std::string& text, const std::vector<Id>& args) {
+    return made(builder_.cuda(word(hook_named(hook), "hook", hook), text, known(args)));
+  }
+
   std::string type_of(Id id) const { return expr::name_of(hooks_.graph[known(id)].type); }
 
   void set(const std::string& hook_name, Id id) {
@@ -254,6 +258,7 @@ void add_expr(py::module_& m) {
   builder.def("boolean", &HookBuilder::boolean).def("input", &HookBuilder::input).def("param", &HookBuilder::param);
   builder.def("tensor", &HookBuilder::tensor).def("param_node", &HookBuilder::param_node).def("read", &HookBuilder::read);
   builder.def("prefix", &HookBuilder::prefix).def("infix", &HookBuilder::infix).def("select", &HookBuilder::select);
+  builder.def("cuda", &HookBuilder::cuda);
   builder.def("call", &HookBuilder::call).def("type_of", &HookBuilder::type_of).def("set", &HookBuilder::set);
   builder.def("findings", &HookBuilder::findings).def("finish", &HookBuilder::finish);
   m.def("words", &words);

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "lathe/spec/expr/interpret.h"
+#include "lathe/spec/expr/names.h"
 #include "lathe/spec/text.h"
 
 namespace lathe::expr {
@@ -274,6 +275,14 @@ Built Builder::call(std::string_view name, std::span<const Id> given) {
       return make(op, op == Op::is_inf ? Type::boolean : Type::f32, {number});
     }
   }
+}
+
+Built Builder::cuda(Hook hook, std::string_view text, std::span<const Id> args) {
+  if (const std::string problem = cuda_problem(text); !problem.empty()) return {"the text of unsafe_cuda " + problem, ""};
+  if (args.size() > kMaxOperands) {
+    return {"unsafe_cuda: " + std::to_string(args.size()) + " operands; allowed: at most " + std::to_string(kMaxOperands), ""};
+  }
+  return hooks_.graph.add(op_node(Op::cuda, info(hook).type, args, hooks_.graph.add_text(text)));
 }
 
 }  // namespace lathe::expr

@@ -40,6 +40,9 @@ class Builder {
   Built select(Id condition, Id yes, Id no);
   /// A function of the grammar by its name: abs, min, ..., clamp and rcp included. Fails for a name that is none.
   Built call(std::string_view name, std::span<const Id> args);
+  /// unsafe_cuda: `text` as the body of a function of a0, a1, ..., which are `args`, that returns what `hook` is. It must be all of
+  /// that hook.
+  Built cuda(Hook hook, std::string_view text, std::span<const Id> args);
 
  private:
   Type type(Id id) const { return hooks_.graph[id].type; }

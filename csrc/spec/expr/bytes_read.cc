@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "lathe/spec/expr/names.h"
 #include "lathe/spec/expr/simplify.h"
 
 namespace lathe::expr {
@@ -43,6 +44,13 @@ class ByteReader {
   template <class E>
   E one_of(size_t count) {
     return static_cast<E>(below<uint8_t>(count));
+  }
+  std::string text(size_t size) {
+    require(size <= left_.size());
+    if (!ok_) return {};
+    std::string out(reinterpret_cast<const char*>(left_.data()), size);
+    left_ = left_.subspan(size);
+    return out;
   }
   void text(std::string_view expected) {
     for (char c : expected) require(number<char>() == c);
@@ -83,10 +91,12 @@ Tensor read_tensor(ByteReader& in, size_t index, size_t params) {
 }
 
 void require_operand_count(ByteReader& in, const Node& node) {
-  in.require(node.op == Op::read ? node.arity >= 1 && node.arity <= kMaxAxes : node.arity == info(node.op).arity);
+  in.require(node.op == Op::read   ? node.arity >= 1 && node.arity <= kMaxAxes
+             : node.op == Op::cuda ? node.arity <= kMaxOperands
+                                   : node.arity == info(node.op).arity);
 }
 
-Node read_node(ByteReader& in, const Hooks& hooks) {
+Node read_node(ByteReader& in, Hooks& hooks) {
   Node node;
   node.op = in.one_of<Op>(kOps);
   node.type = in.one_of<Type>(static_cast<size_t>(Type::f32) + 1);
@@ -97,7 +107,14 @@ Node read_node(ByteReader& in, const Hooks& hooks) {
   if (node.op == Op::param) in.require(node.value < hooks.params.size());
   if (node.op == Op::read) in.require(node.value < hooks.tensors.size());
   if (!in.ok()) return {};
-  for (size_t i = 0; i < node.arity; ++i) node.args[i] = in.below<Id>(hooks.graph.size());
+  for (size_t i = 0; i < node.arity; ++i) {
+    node.args[i] = in.below<Id>(hooks.graph.size());
+    in.require(hooks.graph.size() > 0 && hooks.graph[node.args[i]].op != Op::cuda);  // it is a whole hook
+  }
+  if (node.op != Op::cuda) return node;
+  const std::string text = in.text(in.below<uint32_t>(kMaxCudaBytes + 1));
+  in.require(cuda_problem(text).empty());
+  if (in.ok()) in.require(hooks.graph.add_text(text) == node.value);
   return node;
 }
 

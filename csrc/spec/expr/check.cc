@@ -95,10 +95,11 @@ class HookCheck {
     if (node.op == Op::constant && node.type == Type::f32 && !std::isfinite(as_f32(node)) && hook_ != Hook::logits) {
       error(id, std::string("inf in ") + info(hook_).text + "; allowed: in logits");
     }
+    if (node.op == Op::cuda) check_cuda(id, node);
     if (node.op == Op::read) {
       for (size_t axis = 0; axis < node.arity; ++axis) check_index(id, node, axis);
     }
-    if (node.arity == 0 || node.op == Op::read) return;
+    if (node.arity == 0 || node.op == Op::read || node.op == Op::cuda) return;
     if (node.op == Op::floor_div || node.op == Op::mod || node.op == Op::div) check_divisor(id, node);
     if (node.type == Type::i32 && range(id).wraps) {
       const std::string message = "the i32 " + text(id) + " may overflow";
@@ -109,6 +110,17 @@ class HookCheck {
       }
     }
     if (hooks_.graph[node.args[0]].type == Type::f32) check_nan(id, node);
+  }
+
+  void check_cuda(Id id, const Node& node) {
+    const std::string name = std::string(info(hook_).text) + " is unsafe_cuda";
+    if (id != hooks_.root(hook_)) error(id, "unsafe_cuda is a part of an expression; allowed: all of a hook");
+    if (hook_ == Hook::q_pos || hook_ == Hook::kv_pos)
+      error(id, name + "; allowed: an expression, as positions are needed on the host");
+    if (hook_ == Hook::weight)
+      error(id, name + "; allowed: an expression, as it must be known to be w times what does not depend on w");
+    if (const std::string problem = cuda_problem(hooks_.graph.text(node.value)); !problem.empty())
+      error(id, "the text of unsafe_cuda " + problem);
   }
 
   void check_divisor(Id id, const Node& node) {
@@ -265,6 +277,20 @@ void check_normalizer(const Hooks& hooks, std::vector<Finding>& out) {
   }
 }
 
+/// Each text is bounded where it is read; together they must leave room for the rest of a spec's text.
+void check_cuda_bytes(const Hooks& hooks, std::vector<Finding>& out) {
+  const std::vector<bool> used = reachable(hooks.graph, hooks.roots);
+  size_t bytes = 0;
+  for (Id id = 0; id < used.size(); ++id) {
+    if (used[id] && hooks.graph[id].op == Op::cuda) bytes += hooks.graph.text(hooks.graph[id].value).size();
+  }
+  if (bytes <= kMaxCudaBytes) return;
+  out.push_back(
+      {true, std::nullopt, kNone,
+       "the texts of unsafe_cuda have " + std::to_string(bytes) + " bytes; allowed: at most " + std::to_string(kMaxCudaBytes), "",
+       "hooks"});
+}
+
 }  // namespace
 
 std::vector<Finding> check(const Hooks& hooks) {
@@ -276,6 +302,7 @@ std::vector<Finding> check(const Hooks& hooks) {
     if (hooks.roots[i] != kNone) HookCheck(hooks, static_cast<Hook>(i), known, out).run();
   }
   check_normalizer(hooks, out);
+  check_cuda_bytes(hooks, out);
   std::stable_partition(out.begin(), out.end(), [](const Finding& finding) { return finding.error; });
   return out;
 }

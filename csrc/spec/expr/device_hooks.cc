@@ -164,6 +164,23 @@ std::string element_function(const Hooks& hooks, Hook hook, const std::string& p
   return out + body_of(hooks, printer, computed, {root}, from) + "  return " + printer.name(root) + ";\n}\n";
 }
 
+/// The texts of unsafe_cuda, each as the body of a function of its operands: the one place where a caller's text becomes source.
+std::string cuda_functions(const Hooks& hooks) {
+  const std::vector<bool> used = reachable(hooks.graph, hooks.roots);
+  std::string out;
+  for (Id id = 0; id < hooks.graph.size(); ++id) {
+    const Node& node = hooks.graph[id];
+    if (!used[id] || node.op != Op::cuda) continue;
+    out += std::string("LATHE_DEVICE ") + type_text(node.type) + " " + cuda_function(id) + "(";
+    for (size_t i = 0; i < node.arity; ++i) {
+      out += std::string(i > 0 ? ", " : "") + "[[maybe_unused]] " + type_text(hooks.graph[node.args[i]].type) + " a" +
+             std::to_string(i);
+    }
+    out += ") {\n" + hooks.graph.text(node.value) + "\n}\n";
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string device_hooks(const Hooks& hooks) {
@@ -176,7 +193,7 @@ std::string device_hooks(const Hooks& hooks) {
          flag("kOutput", given(Hook::output)) + flag("kLseTransform", given(Hook::lse_transform)) +
          flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) + flag("kValue", given(Hook::value)) +
          flag("kRotaryInterleaved", hooks.rotary.interleaved) + "constexpr int kRotaryDims = " + std::to_string(hooks.rotary.dims) +
-         ";\n" + ScoreFunctions(hooks).text() +
+         ";\n" + cuda_functions(hooks) + ScoreFunctions(hooks).text() +
          element_function(hooks, Hook::query, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::key, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::value, ", float x, [[maybe_unused]] float rot_x", "x") +

@@ -15,7 +15,8 @@ namespace lathe::expr {
 ///   inputs tile(args, TileInputs) -> Tile, row(args, Tile, RowInputs) -> Row, column(args, Tile, ColumnInputs) -> Column
 ///   visible(args, Tile, Row, Column) -> bool, logit(..., dot, score) -> float, weight(..., w) -> float
 ///   query, key, value(args, ElementInputs, x, rot_x), sink(args, ElementInputs), output(args, ElementInputs, o, lse) -> float
-/// where a hook that is not given changes nothing. `hooks` is what canonicalise() returns; names of callers never occur.
+/// where a hook that is not given changes nothing. `hooks` is what canonicalise() returns; names of callers never occur. The texts
+/// of unsafe_cuda do, as they are: who prints hooks that have some (uses_cuda) says so to the engine (KernelRequest::unsafe_cuda).
 std::string device_hooks(const Hooks& hooks);
 
 }  // namespace lathe::expr

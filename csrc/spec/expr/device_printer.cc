@@ -41,6 +41,9 @@ const char* variable_of(Input input) {
   return input == Input::rot_x ? "rot_x" : info(input).text;
 }
 
+std::string cuda_function(Id id) {
+  return "cuda" + std::to_string(id);
+}
 bool is_computed(const Node& node) {
   return node.op != Op::constant && node.op != Op::input && node.op != Op::param;
 }
@@ -75,7 +78,10 @@ const std::string& DevicePrinter::arg(const Node& node, size_t i) const {
 }
 
 std::string DevicePrinter::call(std::string_view function, const Node& node) const {
-  std::string out = "dev::" + std::string(function) + "(";
+  return "dev::" + std::string(function) + arguments(node);
+}
+std::string DevicePrinter::arguments(const Node& node) const {
+  std::string out = "(";
   for (size_t i = 0; i < node.arity; ++i) out += (i > 0 ? ", " : "") + arg(node, i);
   return out + ")";
 }
@@ -124,6 +130,8 @@ std::string DevicePrinter::form(Id id, const Node& node) const {
       return call("shl", node);
     case Op::shr:
       return call("shr", node);
+    case Op::cuda:
+      return cuda_function(id) + arguments(node);
     case Op::select:
       return arg(node, 0) + " ? " + arg(node, 1) + " : " + arg(node, 2);
     case Op::logical_not:

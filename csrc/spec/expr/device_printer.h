@@ -16,6 +16,8 @@ namespace lathe::expr {
 const char* type_text(Type type);
 /// The variable of an input: its name, rot_x for rot(x).
 const char* variable_of(Input input);
+/// The function that holds the text of a cuda node.
+std::string cuda_function(Id id);
 /// Whether a node has a statement of its own, rather than being a literal or a variable that is given.
 bool is_computed(const Node& node);
 
@@ -35,6 +37,7 @@ class DevicePrinter {
  private:
   const std::string& arg(const Node& node, size_t i) const;
   std::string call(std::string_view function, const Node& node) const;
+  std::string arguments(const Node& node) const;
   std::string infix(std::string_view sign, const Node& node) const;
   std::string read(Id id, const Node& node) const;
   std::string quotient(const Node& node) const;

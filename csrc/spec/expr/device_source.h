@@ -29,8 +29,9 @@ struct DeviceSource {
   std::string body() const;
 };
 
-/// Prints the expression of `hook`, which must be given. Slots are the indices of hooks.params and hooks.tensors: print what
-/// canonicalise() returns, so that equal kernels have equal text.
+/// Prints the expression of `hook`, which must be given; of unsafe_cuda the call of its function (device_hooks.h), not its text.
+/// Slots are the indices of hooks.params and hooks.tensors: print what canonicalise() returns, so that equal kernels have equal
+/// text.
 DeviceSource device_source(const Hooks& hooks, Hook hook);
 
 /// Every function that printed source may call: "dev::exp2", ...; with its C++ signature, for the people and tests that provide

@@ -1,23 +1,35 @@
 #include "lathe/spec/expr/graph.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace lathe::expr {
 namespace {
 
 constexpr std::array<OpInfo, kOps> kInfo{{
-    {"constant", 0, false, false}, {"input", 0, false, false}, {"param", 0, false, false}, {"read", 0, false, false},
-    {"+", 2, true, false},         {"-", 2, false, false},     {"*", 2, true, false},      {"-", 1, false, false},
-    {"/", 2, false, false},        {"//", 2, false, false},    {"%", 2, false, false},     {"<<", 2, false, false},
-    {">>", 2, false, false},       {"&", 2, true, false},      {"|", 2, true, false},      {"^", 2, true, false},
-    {"<", 2, false, false},        {"<=", 2, false, false},    {"==", 2, true, false},     {"&&", 2, true, false},
-    {"||", 2, true, false},        {"!", 1, false, false},     {"?", 3, false, false},     {"abs", 1, false, true},
-    {"min", 2, true, true},        {"max", 2, true, true},     {"i32", 1, false, true},    {"f32", 1, false, true},
-    {"exp", 1, false, true},       {"exp2", 1, false, true},   {"log", 1, false, true},    {"log2", 1, false, true},
-    {"sqrt", 1, false, true},      {"rsqrt", 1, false, true},  {"tanh", 1, false, true},   {"sigmoid", 1, false, true},
-    {"erf", 1, false, true},       {"sin", 1, false, true},    {"cos", 1, false, true},    {"acos", 1, false, true},
-    {"floor", 1, false, true},     {"powi", 2, false, true},   {"bit", 2, false, true},    {"popc", 1, false, true},
-    {"isinf", 1, false, true},
+    {"constant", 0, false, false}, {"input", 0, false, false},
+    {"param", 0, false, false},    {"read", 0, false, false},
+    {"+", 2, true, false},         {"-", 2, false, false},
+    {"*", 2, true, false},         {"-", 1, false, false},
+    {"/", 2, false, false},        {"//", 2, false, false},
+    {"%", 2, false, false},        {"<<", 2, false, false},
+    {">>", 2, false, false},       {"&", 2, true, false},
+    {"|", 2, true, false},         {"^", 2, true, false},
+    {"<", 2, false, false},        {"<=", 2, false, false},
+    {"==", 2, true, false},        {"&&", 2, true, false},
+    {"||", 2, true, false},        {"!", 1, false, false},
+    {"?", 3, false, false},        {"abs", 1, false, true},
+    {"min", 2, true, true},        {"max", 2, true, true},
+    {"i32", 1, false, true},       {"f32", 1, false, true},
+    {"exp", 1, false, true},       {"exp2", 1, false, true},
+    {"log", 1, false, true},       {"log2", 1, false, true},
+    {"sqrt", 1, false, true},      {"rsqrt", 1, false, true},
+    {"tanh", 1, false, true},      {"sigmoid", 1, false, true},
+    {"erf", 1, false, true},       {"sin", 1, false, true},
+    {"cos", 1, false, true},       {"acos", 1, false, true},
+    {"floor", 1, false, true},     {"powi", 2, false, true},
+    {"bit", 2, false, true},       {"popc", 1, false, true},
+    {"isinf", 1, false, true},     {"unsafe_cuda", 0, false, false},
 }};
 static_assert(kInfo.back().text != nullptr, "one row per operator");
 
@@ -70,6 +82,18 @@ Id Graph::add(const Node& node) {
   auto [place, is_new] = places_.try_emplace(node, static_cast<Id>(nodes_.size()));
   if (is_new) nodes_.push_back(node);
   return place->second;
+}
+
+uint32_t Graph::add_text(std::string_view text) {
+  const auto at = std::find(texts_.begin(), texts_.end(), text);
+  const auto place = static_cast<uint32_t>(at - texts_.begin());
+  if (at == texts_.end()) texts_.emplace_back(text);
+  return place;
+}
+
+Node carried(Node node, const Graph& from, Graph& to) {
+  if (node.op == Op::cuda) node.value = to.add_text(from.text(node.value));
+  return node;
 }
 
 std::vector<bool> reachable(const Graph& graph, std::span<const Id> roots) {

@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -69,8 +71,9 @@ enum class Op : uint8_t {
   bit,     // u32 word, i32 i -> bool: bit (i & 31) of the word
   popc,    // u32 -> i32
   is_inf,  // f32 -> bool
+  cuda,    // Node::value: a text of the graph; args: what it sees as a0, a1, ...; any types -> that of its hook, all of which it is
 };
-inline constexpr size_t kOps = static_cast<size_t>(Op::is_inf) + 1;
+inline constexpr size_t kOps = static_cast<size_t>(Op::cuda) + 1;
 
 /// A constant, input or param.
 inline bool is_leaf(Op op) {
@@ -80,7 +83,7 @@ inline bool is_leaf(Op op) {
 /// How an operator is written: `text` is its sign or the name of its function, as in the grammar.
 struct OpInfo {
   const char* text;
-  uint8_t arity;     // 0 for leaves and for read
+  uint8_t arity;     // 0 for leaves, and for read and cuda, which have any number
   bool commutative;  // and, for integers and bool, associative
   bool is_function;  // text(args), else prefix, infix or `?:`
 };
@@ -89,13 +92,15 @@ const OpInfo& info(Op op);
 using Id = uint32_t;  // place of a node in its Graph
 inline constexpr Id kNone = ~Id{0};
 inline constexpr size_t kMaxAxes = 4;
+inline constexpr size_t kMaxOperands = 8;  // of cuda; of read kMaxAxes, of the others 3
 
 struct Node {
   Op op = Op::constant;
   Type type = Type::i32;
   uint8_t arity = 0;
-  uint32_t value = 0;                                         // leaves and read; else 0
-  std::array<Id, kMaxAxes> args{kNone, kNone, kNone, kNone};  // the first `arity` are used
+  uint32_t value = 0;  // leaves, read and cuda; else 0
+  // The first `arity` are used.
+  std::array<Id, kMaxOperands> args{kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};
 
   std::span<const Id> operands() const { return {args.data(), arity}; }
   bool operator==(const Node&) const = default;
@@ -112,7 +117,7 @@ Node op_node(Op op, Type type, std::span<const Id> args, uint32_t value = 0);
 int32_t as_i32(const Node& constant);
 float as_f32(const Node& constant);
 
-/// A set of nodes in which operands come before what uses them. Value type.
+/// A set of nodes in which operands come before what uses them, with the texts of its cuda nodes. Value type.
 class Graph {
  public:
   /// The place of `node`, which is added when no equal one is there. Its operands must be in the graph. Types are not checked here
@@ -122,13 +127,21 @@ class Graph {
   const Node& operator[](Id id) const { return nodes_[id]; }
   size_t size() const { return nodes_.size(); }
 
+  /// The place of `text`, which is added when it is not there: the value of a cuda node.
+  uint32_t add_text(std::string_view text);
+  const std::string& text(uint32_t place) const { return texts_[place]; }
+
  private:
   struct Hash {
     size_t operator()(const Node& node) const;
   };
   std::vector<Node> nodes_;
   std::unordered_map<Node, Id, Hash> places_;
+  std::vector<std::string> texts_;
 };
+
+/// `node` of `from` as a node of `to`, which takes over its text; its operands are the caller's to replace.
+Node carried(Node node, const Graph& from, Graph& to);
 
 /// For each node of `graph`, whether it is one of `roots` or is used by one, directly or not. kNone among the roots is passed over.
 std::vector<bool> reachable(const Graph& graph, std::span<const Id> roots);

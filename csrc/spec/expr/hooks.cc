@@ -131,7 +131,7 @@ std::vector<Id> copy(const Graph& in, std::span<const Id> roots, Graph& out, std
   std::vector<Id> place(in.size(), kNone);
   for (Id id = 0; id < in.size(); ++id) {
     if (!used[id]) continue;
-    Node node = in[id];
+    Node node = carried(in[id], in, out);
     if (node.op == Op::input && !inputs.empty() && inputs[node.value] != kNone) {
       place[id] = inputs[node.value];
       continue;
@@ -142,6 +142,14 @@ std::vector<Id> copy(const Graph& in, std::span<const Id> roots, Graph& out, std
   std::vector<Id> copies;
   for (Id root : roots) copies.push_back(root == kNone ? kNone : place[root]);
   return copies;
+}
+
+bool uses_cuda(const Hooks& hooks) {
+  const std::vector<bool> used = reachable(hooks.graph, hooks.roots);
+  for (Id id = 0; id < used.size(); ++id) {
+    if (used[id] && hooks.graph[id].op == Op::cuda) return true;
+  }
+  return false;
 }
 
 bool operator==(const Hooks& a, const Hooks& b) {

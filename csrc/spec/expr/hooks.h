@@ -123,10 +123,11 @@ struct Rotary {
 /// softmax, or none: the logits are the weights.
 enum class Normalizer : uint8_t { softmax, none };
 
-inline constexpr size_t kMaxNodes = 256;        // of one hook
-inline constexpr size_t kMaxReads = 8;          // of one hook
-inline constexpr size_t kManyReads = 2;         // above: a warning
-inline constexpr size_t kMaxDeclarations = 64;  // params and tensors each
+inline constexpr size_t kMaxNodes = 256;                    // of one hook
+inline constexpr size_t kMaxReads = 8;                      // of one hook
+inline constexpr size_t kManyReads = 2;                     // above: a warning
+inline constexpr size_t kMaxDeclarations = 64;              // params and tensors each
+inline constexpr size_t kMaxCudaBytes = size_t{16} * 1024;  // of all texts of unsafe_cuda together
 
 /// Value type. What parse(), hooks_from_json() and Builder hand out is typed; check() tells whether it may be used.
 struct Hooks {
@@ -142,6 +143,10 @@ struct Hooks {
   Id& root(Hook hook) { return roots[static_cast<size_t>(hook)]; }
   bool empty() const;  // no hook is given and the normalizer is softmax
 };
+
+/// Whether some hook is unsafe_cuda: text of a caller, which has no meaning but what a compiler makes of it. Nothing of it is
+/// known or evaluated here.
+bool uses_cuda(const Hooks& hooks);
 
 /// Same declarations, in the same order and of the same names, and the same expressions, node for node.
 bool operator==(const Hooks& a, const Hooks& b);

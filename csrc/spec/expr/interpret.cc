@@ -238,7 +238,7 @@ Value Interpreter::value(const Environment& environment) const {
   std::vector<Value> values(order_.back() + 1);
   for (Id id : order_) {
     const Node& node = graph[id];
-    std::array<Value, kMaxAxes> args;
+    std::array<Value, kMaxOperands> args;
     for (size_t i = 0; i < node.arity; ++i) args[i] = values[node.args[i]];
     switch (node.op) {
       case Op::constant:
@@ -256,6 +256,9 @@ Value Interpreter::value(const Environment& environment) const {
         values[id] = environment.read(node.value, {index.data(), node.arity});
         break;
       }
+      case Op::cuda:
+        values[id].f = std::numeric_limits<double>::quiet_NaN();
+        break;
       default:
         values[id] = apply(node.op, graph[node.args[0]].type, {args.data(), node.arity});
     }

@@ -30,7 +30,8 @@ class Environment {
   virtual Value read(uint32_t tensor, std::span<const int32_t> index) const = 0;
 };
 
-/// Evaluates one expression many times. `hooks` must outlive it; value() may be called from several threads at once.
+/// Evaluates one expression many times. `hooks` must outlive it; value() may be called from several threads at once. The text of
+/// unsafe_cuda has no value here: ask uses_cuda() first; what is asked all the same is NaN, or false.
 class Interpreter {
  public:
   Interpreter(const Hooks& hooks, Id root);

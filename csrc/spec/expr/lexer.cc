@@ -57,7 +57,49 @@ LexProblem foreign(std::string_view text, size_t at) {
   return {at, "found byte " + hex_byte(c) + ", expected printable ASCII", ""};
 }
 
+// The letter after a backslash in a text, and what the two stand for.
+constexpr std::array<std::pair<char, char>, 4> kEscapes{{{'"', '"'}, {'\\', '\\'}, {'n', '\n'}, {'t', '\t'}}};
+
+/// Takes the text that the quote at `at` begins, which may hold line ends as they are; or tells what is wrong with it.
+std::optional<LexProblem> take_text(std::string_view text, size_t at, Token& token) {
+  token.kind = TokenKind::text;
+  for (size_t i = at + 1; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') {
+      token.text = text.substr(at, i + 1 - at);
+      return std::nullopt;
+    }
+    if (c == '\\') {
+      const bool known = i + 1 < text.size() && std::ranges::any_of(kEscapes, [&](auto e) { return e.first == text[i + 1]; });
+      if (!known) return LexProblem{i, "found '\\' in a text, expected \\\" \\\\ \\n or \\t", ""};
+      ++i;
+    } else if ((c < ' ' && c != '\n' && c != '\t') || c >= 0x7f) {
+      return foreign(text, i);
+    }
+  }
+  return LexProblem{at, "found a text without an end, expected '\"'", ""};
+}
+
 }  // namespace
+
+std::string quoted_text(std::string_view text) {
+  std::string out = "\"";
+  for (char c : text) {
+    const auto escape = std::ranges::find(kEscapes, c, &std::pair<char, char>::second);
+    out += escape == kEscapes.end() ? std::string(1, c) : std::string{'\\', escape->first};
+  }
+  return out + '"';
+}
+
+std::string text_of(const Token& token) {
+  std::string out;
+  for (size_t i = 1; i + 1 < token.text.size(); ++i) {
+    const bool is_escape = token.text[i] == '\\';
+    if (is_escape) ++i;
+    out += is_escape ? std::ranges::find(kEscapes, token.text[i], &std::pair<char, char>::first)->second : token.text[i];
+  }
+  return out;
+}
 
 std::vector<LexProblem> tokenize(std::string_view text, std::vector<Token>& tokens) {
   std::vector<LexProblem> problems;
@@ -77,6 +119,11 @@ std::vector<LexProblem> tokenize(std::string_view text, std::vector<Token>& toke
     } else if (is_digit(c) || (c == '.' && rest.size() > 1 && is_digit(rest[1]))) {
       token.kind = TokenKind::number;
       token.text = rest.substr(0, number_length(rest));
+    } else if (c == '"') {
+      if (auto problem = take_text(text, at, token)) {
+        problems.push_back(*std::move(problem));
+        break;  // where it ends is not known
+      }
     } else {
       const auto sign = std::find_if(kSigns.begin(), kSigns.end(), [&](std::string_view s) { return rest.starts_with(s); });
       if (sign == kSigns.end()) {

@@ -8,9 +8,9 @@
 namespace lathe::expr {
 namespace {
 
-constexpr std::array<std::string_view, 17> kKeywords{"param",  "const",      "tensor", "let",  "in",         "summary",
-                                                     "sorted", "true",       "false",  "inf",  "softmax",    "none",
-                                                     "rot",    "normalizer", "rotary", "neox", "interleaved"};
+constexpr std::array<std::string_view, 18> kKeywords{"param",  "const",      "tensor", "let",  "in",          "summary",
+                                                     "sorted", "true",       "false",  "inf",  "softmax",     "none",
+                                                     "rot",    "normalizer", "rotary", "neox", "interleaved", kUnsafeCuda};
 
 template <class E>
 std::optional<E> by_name(std::string_view text, E last) {
@@ -80,6 +80,15 @@ int infix_strength(std::string_view sign) {
                                               {"%", 10}}};
   const auto row = std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return r.sign == sign; });
   return row == kRows.end() ? 0 : row->strength;
+}
+
+std::string cuda_problem(std::string_view text) {
+  if (text.empty()) return "is empty; allowed: the body of a function";
+  if (text.size() > kMaxCudaBytes) {
+    return "has " + std::to_string(text.size()) + " bytes; allowed: at most " + std::to_string(kMaxCudaBytes);
+  }
+  const auto is_text = [](char c) { return (c >= ' ' && c < 0x7f) || c == '\n' || c == '\t'; };
+  return std::all_of(text.begin(), text.end(), is_text) ? "" : "holds a byte that is no printable ASCII, line end or tab";
 }
 
 std::string name_problem(std::string_view name, bool is_let) {

@@ -21,6 +21,11 @@ int infix_strength(std::string_view sign);
 inline constexpr int kEquality = 3, kOrder = 4;  // of == != and < <= > >=
 inline constexpr int kPrefix = 11;               // of - and ! before an operand
 
+/// The word before CUDA text.
+inline constexpr std::string_view kUnsafeCuda = "unsafe_cuda";
+/// Why `text` may not be the text of unsafe_cuda, e.g. "is empty"; empty when it may.
+std::string cuda_problem(std::string_view text);
+
 inline constexpr size_t kMaxName = 64;  // bytes of a declared name
 
 /// Why `name` may not be declared, e.g. "is a word of the language"; empty when it may. Inputs may be hidden by a `let` alone.

@@ -8,12 +8,12 @@
 namespace lathe::expr {
 
 struct Term::Tree {
-  enum Kind : uint8_t { constant, input, param, read, prefix, infix, select, call } kind = constant;
+  enum Kind : uint8_t { constant, input, param, read, prefix, infix, select, call, cuda } kind = constant;
   Node number = {};                                            // of constant
   Input leaf = {};                                             // of input
   Param declared = {};                                         // of param
   std::shared_ptr<const TensorTerm::Declaration> tensor = {};  // of read
-  std::string text = {};                                       // of prefix and infix: the sign; of call: the function
+  std::string text = {};  // of prefix and infix: the sign; of call: the function; of cuda: the text
   std::vector<Term> args = {};
 };
 
@@ -47,7 +47,7 @@ class TermBuilder {
     hook_ = hook;
     const std::string name = info(hook).text;
     if (hooks_.root(hook) != kNone) return problems_.add(name, "the hook is given already; allowed: once");
-    const Id id = node(term.tree());
+    const Id id = term.tree().kind == Term::Tree::cuda ? cuda(hook, term.tree()) : node(term.tree());
     if (id == kNone) return;
     const Id typed = builder_.adapted(id, info(hook).type);
     hooks_.root(hook) = typed != kNone ? typed : id;
@@ -73,12 +73,25 @@ class TermBuilder {
     return nodes_[&tree];
   }
 
-  Id make_node(const Term::Tree& tree) {
+  /// The operands of `tree`; nothing when one of them has a problem.
+  std::optional<std::vector<Id>> operands(const Term::Tree& tree) {
     std::vector<Id> args;
     for (const Term& arg : tree.args) {
       args.push_back(node(arg.tree()));
-      if (args.back() == kNone) return kNone;
+      if (args.back() == kNone) return std::nullopt;
     }
+    return args;
+  }
+
+  Id cuda(Hook hook, const Term::Tree& tree) {
+    const std::optional<std::vector<Id>> args = operands(tree);
+    return args ? note(builder_.cuda(hook, tree.text, *args)) : kNone;
+  }
+
+  Id make_node(const Term::Tree& tree) {
+    const std::optional<std::vector<Id>> found = operands(tree);
+    if (!found) return kNone;
+    const std::vector<Id>& args = *found;
     switch (tree.kind) {
       case Term::Tree::constant:
         return builder_.constant(tree.number);
@@ -96,6 +109,8 @@ class TermBuilder {
         return note(builder_.select(args[0], args[1], args[2]));
       case Term::Tree::call:
         return note(builder_.call(tree.text, args));
+      case Term::Tree::cuda:
+        return note({"unsafe_cuda is a part of an expression; allowed: all of a hook", ""});
     }
     return kNone;
   }
@@ -216,6 +231,10 @@ Term select(const Term& condition, const Term& yes, const Term& no) {
 }
 Term call(std::string name, std::vector<Term> args) {
   return make({.kind = Term::Tree::call, .text = std::move(name), .args = std::move(args)});
+}
+
+Term unsafe_cuda(std::string text, std::vector<Term> args) {
+  return make({.kind = Term::Tree::cuda, .text = std::move(text), .args = std::move(args)});
 }
 
 Result<Hooks> make_hooks(const std::vector<std::pair<Hook, Term>>& hooks, Normalizer normalizer) {

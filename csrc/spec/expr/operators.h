@@ -110,6 +110,9 @@ Term select(const Term& condition, const Term& yes, const Term& no);
 /// A function of the language by its name: call("clamp", {x, 0, 63}).
 Term call(std::string name, std::vector<Term> args);
 
+/// CUDA text, as the body of a function of a0, a1, ..., which are `args`; only as all of a hook (docs/expressions.md).
+Term unsafe_cuda(std::string text, std::vector<Term> args);
+
 /// Hooks out of their expressions, declarations gathered from what these use, in order of use; checked as parse() does. Fails with
 /// all problems that were found.
 Result<Hooks> make_hooks(const std::vector<std::pair<Hook, Term>>& hooks, Normalizer normalizer = Normalizer::softmax);

@@ -330,7 +330,7 @@ void Parser::hook_body(Hook hook) {
     if (!expect(";")) break;
   }
   const Token start = peek();
-  const Id id = lost_ ? kNone : expression();
+  const Id id = lost_ ? kNone : is(kUnsafeCuda) ? cuda(hook) : expression();
   names_.erase(names_.begin() + static_cast<std::ptrdiff_t>(outside), names_.end());
   if (lost_ || id == kNone) return;
   const Id typed = builder_.adapted(id, info(hook).type);  // so that `sink = 0` is a number of f32

@@ -227,6 +227,11 @@ Id Parser::call(const Token& name) {
     const bool is_x = expect("(") && expect("x") && expect(")");
     return is_x ? note(name, builder_.input(Input::rot_x)) : kNone;
   }
+  if (name.text == kUnsafeCuda) {
+    report(name, "unsafe_cuda is a part of an expression; allowed: all of a hook", "what it needs can be among its operands");
+    lost_ = true;
+    return kNone;
+  }
   if (!is_function(name.text)) {
     const std::string nearest = nearest_name(name.text);
     if (find(name.text) != nullptr) {
@@ -241,6 +246,20 @@ Id Parser::call(const Token& name) {
   take();
   if (!arguments(")", args)) return kNone;
   return note(name, builder_.call(name.text, args));
+}
+
+/// unsafe_cuda("text", operands ...), which is all of `hook`.
+Id Parser::cuda(Hook hook) {
+  const Token name = take();
+  if (!expect("(")) return kNone;
+  if (peek().kind != TokenKind::text) {
+    expected("a text in double quotes");
+    return kNone;
+  }
+  const std::string text = text_of(take());
+  std::vector<Id> args;
+  const bool sound = accept(",") ? arguments(")", args) : expect(")");
+  return sound ? note(name, builder_.cuda(hook, text, args)) : kNone;
 }
 
 Id Parser::tensor_read(const Token& name, uint32_t index) {

@@ -85,6 +85,7 @@ class Parser {
   Id primary();
   Id name_reference(const Token& name);
   Id call(const Token& name);
+  Id cuda(Hook hook);
   Id tensor_read(const Token& name, uint32_t index);
   Id number();
   bool arguments(std::string_view close, std::vector<Id>& args);

@@ -79,7 +79,8 @@ class Writer {
   int strength(const Node& node) const {
     if (node.op == Op::select) return 0;
     if (is_unequal(node)) return kEquality;
-    if (node.arity == 2 && !info(node.op).is_function && node.op != Op::read) return infix_strength(info(node.op).text);
+    if (node.arity == 2 && !info(node.op).is_function && node.op != Op::read && node.op != Op::cuda)
+      return infix_strength(info(node.op).text);
     return kPrefix;
   }
 
@@ -94,6 +95,8 @@ class Writer {
     } else if (node.op == Op::read) {
       out_ += hooks_.tensors[node.value].name;
       write_list('[', node.operands(), ']');
+    } else if (node.op == Op::cuda) {
+      write_cuda(node);
     } else if (op.is_function) {
       out_ += op.text;
       write_list('(', node.operands(), ')');
@@ -118,6 +121,15 @@ class Writer {
     write(node.args[0], chains ? own : own + 1);
     out_ += sign;
     write(node.args[1], own + 1);
+  }
+
+  void write_cuda(const Node& node) {
+    out_ += std::string(kUnsafeCuda) + "(" + quoted_text(hooks_.graph.text(node.value));
+    for (Id arg : node.operands()) {
+      out_ += ", ";
+      write(arg, 0);
+    }
+    out_ += ')';
   }
 
   void write_list(char open, std::span<const Id> items, char close) {

@@ -211,7 +211,8 @@ double kept_finite(double end, bool may_be_infinite) {
 }
 
 Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>& known) {
-  std::array<Range, kMaxAxes> args;
+  if (node.op == Op::cuda) return whole_range(node.type);
+  std::array<Range, kMaxOperands> args;
   bool undeclared = false, infinite = false;
   for (size_t i = 0; i < node.arity; ++i) {
     args[i] = known[node.args[i]];

@@ -77,7 +77,7 @@ Id Rewriter::add(Op op, Type type, std::initializer_list<Id> args, uint32_t valu
 /// The constant that an operator of constants is. A float that would be none, or infinite out of finite numbers, stays as it is.
 std::optional<Id> Rewriter::folded(const Node& node) {
   if (node.arity == 0 || node.op == Op::read) return std::nullopt;
-  std::array<Value, kMaxAxes> args;
+  std::array<Value, kMaxOperands> args;
   for (size_t i = 0; i < node.arity; ++i) {
     if (!is_constant(node.args[i])) return std::nullopt;
     args[i] = value_of(at(node.args[i]));
@@ -115,7 +115,7 @@ Id Rewriter::join(Op op, Type type, std::vector<Id> parts) {
 }
 
 Id Rewriter::make(const Node& node) {
-  if (node.arity == 0) return add(node);
+  if (node.arity == 0 || node.op == Op::cuda) return add(node);
   if (auto constant = folded(node)) return *constant;
   const Type operands = at(node.args[0]).type;
   switch (node.op) {

@@ -18,7 +18,7 @@ Hooks normal_form(const Hooks& hooks, const Colours& colours) {
   std::vector<Id> place(hooks.graph.size(), kNone);
   for (Id id = 0; id < used.size(); ++id) {
     if (!used[id]) continue;
-    Node node = hooks.graph[id];
+    Node node = carried(hooks.graph[id], hooks.graph, rewriter.hooks().graph);
     for (size_t i = 0; i < node.arity; ++i) node.args[i] = place[node.args[i]];
     place[id] = rewriter.make(node);
   }
@@ -52,6 +52,12 @@ Colours signatures(const Hooks& hooks) {
     out.tensors.push_back(colour);
   }
   return out;
+}
+
+uint64_t mixed_text(std::string_view text) {
+  uint64_t hash = text.size();
+  for (char c : text) hash = mixed(hash, static_cast<uint8_t>(c));
+  return hash;
 }
 
 /// Tells params and tensors apart by how they are used, so that their order of declaration does not matter: a few rounds in which
@@ -101,6 +107,7 @@ class UseColours {
       const Node& node = graph_[id];
       const uint64_t value = node.op == Op::param  ? colours_.params[node.value]
                              : node.op == Op::read ? colours_.tensors[node.value]
+                             : node.op == Op::cuda ? mixed_text(graph_.text(node.value))
                                                    : node.value;
       const Op op = node.op == Op::sub && node.type != Type::f32 ? Op::add : node.op;
       operands_.push_back(operands(id));
@@ -179,7 +186,7 @@ class Renumbering {
         continue;
       }
       open.pop_back();
-      if (nodes_[id] == kNone) nodes_[id] = out_.graph.add(renumbered(in_.graph[id]));
+      if (nodes_[id] == kNone) nodes_[id] = out_.graph.add(renumbered(carried(in_.graph[id], in_.graph, out_.graph)));
     }
     return nodes_[root];
   }
@@ -281,6 +288,10 @@ Bytes canonical_bytes(const Hooks& hooks) {
     out.number(node.arity);
     out.number(node.value);
     for (Id arg : node.operands()) out.number(arg);
+    if (node.op != Op::cuda) continue;
+    const std::string& text = canonical.graph.text(node.value);
+    out.number(static_cast<uint32_t>(text.size()));
+    out.text(text);
   }
   for (Id root : canonical.roots) out.number(root);
   return out.take();

@@ -70,6 +70,8 @@ class Shapes {
       }
       case Op::read:
         return of_read(node);
+      case Op::cuda:
+        return Shape::unknown;
       default:
         return of_operator(node);
     }

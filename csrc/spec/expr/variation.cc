@@ -10,7 +10,8 @@ std::vector<Variation> variations(const Hooks& hooks) {
   auto sweep = [&] {
     for (Id id = 0; id < graph.size(); ++id) {
       const Node& node = graph[id];
-      Variation variation = Variation::kernel;
+      // Text may do what no operand tells of, so it is not moved out of any loop.
+      Variation variation = node.op == Op::cuda ? Variation::element : Variation::kernel;
       if (node.op == Op::input) variation = info(static_cast<Input>(node.value)).variation;
       if (node.op == Op::input && maps[node.value] != kNone) variation = out[maps[node.value]];
       for (Id arg : node.operands()) variation = variation | out[arg];
