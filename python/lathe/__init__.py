@@ -12,9 +12,10 @@ from typing import Any as _Any
 
 from lathe import cache, cli, errors, expr, spec
 from lathe._attention import attention
+from lathe._engine import Engine
 from lathe._engine import engine as _process_engine
 from lathe._kernel import Attention, Plan
-from lathe._lathe import AttentionSpec, Device, Engine, __version__, cuda_device, host_device
+from lathe._lathe import AttentionSpec, Device, __version__, cuda_device, host_device
 from lathe._warmup import WarmupReport, warmup
 from lathe.errors import CompileError, Error, LaunchError, SpecError, TraceError, UnavailableError
 

@@ -9,6 +9,22 @@ from lathe import _lathe
 _MOST_PREPARED = 256
 
 
+class Engine:
+    """What compiles kernels and keeps them, apart from the one that this process shares.
+
+    Knobs of the cache and the compiler are read when it is made. Every `lathe.Attention` may be given one.
+
+    Parameters
+    ----------
+    unsafe_cuda : bool
+        Whether kernels may hold CUDA text of callers (`lathe.expr.unsafe_cuda`), which runs as it stands; each `lathe.Attention` must
+        ask for it too.
+    """
+
+    def __init__(self, *, unsafe_cuda: bool = False) -> None:
+        self._engine = _lathe.Engine(unsafe_cuda=unsafe_cuda)
+
+
 @functools.cache
 def engine() -> _lathe.Engine:
     """The engine of this process, made when first asked for; knobs of the cache and the compiler are read then."""

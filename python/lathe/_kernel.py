@@ -111,7 +111,7 @@ class Attention:
         spec: _lathe.AttentionSpec,
         device: _lathe.Device | None = None,
         *,
-        engine: _lathe.Engine | None = None,
+        engine: _engine.Engine | None = None,
         unsafe_cuda: bool = False,
     ) -> None:
         if not isinstance(spec, _lathe.AttentionSpec):
@@ -120,7 +120,8 @@ class Attention:
         if engine is None and not unsafe_cuda:
             self._prepared = _engine.prepared(spec.to_json(), place)
         else:
-            self._prepared = _lathe.PreparedAttention(engine or _engine.engine(), place, spec, unsafe_cuda)
+            compiler = _engine.engine() if engine is None else engine._engine
+            self._prepared = _lathe.PreparedAttention(compiler, place, spec, unsafe_cuda)
 
     @property
     def spec(self) -> _lathe.AttentionSpec:

@@ -174,16 +174,6 @@ def cuda_device(ordinal: int = 0) -> Device:
     """
 
 class Engine:
-    """What compiles kernels and keeps them, apart from the one that this process shares.
-
-    Knobs of the cache and the compiler are read when it is made.
-
-    Parameters
-    ----------
-    unsafe_cuda : bool
-        Whether kernels may hold CUDA text of callers, which runs as it stands; each `Attention` must ask for it too.
-    """
-
     def __init__(self, *, unsafe_cuda: bool = False) -> None: ...
     def build(self, spec: AttentionSpec) -> dict[str, Any]: ...
     def build_planner(self, arch: str) -> dict[str, Any]: ...

@@ -15,8 +15,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr const char* kCuda =
-    R"({"head_dim_qk":64,"head_dim_vo":64,"hooks":"mask = unsafe_cuda(\"return a0 <= a1;\", kv_pos, q_pos)"
-})";
+    R"json({"head_dim_qk":64,"head_dim_vo":64,"hooks":"mask = unsafe_cuda(\"return a0 <= a1;\", kv_pos, q_pos)"})json";
 
 TEST(UnsafeCudaCommand, IsRefusedByEveryJobThatMakesKernels) {
   const Program lathe;

@@ -64,7 +64,7 @@ def test_each_gate_is_named():
         lathe.Attention(lathe.AttentionSpec.from_json(spec.to_json()))
     with pytest.raises(lathe.SpecError, match="unsafe_cuda"):
         lathe.explain(spec)
-    for ask in (opened.build, opened.source, opened.key):
+    for ask in (opened._engine.build, opened._engine.source, opened._engine.key):
         with pytest.raises(lathe.SpecError, match="PrepareOptions::unsafe_cuda is off"):
             ask(spec)
     assert lathe.stats()["compiles"] == before

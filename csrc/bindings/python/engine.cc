@@ -87,15 +87,6 @@ Returns
 -------
 Device)";
 
-constexpr const char* kEngineDoc = R"(What compiles kernels and keeps them, apart from the one that this process shares.
-
-Knobs of the cache and the compiler are read when it is made.
-
-Parameters
-----------
-unsafe_cuda : bool
-    Whether kernels may hold CUDA text of callers, which runs as it stands; each `Attention` must ask for it too.)";
-
 constexpr const char* kCudaDeviceDoc = R"(A GPU, through the CUDA driver.
 
 Parameters
@@ -148,7 +139,7 @@ void add_engine(py::module_& m) {
       },
       py::arg("ordinal") = 0, kCudaDeviceDoc);
 
-  py::class_<Engine, std::shared_ptr<Engine>> engine(m, "Engine", kEngineDoc);
+  py::class_<Engine, std::shared_ptr<Engine>> engine(m, "Engine");
   engine.def(py::init([](bool unsafe_cuda) {
                EngineOptions options;
                options.unsafe_cuda = unsafe_cuda;
