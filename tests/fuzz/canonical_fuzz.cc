@@ -49,7 +49,9 @@ class Draw {
                                              "tensor s: f32[HQ]; sink = s[h]",
                                              "rotary = interleaved; query = rot(x)",
                                              "query = rot(x)",
-                                             "normalizer = none; logits = sigmoid(score)"};
+                                             "normalizer = none; logits = sigmoid(score)",
+                                             "logits = unsafe_cuda(\"return a0;\", score)",
+                                             "logits = unsafe_cuda(\"return a0; \", score)"};
     out = *expr::parse(kTexts[byte() % std::size(kTexts)]);
   }
   template <class E>
