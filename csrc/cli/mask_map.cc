@@ -6,9 +6,11 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <optional>
 
 #include "lathe/api/hook_values.h"
 #include "lathe/spec/expr/interpret.h"
+#include "lathe/spec/expr/tile_runs.h"
 
 namespace lathe::cli {
 namespace {
@@ -79,14 +81,15 @@ class Element : public expr::Environment {
   std::array<expr::Value, expr::kInputs> inputs_{};
 };
 
+/// Calls truths(rows, first) for each row of tiles, where `first` is the first of its tiles, all of them empty before.
 template <class F>
-MaskMap map_of(const MaskProblem& problem, F&& truth) {
+MaskMap map_of(const MaskProblem& problem, F&& truths) {
   MaskMap map{tiles_of(problem.q_len, problem.tile_rows), tiles_of(problem.kv_len, problem.tile_keys), {}, 0};
+  map.tiles.assign(static_cast<size_t>(map.rows * map.columns), Truth::empty);
   const auto start = std::chrono::steady_clock::now();
   for (int64_t r = 0; r < map.rows; ++r) {
     const Interval q{r * problem.tile_rows, std::min((r + 1) * problem.tile_rows, problem.q_len) - 1};
-    for (int64_t c = 0; c < map.columns; ++c)
-      map.tiles.push_back(truth(q, Interval{c * problem.tile_keys, std::min((c + 1) * problem.tile_keys, problem.kv_len) - 1}));
+    truths(q, map.tiles.begin() + r * map.columns);
   }
   map.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return map;
@@ -104,14 +107,20 @@ MaskMap analyse(const MaskProblem& problem) {
   scope.params = problem.params;
   const HostCopies copies(problem);
   scope.summary = copies.summary(problem);
-  return map_of(problem, [&](Interval q, Interval kv) { return problem.hooks.mask_tiles()(scope, {q, kv, {0, 0}}); });
+  const expr::Tile whole{{0, problem.q_len - 1}, {0, problem.kv_len - 1}, {0, 0}};
+  std::optional<expr::TileSearch> search;
+  return map_of(problem, [&](Interval q, auto first) {
+    if (!search) search.emplace(problem.hooks.mask_tiles(), problem.hooks.skip_class(), scope, whole, problem.tile_keys);
+    for (const expr::TileRun& run : search->runs(q))
+      std::fill(first + run.begin, first + run.end, run.full ? Truth::full : Truth::partial);
+  });
 }
 
 MaskMap evaluate(const MaskProblem& problem) {
   const expr::Hooks& hooks = problem.hooks.canonical();
   const expr::Interpreter mask(hooks, hooks.root(expr::Hook::mask));
   Element at(problem);
-  return map_of(problem, [&](Interval q, Interval kv) {
+  const auto truth = [&](Interval q, Interval kv) {
     bool any = false, all = true;
     for (int64_t i = q.lo; i <= q.hi; ++i) {
       at.set(Input::q, i), at.set(Input::tok, i);
@@ -124,6 +133,10 @@ MaskMap evaluate(const MaskProblem& problem) {
       }
     }
     return any ? Truth::full : Truth::empty;
+  };
+  return map_of(problem, [&](Interval q, auto first) {
+    for (int64_t begin = 0; begin < problem.kv_len; begin += problem.tile_keys)
+      *first++ = truth(q, {begin, std::min(begin + problem.tile_keys, problem.kv_len) - 1});
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -9,7 +10,7 @@
 #include "lathe/abi/attention_schedule.h"
 #include "lathe/base/status.h"
 #include "lathe/spec/attention_spec.h"
-#include "lathe/spec/expr/tiles.h"
+#include "lathe/spec/expr/tile_runs.h"
 
 namespace lathe {
 
@@ -26,19 +27,33 @@ struct KeyRuns {
   std::vector<abi::AttentionKeyRun> runs;
 };
 
+/// Whether the plan of `spec` skips tiles: it has a mask of hooks.
+bool skips_tiles(const AttentionSpec& spec);
+
 /// A request as a mask of hooks sees it.
 struct MaskedRequest {
   int32_t index = 0, qo_begin = 0, qo_len = 0, kv_len = 0;
   int32_t num_qo_heads = 1, group_size = 1;
+  int32_t tile_keys = 1;  // keys of a tile
 };
 
-/// Whether the plan of `spec` skips tiles: it has a mask of hooks.
-bool skips_tiles(const AttentionSpec& spec);
+/// The key tiles of one request, for its row blocks.
+class RequestMask {
+ public:
+  /// `hooks` and what `values` views must outlive this.
+  RequestMask(const AttentionHooks& hooks, const MaskValues& values, const MaskedRequest& request);
+  RequestMask(const RequestMask&) = delete;
+  RequestMask& operator=(const RequestMask&) = delete;
 
-/// The runs of one row block of `rows_per_token` packed rows a token, appended to `runs`; tiles are of `tile_keys` keys. Every tile
-/// that any of its rows sees is in a run; a run is `full` only where every row sees every key. At most `max_runs` (at least 1) are
-/// made, by joining the nearest. Returns how many keys they hold.
-int32_t add_runs(const AttentionHooks& hooks, const MaskValues& values, const MaskedRequest& request, int32_t first_token,
-                 int32_t last_token, int32_t tile_keys, int32_t max_runs, std::vector<abi::AttentionKeyRun>& runs);
+  /// The runs of the row block of these tokens, appended to `runs`. Every tile that any of its rows sees is in a run; a run is
+  /// `full` only where every row sees every key. At most `max_runs` (at least 1) are made, by joining the nearest. Returns how many
+  /// keys they hold.
+  int32_t add_runs(int32_t first_token, int32_t last_token, int64_t max_runs, std::vector<abi::AttentionKeyRun>& runs);
+
+ private:
+  MaskedRequest request_;
+  expr::Scope scope_;
+  std::optional<expr::TileSearch> search_;  // none where there is no key
+};
 
 }  // namespace lathe

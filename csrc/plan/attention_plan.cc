@@ -189,9 +189,10 @@ Status plan_attention(const PlanShape& shape, const PlanBatch& batch, const Work
   const abi::AttentionScheduleShape lists = schedule_shape(shape, replicas, batch.window);
   Schedule apart{.blocks = &plan.row_blocks};
   LATHE_TRY(row_blocks(shape, batch, lists, plan.row_blocks));
-  if (skips_tiles(shape.spec))
-    LATHE_TRY(mask_blocks(shape, batch, lists, layout != nullptr ? kMaxKeyRuns : std::numeric_limits<int32_t>::max(),
-                          plan.row_blocks, plan.key_runs));
+  if (skips_tiles(shape.spec)) {
+    const int64_t room = layout != nullptr ? room_for_runs(shape, batch, layout->plan) : std::numeric_limits<int32_t>::max();
+    LATHE_TRY(mask_blocks(shape, batch, lists, room, plan.row_blocks, plan.key_runs));
+  }
   LATHE_TRY(sum_blocks(lists, plan.row_blocks, apart.work));
 
   const bool given = !batch.prefixes.empty();

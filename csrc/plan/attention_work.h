@@ -66,11 +66,9 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
 /// can list.
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks);
-/// Runs of keys of one row block, where a plan must fit a workspace of given size; without, as many as there are.
-constexpr int32_t kMaxKeyRuns = 16;
-/// Replaces the keys of `blocks` by the line of those that the mask of hooks shows to their rows, with at most `max_runs` runs
-/// each. Refuses more runs than a plan can list.
-Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule, int32_t max_runs,
+/// Replaces the keys of `blocks` by the line of those that the mask of hooks shows to their rows, with at most `max_runs` runs (no
+/// fewer than blocks) in all: where there are more, those of later blocks are joined. Refuses more runs than a plan can list.
+Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule, int64_t max_runs,
                    std::vector<abi::AttentionRowBlock>& blocks, KeyRuns& key_runs);
 
 /// Sums of row blocks. `items` is the most items that their schedule can list, `groups` and `partial_rows` the most split tiles and
@@ -88,6 +86,9 @@ struct MostWork {
   int64_t blocks = 0, partial_rows = 0;
 };
 Result<MostWork> most_work(const PlanShape& shape, const PlanBounds& bounds);
+/// Runs of keys that a plan of `batch` has room for in `plan_bytes`, beside everything else that it may list. Where these bytes
+/// serve bounds that the batch is within, no fewer than most_work() counts for the bounds.
+int64_t room_for_runs(const PlanShape& shape, const PlanBatch& batch, size_t plan_bytes);
 
 /// What a plan needs of a workspace.
 struct WorkspaceNeeds {

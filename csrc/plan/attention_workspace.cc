@@ -12,6 +12,17 @@ namespace {
 
 constexpr int64_t kPartAlignment = 256;
 
+// Room for runs of keys: one for each tile of the longest request, so that no two need be joined, up to 2048 (of 128 Ki keys in
+// tiles of 64; 32 KiB). Row blocks use it together: where lengths are not known or greater, a batch has as many runs as it makes
+// until all room is taken.
+constexpr int64_t kMostRunsPerBlock = 2048, kRunsPerBlock = 256;
+
+int64_t runs_of_block(const PlanShape& shape, int64_t max_kv_len) {
+  if (max_kv_len == 0) return kRunsPerBlock;
+  const auto shortest = std::ranges::min_element(shape.tile.classes, {}, &TileClass::kv);
+  return std::min(ceil_div<int64_t>(max_kv_len, shortest->kv), kMostRunsPerBlock);
+}
+
 size_t part_bytes(int64_t bytes) {
   return static_cast<size_t>(round_up(bytes, kPartAlignment));
 }
@@ -79,7 +90,7 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
       counts.items = counts.linked * replicas.heads;
     }
   }
-  if (skips_tiles(shape.spec)) counts.masked_blocks = blocks, counts.runs = blocks * kMaxKeyRuns;
+  if (skips_tiles(shape.spec)) counts.masked_blocks = blocks, counts.runs = blocks * runs_of_block(shape, bounds.max_kv_len);
   counts.items += kItemsPerList * replicas.lists;
   return most;
 }
@@ -106,6 +117,16 @@ Result<MostWork> most_work(const PlanShape& shape, const PlanBounds& bounds) {
                           fmt::format("allow {} requests, {} work items and {} merge groups; they pass the 2^31 - 1 bytes "
                                       "or {} items of a plan",
                                       most.counts.requests, most.counts.items, most.counts.groups, kMaxPlanItems));
+}
+
+int64_t room_for_runs(const PlanShape& shape, const PlanBatch& batch, size_t plan_bytes) {
+  PlanBounds bounds{static_cast<int32_t>(batch.kv_lens.size()), batch.qo_indptr.back()};
+  if (!batch.kv_lens.empty()) bounds.max_kv_len = *std::ranges::max_element(batch.kv_lens);
+  MostWork most = most_within(shape, bounds);
+  most.counts.runs = 0;
+  const int64_t rest = plan_offsets(most.counts).bytes;
+  const auto room = static_cast<int64_t>(plan_bytes) - rest;
+  return rest < 0 ? 0 : room / static_cast<int64_t>(sizeof(abi::AttentionKeyRun));
 }
 
 Status reserve_plan(const PlanShape& shape, const PlanBounds& bounds, const WorkspaceLayout& layout, AttentionPlan& plan) {

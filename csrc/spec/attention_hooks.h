@@ -7,7 +7,7 @@
 
 #include "lathe/base/bytes.h"
 #include "lathe/spec/expr/hooks.h"
-#include "lathe/spec/expr/kv_ranges.h"
+#include "lathe/spec/expr/skip_class.h"
 #include "lathe/spec/expr/tiles.h"
 
 namespace lathe {

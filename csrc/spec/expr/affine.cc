@@ -1,6 +1,7 @@
 #include "lathe/spec/expr/affine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
 
@@ -31,6 +32,22 @@ Interval both(Interval a, Interval b) {
 
 bool within(int64_t value, int64_t limit) {
   return value >= -limit && value <= limit;
+}
+
+Interval sum_of(const std::vector<Form::Term>& terms, int64_t constant, const std::vector<Interval>& ranges) {
+  Interval out{constant, constant};
+  for (const Form::Term& term : terms) {
+    const Interval part = scaled(ranges[term.atom], term.coefficient);
+    out = {out.lo + part.lo, out.hi + part.hi};
+  }
+  return out;
+}
+
+bool narrow_atom(Interval& range, Interval to, bool& changed) {
+  const Interval narrowed = both(range, to);
+  changed = changed || !(narrowed == range);
+  range = narrowed;
+  return !narrowed.empty();
 }
 
 }  // namespace
@@ -79,12 +96,7 @@ Atom System::add_atom(Interval range) {
 }
 
 Interval System::range(const Form& form) const {
-  Interval out{form.constant, form.constant};
-  for (const Form::Term& term : form.terms) {
-    const Interval part = scaled(ranges_[term.atom], term.coefficient);
-    out = {out.lo + part.lo, out.hi + part.hi};
-  }
-  return out;
+  return sum_of(form.terms, form.constant, ranges_);
 }
 
 bool System::require(const Form& form) {
@@ -101,7 +113,7 @@ bool System::require(const Form& form) {
     bound.sum.lo = ceil_quotient(form.constant, -divisor);
   }
   bool changed = false;
-  if (bound.terms.size() == 1) return narrow_atom(bound.terms[0].atom, bound.sum, changed);
+  if (bound.terms.size() == 1) return narrow_atom(ranges_[bound.terms[0].atom], bound.sum, changed);
   auto same = std::find_if(bounds_.begin(), bounds_.end(), [&](const Bound& other) { return other.terms == bound.terms; });
   if (same != bounds_.end()) {
     same->sum = both(same->sum, bound.sum);
@@ -111,32 +123,74 @@ bool System::require(const Form& form) {
   return true;
 }
 
-bool System::narrow_atom(Atom atom, Interval to, bool& changed) {
-  const Interval narrowed = both(ranges_[atom], to);
-  changed = changed || !(narrowed == ranges_[atom]);
-  ranges_[atom] = narrowed;
-  return !narrowed.empty();
-}
-
-bool System::narrow(const Bound& bound, bool& changed) {
-  const Interval all = range({bound.terms, 0});
+bool System::narrow(const Bound& bound, std::vector<Interval>& ranges, bool& changed) {
+  const Interval all = sum_of(bound.terms, 0, ranges);
   if (all.lo >= bound.sum.lo && all.hi <= bound.sum.hi) return true;
   for (const Form::Term& term : bound.terms) {
-    const Interval sum = range({bound.terms, 0});
-    const Interval own = scaled(ranges_[term.atom], term.coefficient);
+    const Interval sum = sum_of(bound.terms, 0, ranges);
+    const Interval own = scaled(ranges[term.atom], term.coefficient);
     const Interval rest{sum.lo - own.lo, sum.hi - own.hi};
-    if (!narrow_atom(term.atom, divided({bound.sum.lo - rest.hi, bound.sum.hi - rest.lo}, term.coefficient), changed)) return false;
+    const Interval to = divided({bound.sum.lo - rest.hi, bound.sum.hi - rest.lo}, term.coefficient);
+    if (!narrow_atom(ranges[term.atom], to, changed)) return false;
   }
   return true;
 }
 
-bool System::propagate() {
+System::Left System::propagate(std::vector<Interval>& ranges) const {
   for (int round = 0; round < kRounds; ++round) {
     bool changed = false;
     for (const Bound& bound : bounds_) {
-      if (!narrow(bound, changed)) return false;
+      if (!narrow(bound, ranges, changed)) return Left::none;
     }
-    if (!changed) break;
+    if (!changed) return Left::settled;
+  }
+  return Left::some;
+}
+
+bool System::binds(Atom atom) const {
+  return std::any_of(bounds_.begin(), bounds_.end(), [&](const Bound& bound) {
+    return std::any_of(bound.terms.begin(), bound.terms.end(), [&](const Form::Term& term) { return term.atom == atom; });
+  });
+}
+
+// From an atom to those that share a sum with it, and on; atoms of one value count as numbers. A sum a * x + b * y within bounds is
+// settled when each x has a y for which it is in reach; whether it is hit depends on the steps of b * y: of 1, or no longer than
+// the bounds are wide.
+bool System::settles_from(Atom root, const std::vector<Interval>& ranges, std::vector<bool>& seen, std::vector<bool>& used) const {
+  seen[root] = true;
+  for (size_t i = 0; i < bounds_.size(); ++i) {
+    if (used[i]) continue;
+    const Form::Term* next = nullptr;
+    size_t others = 0;
+    for (const Form::Term& term : bounds_[i].terms) {
+      if (term.atom == root || ranges[term.atom].is_point()) continue;
+      next = &term;
+      ++others;
+    }
+    const bool has_root =
+        std::any_of(bounds_[i].terms.begin(), bounds_[i].terms.end(), [&](auto& term) { return term.atom == root; });
+    if (!has_root || others == 0) continue;
+    used[i] = true;
+    const Interval sum = bounds_[i].sum;
+    if (others > 1 || seen[next->atom] || sum.hi - sum.lo < std::abs(next->coefficient) - 1) return false;
+    if (!settles_from(next->atom, ranges, seen, used)) return false;
+  }
+  return true;
+}
+
+bool System::settles(Atom root, const std::vector<Interval>& ranges) const {
+  std::vector<bool> seen(ranges_.size()), used(bounds_.size());
+  if (!settles_from(root, ranges, seen, used)) return false;
+  for (Atom other = 0; other < ranges_.size(); ++other) {
+    if (seen[other] || !binds(other)) continue;
+    // Of atoms that no sum ties to `root` one choice will do, so that any of them may come first.
+    bool found = false;
+    for (Atom first = other; !found && first < ranges_.size(); ++first) {
+      std::vector<bool> tried = seen, spent = used;
+      found = !seen[first] && settles_from(first, ranges, tried, spent) && tried[other];
+      if (found) seen = std::move(tried), used = std::move(spent);
+    }
+    if (!found) return false;
   }
   return true;
 }

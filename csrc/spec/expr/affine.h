@@ -52,11 +52,24 @@ class System {
   Atom add_atom(Interval range);
   /// Requires form <= 0. False when no choice of atoms is left.
   bool require(const Form& form);
-  /// Narrows atoms by what is required of sums, a bounded number of times. False when no choice of atoms is left; true does not
-  /// prove that there is one.
-  bool propagate();
+
+  /// What propagate() leaves: no choice of atoms; perhaps some; perhaps some, and no sum narrows an atom any more.
+  enum class Left : uint8_t { none, some, settled };
+  /// Narrows atoms by what is required of sums, a bounded number of times.
+  Left propagate() { return propagate(ranges_); }
+  /// The same of `ranges`, one for each atom.
+  Left propagate(std::vector<Interval>& ranges) const;
+  /// Whether, once it is settled, each value left of `root` is that of a choice of all atoms; and, apart from `root`, whether there
+  /// is a choice at all. True is a proof: sums of two atoms that form no cycle, each with an atom that takes whatever is left to
+  /// it.
+  bool settles(Atom root) const { return settles(root, ranges_); }
+  /// The same where `ranges` are left of the atoms.
+  bool settles(Atom root, const std::vector<Interval>& ranges) const;
+  /// Whether the atom is part of a sum that is required to be within bounds.
+  bool binds(Atom atom) const;
 
   Interval operator[](Atom atom) const { return ranges_[atom]; }
+  const std::vector<Interval>& ranges() const { return ranges_; }
   /// The least and the greatest value of `form`, each atom on its own.
   Interval range(const Form& form) const;
 
@@ -65,8 +78,8 @@ class System {
     std::vector<Form::Term> terms;  // coprime coefficients, the first positive
     Interval sum;
   };
-  bool narrow(const Bound& bound, bool& changed);
-  bool narrow_atom(Atom atom, Interval to, bool& changed);
+  static bool narrow(const Bound& bound, std::vector<Interval>& ranges, bool& changed);
+  bool settles_from(Atom root, const std::vector<Interval>& ranges, std::vector<bool>& seen, std::vector<bool>& used) const;
 
   std::vector<Interval> ranges_;
   std::vector<Bound> bounds_;

@@ -1,8 +1,9 @@
+#include "lathe/spec/expr/skip_class.h"
+
 #include <algorithm>
 #include <array>
 #include <vector>
 
-#include "lathe/spec/expr/kv_ranges.h"
 #include "lathe/spec/expr/simplify.h"
 
 namespace lathe::expr {

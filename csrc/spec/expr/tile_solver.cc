@@ -18,9 +18,14 @@ std::optional<Form> replaced(const Form& form, Atom atom, int64_t by, const Form
   return rest ? combine(*rest, 1, with, by) : std::nullopt;
 }
 
+/// A bool that goals are made of its operands for.
+bool is_logic(const Node& node) {
+  return node.type == Type::boolean && node.op != Op::read && node.op != Op::bit && node.op != Op::is_inf;
+}
+
 }  // namespace
 
-TileSolver::TileSolver(const Hooks& hooks, const Scope& scope, const Tile& tile, int refinements)
+TileSolver::TileSolver(const Hooks& hooks, const Scope& scope, const Tile& tile)
     : hooks_(hooks),
       graph_(hooks.graph),
       scope_(scope),
@@ -30,14 +35,28 @@ TileSolver::TileSolver(const Hooks& hooks, const Scope& scope, const Tile& tile,
       h_(base_.add_atom(tile.h)),
       ranges_(hooks.graph.size()),
       forms_(hooks.graph.size()),
-      tile_(tile),
-      refinements_(refinements) {
+      origins_(hooks.graph.size()) {
   const std::vector<bool> used = reachable(graph_, std::array{mask_});
   for (Id id = 0; id < graph_.size(); ++id) {
-    if (!used[id]) continue;
-    lower(id);
-    reads_ = reads_ || graph_[id].op == Op::read;
+    if (used[id]) lower(id);
   }
+}
+
+TileSolver::Origin TileSolver::origin_of(const Node& node) const {
+  Origin out;
+  for (Id arg : node.operands()) {
+    out.by |= origins_[arg].by;
+    out.never = out.never || origins_[arg].never;
+  }
+  if (node.type == Type::f32) out.never = true;
+  if (node.op == Op::input) {
+    const auto input = static_cast<Input>(node.value);
+    out.by.rows = input == Input::q || input == Input::tok;
+    out.by.heads = input == Input::h || input == Input::hk;
+    out.by.keys = input == Input::kv;
+    out.never = input == Input::slot;
+  }
+  return out;
 }
 
 Interval TileSolver::known(Id id) const {
@@ -47,6 +66,7 @@ Interval TileSolver::known(Id id) const {
 /// Gives the node a range, and a form when it is an integer or a bool that logic cannot look into.
 void TileSolver::lower(Id id) {
   const Node& node = graph_[id];
+  origins_[id] = origin_of(node);
   if (node.type == Type::f32) {
     constexpr double kInf = std::numeric_limits<double>::infinity();
     ranges_[id] = {-kInf, kInf};
@@ -58,7 +78,9 @@ void TileSolver::lower(Id id) {
     form = leaf(node);
     range = form ? range_from(base_.range(*form)) : range_of(hooks_, node, ranges_);
   } else {
-    range = node.op == Op::read ? read_range(node) : node.op == Op::bit ? bit_range(node) : range_of(hooks_, node, ranges_);
+    range = node.op == Op::read  ? read_range(node, origins_[id].never)
+            : node.op == Op::bit ? bit_range(node)
+                                 : range_of(hooks_, node, ranges_);
     if (node.type != Type::boolean) form = sum(id);
     if (form) {
       // Operands are exact, so the sum is what the operator gives unless that leaves the type and wraps.
@@ -71,7 +93,14 @@ void TileSolver::lower(Id id) {
   }
   range.wraps = false;
   ranges_[id] = range;
-  if (!form) form = range.is_point() ? constant_form(known(id).lo) : atom_form(base_.add_atom(known(id)));
+  if (!form && range.is_point()) {
+    form = constant_form(known(id).lo);
+  } else if (!form) {
+    const Atom atom = base_.add_atom(known(id));
+    form = atom_form(atom);
+    const Origin& origin = origins_[id];
+    if (origin.by.any() && !origin.never && !is_logic(node)) unknown_.push_back({atom, origin.by});
+  }
   forms_[id] = std::move(form);
 }
 
@@ -192,6 +221,10 @@ Atom TileSolver::quotient(Id of, const Form& form, int64_t divisor) {
   if (!added) return place->second;
   Interval range = base_.range(form);
   if (of != kNone) range = known(of);  // a sum can be known better than its parts tell
+  // What ties these together is not split by cases.
+  for (const Form::Term& term : form.terms) {
+    if (pieces_.contains(term.atom)) unknown_.push_back({term.atom, origins_[of].by});
+  }
   const Atom atom = base_.add_atom({floor_quotient(range.lo, divisor), floor_quotient(range.hi, divisor)});
   place->second = atom;
   const std::optional<Form> rest = combine(form, 1, atom_form(atom), -divisor);
@@ -204,13 +237,18 @@ Atom TileSolver::quotient(Id of, const Form& form, int64_t divisor) {
   return atom;
 }
 
-Range TileSolver::read_range(const Node& node) const {
+Range TileSolver::read_range(const Node& node, bool& never) const {
   std::array<Interval, kMaxAxes> index;
   for (size_t i = 0; i < node.arity; ++i) index[i] = known(node.args[i]);
   const Range declared = range_of(hooks_, node, ranges_);
-  if (!scope_.summary) return declared;
-  const std::optional<Interval> given = scope_.summary(node.value, {index.data(), node.arity});
-  if (!given || given->empty()) return declared;
+  const auto summary = [&] { return scope_.summary ? scope_.summary(node.value, {index.data(), node.arity}) : std::nullopt; };
+  const std::optional<Interval> given = summary();
+  if (!given || given->empty()) {
+    // Some summaries answer for few elements alone.
+    for (size_t i = 0; i < node.arity; ++i) index[i].hi = index[i].lo;
+    never = never || !summary();
+    return declared;
+  }
   const Range narrowed{std::max(declared.lo, static_cast<double>(given->lo)),
                        std::min(declared.hi, static_cast<double>(given->hi))};
   return narrowed.lo <= narrowed.hi ? narrowed : declared;
@@ -231,36 +269,51 @@ Range TileSolver::bit_range(const Node& node) const {
   return {all ? 1.0 : 0.0, any ? 1.0 : 0.0};
 }
 
-int TileSolver::solve(bool wanted, int branches, const std::function<bool(Interval)>& found) {
-  branches_left_ = branches;
-  wanted_ = wanted;
-  explore({base_, {{mask_, wanted, {}}}, {}}, found);
-  return branches_left_;
-}
-
-/// False when `found` wants no more.
-bool TileSolver::explore(State state, const std::function<bool(Interval)>& found) {
-  if (!reach(state) || !state.system.propagate()) return true;
-  if (state.choices.empty() || branches_left_ <= 0) return accept(state.system, found);
+/// False when `leaf` wants no more.
+bool TileSolver::explore(State state, const Leaf& leaf) {
+  if (!reach(state)) return true;
+  const System::Left left = state.system.propagate();
+  if (left == System::Left::none) return true;
+  if (state.choices.empty() || branches_left_ <= 0) return leaf(state, left);
   --branches_left_;
   Choice choice = std::move(state.choices.back());
   state.choices.pop_back();
   State other = state;
   state.goals = std::move(choice.first);
   other.goals = std::move(choice.second);
-  return explore(std::move(state), found) && explore(std::move(other), found);
+  return explore(std::move(state), leaf) && explore(std::move(other), leaf);
 }
 
-bool TileSolver::accept(const System& system, const std::function<bool(Interval)>& found) {
-  const Tile left{system[q_], system[kv_], system[h_]};
-  const bool narrowed = !(left.q == tile_.q && left.kv == tile_.kv && left.h == tile_.h);
-  if (!narrowed || !reads_ || !scope_.summary || refinements_ == 0 || branches_left_ <= 0) return found(left.kv);
-  bool more = true;
-  branches_left_ = TileSolver(hooks_, scope_, left, refinements_ - 1).solve(wanted_, branches_left_ - 1, [&](Interval keys) {
-    more = found(keys);
-    return more;
+void TileSolver::solve(bool wanted, const Found& found) {
+  branches_left_ = kMaxBranches;
+  explore({base_, {{mask_, wanted, {}}}, {}}, [&](const State& state, System::Left left) {
+    return found({state.system[kv_], unknown_of(state, left)});
   });
-  return more;
+}
+
+Unknown TileSolver::unknown_of(const State& state, System::Left left) const {
+  const bool certain = state.whole && state.choices.empty() && left == System::Left::settled && state.system.settles(kv_);
+  if (!certain) return {true, true, true};
+  Unknown out;
+  for (const UnknownAtom& unknown : unknown_) {
+    const bool matters = !(state.system[unknown.atom] == base_[unknown.atom]) || state.system.binds(unknown.atom);
+    if (matters) out |= unknown.by;
+  }
+  return out;
+}
+
+bool TileSolver::is_one_form() const {
+  return std::none_of(unknown_.begin(), unknown_.end(), [](const UnknownAtom& atom) { return atom.by.rows || atom.by.heads; });
+}
+
+std::vector<TileSolver::Alternative> TileSolver::alternatives(bool wanted) {
+  std::vector<Alternative> out;
+  branches_left_ = kMaxBranches;
+  explore({base_, {{mask_, wanted, {}}}, {}}, [&](const State& state, System::Left) {
+    out.push_back({state.system, state.whole && state.choices.empty(), state.system.settles(kv_)});
+    return true;
+  });
+  return out;
 }
 
 /// Works off the goals, which may leave choices. False when they cannot all be reached.
@@ -307,6 +360,7 @@ void TileSolver::reach_node(State& state, const Goal& goal) {
     default: {  // a bool of its own: 1 - value <= 0, or value <= 0
       const std::optional<Form> form = wanted ? combine(constant_form(1), 1, *forms_[goal.node], -1) : forms_[goal.node];
       if (form) state.goals.push_back({kNone, true, *form});
+      state.whole = state.whole && form;
     }
   }
 }
@@ -328,6 +382,7 @@ void TileSolver::compare(State& state, const Node& node, bool wanted) {
   };
   auto require = [&](const std::optional<Form>& form) {
     if (form) state.goals.push_back({kNone, true, *form});
+    state.whole = state.whole && form;
   };
   if (node.op != Op::equal) {
     const int64_t strict = node.op == Op::less ? -1 : 0;
@@ -338,6 +393,7 @@ void TileSolver::compare(State& state, const Node& node, bool wanted) {
   } else {
     const std::optional<Form> less = at_most(a, b, -1), greater = at_most(b, a, -1);
     if (less && greater) state.choices.push_back({{{kNone, true, *less}}, {{kNone, true, *greater}}});
+    state.whole = state.whole && less && greater;
   }
 }
 
@@ -349,7 +405,10 @@ bool TileSolver::reach_form(State& state, const Form& form) {
     const Piece& piece = place->second;
     const std::optional<Form> first = replaced(form, term.atom, term.coefficient, piece.first);
     const std::optional<Form> second = replaced(form, term.atom, term.coefficient, piece.second);
-    if (!first || !second) continue;
+    if (!first || !second) {
+      state.whole = false;
+      continue;
+    }
     Goal with_first{kNone, true, *first}, with_second{kNone, true, *second};
     if (piece.op == Op::select) {
       state.choices.push_back(

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "lathe/spec/expr/tile_solver.h"
+#include "lathe/spec/expr/tile_runs.h"
 #include "lathe/spec/expr/variation.h"
 
 namespace lathe::expr {
@@ -28,18 +28,11 @@ Truth MaskTiles::operator()(const Scope& scope, const Tile& tile) const {
   inside.q = {std::max<int64_t>(tile.q.lo, 0), std::min(tile.q.hi, scope.qo_len - 1)};
   inside.kv = {std::max<int64_t>(tile.kv.lo, 0), std::min(tile.kv.hi, scope.kv_len - 1)};
   if (inside.q.empty() || inside.kv.empty() || inside.h.empty()) return Truth::empty;
-  TileSolver solver(hooks_, scope, inside);
-  auto possible = [&](bool wanted) {
-    bool any = false;
-    solver.solve(wanted, [&](Interval) {
-      any = true;
-      return false;
-    });
-    return any;
-  };
-  if (!possible(true)) return Truth::empty;
+  const std::vector<TileRun> runs =
+      TileSearch(*this, SkipClass::tiles, scope, inside, inside.kv.hi - inside.kv.lo + 1).runs(inside.q);
+  if (runs.empty()) return Truth::empty;
   const bool overhangs = !(inside.q == tile.q) || !(inside.kv == tile.kv);
-  return overhangs || possible(false) ? Truth::partial : Truth::full;
+  return runs[0].full && !overhangs ? Truth::full : Truth::partial;
 }
 
 bool is_row_predicate(const Hooks& hooks) {
