@@ -75,7 +75,8 @@ struct AttentionBounds {
   int32_t max_batch = 0;        // requests
   int64_t max_qo_tokens = 0;    // summed over the batch
   int64_t max_kv_entries = 0;   // ragged: rows of k; paged: entries of kv_indices, or batch * block_table_stride
-  int64_t max_kv_len = 0;       // tokens of one request; needed with split_kv fixed(n), and for hooks' tensors with an axis KVPOS
+  int64_t max_kv_len = 0;       // tokens of one request; needed with split_kv fixed(n), and for hooks' tensors with an axis KVPOS.
+                                // Masks of hooks: 0 gives room for 256 runs of keys a row block (docs/tile-skipping.md)
   int32_t window = 0;           // of every batch; W >= 1 when the mask has a window
   bool share_prefixes = false;  // room for plans that share keys between requests
   int64_t max_qo_len = 0;       // rows of one request; 0: max_qo_tokens. Tensors of hooks with an axis QLEN have at least these

@@ -54,7 +54,7 @@ struct PlanBatch {
 struct PlanBounds {
   int32_t max_batch = 0;
   int64_t max_qo_tokens = 0;  // summed over the batch
-  int64_t max_kv_len = 0;     // of one request; only split_kv fixed(n) depends on it
+  int64_t max_kv_len = 0;     // of one request, 0: not known; split_kv fixed(n) and masks of hooks depend on it
   bool shared_keys = false;   // room for the lists of batches that share keys
 };
 

@@ -44,7 +44,7 @@ class Bounds:
     max_kv_entries : int
         Ragged: rows of k. Paged: entries of kv_indices, or batch times the width of the block table.
     max_kv_len : int
-        Keys of one request; needed with ``split_kv={"fixed": n}``.
+        Keys of one request; needed with ``split_kv={"fixed": n}``. With a mask of hooks its plans are exact up to these.
     window : int
         Of every batch, where the mask has one.
     share_prefixes : bool

@@ -48,8 +48,10 @@ int64_t length(Interval a) {
 
 KeyFinder::KeyFinder(const Hooks& hooks, const Scope& scope, const Tile& whole)
     : hooks_(hooks), scope_(scope), whole_(hooks, scope, whole), one_form_(whole_.is_one_form()), varies_(whole_.varies_by()) {
-  if (!one_form_) return;
-  for (const bool wanted : {false, true}) alternatives_[wanted ? 1 : 0] = whole_.alternatives(wanted);
+  for (const bool wanted : {false, true}) {
+    if (one_form_) alternatives_[wanted ? 1 : 0] = whole_.alternatives(wanted);
+    for (const TileSolver::Alternative& alternative : alternatives_[wanted ? 1 : 0]) one_form_ = one_form_ && alternative.whole;
+  }
 }
 
 void KeyFinder::solve(const Tile& box, bool wanted, std::vector<Interval>& parts) {
@@ -120,7 +122,8 @@ TileSearch::Tiles TileSearch::touched(Interval keys) const {
 }
 
 Unknown TileSearch::divisible(const Tile& box, Unknown by) const {
-  return by & Unknown{!box.q.is_point(), !box.h.is_point(), !box.kv.is_point() && skip_ == SkipClass::tiles};
+  const bool one_row = box.q.is_point() && box.h.is_point();
+  return by & Unknown{!box.q.is_point(), !box.h.is_point(), !box.kv.is_point() && (one_row || skip_ == SkipClass::tiles)};
 }
 
 /// Where the parts are certain.
@@ -153,7 +156,7 @@ std::vector<TileRun> TileSearch::runs(Interval q) {
   missed_.reset(num_tiles_);
   // Each row, head and path to a single element: no mask that people write needs more, and no other may take long.
   const int64_t once = 64 + 4 * (length(all.q) + length(all.h));
-  looks_left_ = by.keys ? once * num_tiles_ : once;
+  looks_left_ = skip_ == SkipClass::tiles ? once * num_tiles_ : once;
   look(all);
   std::vector<TileRun> list;
   for (int32_t tile = 0; tile < num_tiles_; ++tile) {
