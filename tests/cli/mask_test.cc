@@ -41,6 +41,26 @@ TEST(Mask, AnalysisIsDenseEvaluation) {
   }
 }
 
+/// Rows with spans of their own: full tiles too are found, across the rows of several images.
+TEST(Mask, SpansOfTensorsAreDenseEvaluation) {
+  Program lathe;
+  std::string begins, ends;
+  for (int i = 0; i < 512; ++i) {
+    const int position = i + 256, image = position / 50 * 50;
+    const bool is_text = position / 50 % 3 == 0;
+    begins += std::to_string(is_text ? position : image) + "\n";
+    ends += std::to_string(is_text ? position : image + 100) + "\n";
+  }
+  const std::string lo = lathe.file("lo", begins), hi = lathe.file("hi", ends);
+  const std::string expr = "tensor lo, hi: i32[TOK] summary; mask = kv_pos <= q_pos || (lo[tok] <= kv_pos && kv_pos < hi[tok])";
+  const Ran ran = lathe.run(mask(expr, {"--tensor", "lo=" + lo, "--tensor", "hi=" + hi, "--json"}));
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  const Json json = Json::parse(ran.out);
+  for (const char* truth : {"empty", "full", "partial"}) EXPECT_EQ(json["analysis"][truth], json["dense"][truth]) << ran.out;
+  EXPECT_GT(json["dense"]["full"], 0);
+  EXPECT_GT(json["dense"]["partial"], 0);
+}
+
 TEST(Mask, ReadsTensorsAndDrawsPictures) {
   Program lathe;
   std::string starts;

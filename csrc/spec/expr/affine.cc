@@ -182,12 +182,12 @@ bool System::settles(Atom root, const std::vector<Interval>& ranges) const {
   std::vector<bool> seen(ranges_.size()), used(bounds_.size());
   if (!settles_from(root, ranges, seen, used)) return false;
   for (Atom other = 0; other < ranges_.size(); ++other) {
-    if (seen[other] || !binds(other)) continue;
+    if (seen[other] || ranges[other].is_point() || !binds(other)) continue;
     // Of atoms that no sum ties to `root` one choice will do, so that any of them may come first.
     bool found = false;
     for (Atom first = other; !found && first < ranges_.size(); ++first) {
       std::vector<bool> tried = seen, spent = used;
-      found = !seen[first] && settles_from(first, ranges, tried, spent) && tried[other];
+      found = !seen[first] && !ranges[first].is_point() && settles_from(first, ranges, tried, spent) && tried[other];
       if (found) seen = std::move(tried), used = std::move(spent);
     }
     if (!found) return false;

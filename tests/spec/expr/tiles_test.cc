@@ -35,6 +35,7 @@ constexpr Mask kExact[] = {
     {"tensor lo,hi:i32[TOK] summary; mask = kv_pos<=q_pos || (lo[tok]<=kv_pos && kv_pos<hi[tok])", SkipClass::ranges, 256},
     {"tensor start:i32[TOK] sorted; mask = start[tok] <= kv_pos && kv_pos <= q_pos", SkipClass::ranges, 256},
     {"tensor it:i32[TOK] sorted, pf:i32[B]; mask = kv_pos<=q_pos && (kv_pos<pf[b] || it[tok]<=kv_pos)", SkipClass::ranges, 256},
+    {"mask = kv_pos <= q_pos && kv_pos // 8192 == q_pos // 8192", SkipClass::ranges},
     {"param W,R:i32 in [1, 9]; kv_pos := kv*W + R; mask = kv_pos <= q_pos", SkipClass::ranges},
     {"param S,W:i32; tensor kind:u8[HQ]; mask = kv_pos<=q_pos && (kind[h]==0 || kv_pos<S || q_pos-kv_pos<W)", SkipClass::ranges},
     // not of the design's list
