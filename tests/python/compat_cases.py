@@ -6,6 +6,7 @@ import lathe
 import pytest
 import torch
 from attention_f64 import attend
+from devices import DEVICE, SHOWN
 
 HEADS, KV_HEADS, DIM, PAGE = 4, 2, 64, 4
 F8, BF = torch.float8_e4m3fn, torch.bfloat16
@@ -50,7 +51,9 @@ def buffers(batch, pages):
 
 
 def masks_of(draw, qo=QO, kv=KV):
-    return [torch.rand(rows, keys, generator=draw.generator) < 0.5 for rows, keys in zip(qo, kv, strict=True)]
+    return [
+        (torch.rand(rows, keys, generator=draw.generator, device="cpu") < 0.5).to(DEVICE) for rows, keys in zip(qo, kv, strict=True)
+    ]
 
 
 def check_split(wrapper, given, page=PAGE):
@@ -68,7 +71,7 @@ def replaced(arguments, index, value):
 
 
 def refused(match, call, *args, **given):
-    with pytest.raises(lathe.SpecError, match=match):
+    with pytest.raises(lathe.SpecError, match=match.replace("on cpu", f"on {SHOWN}")):
         call(*args, **given)
 
 
@@ -77,12 +80,12 @@ class Pages:
 
     def __init__(self, draw, lens=KV, page=PAGE, dtype=torch.float16, layout="NHD"):
         counts = [-(-n // page) for n in lens]
-        order = torch.randperm(sum(counts) + 2, generator=draw.generator)[: sum(counts)]
-        self.indptr, self.indices = offsets(counts), order.int()
+        order = torch.randperm(sum(counts) + 2, generator=draw.generator, device="cpu")[: sum(counts)]
+        self.indptr, self.indices = offsets(counts), order.int().to(DEVICE)
         self.last = i32(*((n - 1) % page + 1 if n else 0 for n in lens))
         shape = (sum(counts) + 2, 2, page, KV_HEADS, DIM)
         self.cache = draw(*shape).to(dtype)
-        rows = self.cache[order.long()].double()
+        rows = self.cache.cpu()[order].double()
         begins = self.indptr.tolist()
         self.keys, self.values = (
             [rows[a:b, side].reshape(-1, KV_HEADS, DIM)[:n] for a, b, n in zip(begins, begins[1:], lens, strict=False)]

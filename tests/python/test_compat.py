@@ -1,4 +1,4 @@
-"""lathe.compat.flashinfer on CPU tensors, against attention in fp64: one request at a time, ragged batches, bits."""
+"""lathe.compat.flashinfer against attention in fp64: one request at a time, ragged batches, bits."""
 
 import itertools
 
@@ -9,11 +9,12 @@ torch = pytest.importorskip("torch")
 import lathe.compat.flashinfer as flashinfer  # noqa: E402
 from attention_f64 import attend, close  # noqa: E402
 from compat_cases import BF, DIM, F8, HEADS, KV_HEADS, check_split, masks_of, offsets, workspace  # noqa: E402
+from devices import DEVICE  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("recorded")
-MASK = torch.rand(9, 30, generator=torch.Generator().manual_seed(20261122)) < 0.4
+MASK = torch.rand(9, 30, generator=torch.Generator("cpu").manual_seed(20261122), device="cpu").to(DEVICE) < 0.4
 MASK[3] = False  # a row that sees nothing
-PACKED = torch.from_numpy(np.packbits(MASK.numpy(), bitorder="little"))
+PACKED = torch.from_numpy(np.packbits(MASK.cpu().numpy(), bitorder="little")).to(DEVICE)
 
 # What is asked for, and what that means.
 SINGLE = {
@@ -179,11 +180,11 @@ def test_older_names(draw):
 @pytest.mark.parametrize("order", ["big", "little"])
 def test_packbits(draw, order):
     for n in (0, 1, 7, 8, 9, 1000):
-        x = torch.rand(n, generator=draw.generator) < 0.5
-        assert flashinfer.packbits(x, order).tolist() == np.packbits(x.numpy(), bitorder=order).tolist()
+        x = torch.rand(n, generator=draw.generator, device="cpu").to(DEVICE) < 0.5
+        assert flashinfer.packbits(x, order).tolist() == np.packbits(x.cpu().numpy(), bitorder=order).tolist()
     indptr = torch.tensor([0, 0, 5, 13, 30, 31])
     packed, begins = flashinfer.segment_packbits(x[:31].int(), indptr, order)
-    parts = [np.packbits(x[a:b].numpy(), bitorder=order) for a, b in itertools.pairwise(indptr.tolist())]
+    parts = [np.packbits(x[a:b].cpu().numpy(), bitorder=order) for a, b in itertools.pairwise(indptr.tolist())]
     assert packed.tolist() == np.concatenate(parts).tolist() and begins.dtype == torch.int32
     assert begins.tolist() == [0, *itertools.accumulate(map(len, parts))]
     assert flashinfer.packbits(torch.tensor([1, 0, 0, 0, 0, 0, 0, 0])).tolist() == [128]

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import lathe.compat.flashinfer as flashinfer  # noqa: E402
 from compat_cases import DIM, HEADS, KV, KV_HEADS, PAGE, QO, Pages, buffers, i32, masks_of, offsets, workspace  # noqa: E402
-from lathe.compat._graphs_on_cpu import CUDAGraph, graph  # noqa: E402
+from devices import capture  # noqa: E402
 
 SIZES = HEADS, KV_HEADS, DIM, PAGE
 # Other lengths of as many requests, rows and keys, so that a batch in buffers may have them.
@@ -126,10 +126,9 @@ def of(name, table):
 @pytest.mark.parametrize("name", CASES)
 def test_a_refused_plan_changes_nothing(draw, name, in_buffers):
     case = CASES[name](draw, in_buffers)
-    captured, before = CUDAGraph(), case.run()
+    before = case.run()
     if in_buffers:
-        with graph(captured):
-            replayed = case.run()
+        captured, replayed = capture(case.run)
     kept = [x.clone() for x in case.kept]
     refusals = [*REFUSALS, of(name, SHORT)]
     if in_buffers:

@@ -1,4 +1,4 @@
-"""lathe.compat.flashinfer on CPU tensors, against attention in fp64: states, levels of keys, new tokens."""
+"""lathe.compat.flashinfer against attention in fp64: states, levels of keys, new tokens."""
 
 import math
 
@@ -108,8 +108,8 @@ def test_a_shared_prefix(draw, layout):
     pages, q = Pages(draw, layout=layout), draw(sum(QO), HEADS, DIM)
     k, v = draw(13, KV_HEADS, DIM), draw(13, KV_HEADS, DIM)
     shared = [x if layout == "NHD" else x.transpose(0, 1).contiguous() for x in (k, v)]
-    pages.keys = [torch.cat((k.double(), x)) for x in pages.keys]
-    pages.values = [torch.cat((v.double(), x)) for x in pages.values]
+    pages.keys = [torch.cat((k.cpu().double(), x)) for x in pages.keys]
+    pages.values = [torch.cat((v.cpu().double(), x)) for x in pages.values]
     prefill = flashinfer.BatchPrefillWithSharedPrefixPagedKVCacheWrapper(workspace(), layout)
     prefill.begin_forward(offsets(QO), *pages.arrays, HEADS, KV_HEADS, DIM, PAGE)
     # Positions are not encoded, so that ropes say nothing.

@@ -1,4 +1,4 @@
-"""lathe.compat.flashinfer on CPU tensors, against attention in fp64: pages."""
+"""lathe.compat.flashinfer against attention in fp64: pages."""
 
 import pytest
 
@@ -114,8 +114,8 @@ def test_types(draw, q_dtype, kv_dtype):
     if q_dtype == F8:
         of_q, of_k, of_v = torch.tensor([0.5, 1.0, 2.0, 1.5]), torch.tensor([1.0, 0.7]), torch.tensor([0.5, 3.0])
         wrapper.plan(offsets(QO), *pages.arrays, HEADS, KV_HEADS, DIM, PAGE, q_data_type=F8, o_data_type="float16")
-        pages.keys = [k * of_k[:, None] for k in pages.keys]
-        pages.values = [v * of_v[:, None] for v in pages.values]
+        pages.keys = [k * of_k[:, None].cpu() for k in pages.keys]
+        pages.values = [v * of_v[:, None].cpu() for v in pages.values]
         close(wrapper.run(q, pages.cache, of_q, of_k, of_v), pages.expected(q.double() * of_q[:, None])[0], 4e-3)
 
 
@@ -174,7 +174,7 @@ def test_decode_of_pages_of_one_token(draw):
         close(wrapper.run(q, cache), expected, 3e-3)
     # What is on the device is not looked at then.
     elsewhere = (torch.zeros_like(pages.indptr), pages.indices, pages.last)
-    flashinfer.fast_decode_plan(wrapper, *elsewhere, HEADS, KV_HEADS, DIM, 1, global_override_indptr_cpu=pages.indptr)
+    flashinfer.fast_decode_plan(wrapper, *elsewhere, HEADS, KV_HEADS, DIM, 1, global_override_indptr_cpu=pages.indptr.cpu())
     close(wrapper.run(q, pages.cache), expected, 3e-3)
 
 
@@ -230,8 +230,8 @@ def test_decode_of_8_bits(draw):
     of_q, of_k, of_v = torch.tensor([0.5, 1.0, 2.0, 1.5]), torch.tensor([1.0, 0.7]), torch.tensor([0.5, 3.0])
     wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace())
     wrapper.plan(*pages.arrays, HEADS, KV_HEADS, DIM, PAGE, data_type=F8, q_data_type=None, o_data_type="float16")
-    pages.keys = [k * of_k[:, None] for k in pages.keys]
-    pages.values = [v * of_v[:, None] for v in pages.values]
+    pages.keys = [k * of_k[:, None].cpu() for k in pages.keys]
+    pages.values = [v * of_v[:, None].cpu() for v in pages.values]
     expected, _ = pages.expected(q.double() * of_q[:, None], [1, 1, 1])
     close(wrapper.run(q, pages.cache, of_q, of_k, of_v), expected, 4e-3)
 

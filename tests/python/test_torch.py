@@ -1,4 +1,4 @@
-"""The operators of torch.ops.lathe on CPU tensors."""
+"""The operators of torch.ops.lathe."""
 
 import lathe
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import lathe.torch as lt  # noqa: E402
+from devices import DEVICE, traces  # noqa: E402
 from reference import attend_batch, worst  # noqa: E402
-from torch_batches import BOUNDS, SPEC, batch_of, draw, expected_of, i32, step  # noqa: E402
+from torch_batches import BOUNDS, SPEC, batch_of, draw, expected_of, host, i32, step  # noqa: E402
 
 
 def test_attention(rng):
@@ -15,8 +16,8 @@ def test_attention(rng):
     q, k, v = draw(rng, 7, 4, 64), draw(rng, 39, 2, 64), draw(rng, 39, 2, 64)
     o, lse = lt.attention(q, k, v, qo_indptr=qo, kv_indptr=kv, mask="causal_window", window=5, lse="ln", soft_cap=3.0)
     expected, expected_lse = expected_of(q, k, v, qo, kv, mask="causal_window", window=5, soft_cap=3.0)
-    assert o.dtype == torch.float16 and worst(o.numpy(), expected) < 2e-3
-    assert np.max(np.abs(lse.numpy() - expected_lse)) < 1e-3
+    assert o.dtype == torch.float16 and worst(host(o), expected) < 2e-3
+    assert np.max(np.abs(host(lse) - expected_lse)) < 1e-3
 
 
 def test_bfloat16_pages(rng):
@@ -24,24 +25,26 @@ def test_bfloat16_pages(rng):
     table = torch.tensor([[2, 1], [3, 0]])
     o = lt.attention(q, pages, qo_indptr=[0, 1, 2], block_table=table, seq_lens=[20, 3])
     for request, (ids, length) in enumerate([([2, 1], 20), ([3], 3)]):
-        k, v = (pages[ids, i].reshape(-1, 2, 64)[:length].float().numpy() for i in (0, 1))
-        expected, _ = attend_batch(q[request : request + 1].float().numpy(), [k], [v], [0, 1])
-        assert worst(o[request : request + 1].float().numpy(), expected) < 1.2e-2
+        k, v = (host(pages[ids, i].reshape(-1, 2, 64)[:length]) for i in (0, 1))
+        expected, _ = attend_batch(host(q[request : request + 1]), [k], [v], [0, 1])
+        assert worst(host(o[request : request + 1]), expected) < 1.2e-2
 
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_one_envelope_serves_every_batch(rng, on_device):
-    envelope = lt.Envelope(SPEC, BOUNDS)
+    envelope = lt.Envelope(SPEC, BOUNDS, DEVICE)
     for qo_lens, kv_lens in [([1, 1, 1, 1], [30, 20, 9, 61]), ([24], [120]), ([], []), ([0, 5], [4, 5])]:
         step(rng, envelope, qo_lens, kv_lens, on_device)
 
 
+@traces
 def test_opcheck(rng):
-    envelope = lt.Envelope(SPEC, BOUNDS)
+    envelope = lt.Envelope(SPEC, BOUNDS, DEVICE)
     qo, kv = batch_of(rng, [3, 1], [17, 30])
     q, k, v = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64)
     text, numbers, workspace = SPEC.to_json(), BOUNDS.numbers(), envelope.workspace
-    envelope.plan_on_device(qo_indptr=qo, kv_indptr=kv)
+    on_device = (qo.to(DEVICE), kv.to(DEVICE))
+    envelope.plan_on_device(qo_indptr=on_device[0], kv_indptr=on_device[1])
     checks = {
         "attention_into": (
             *(q[:4], k[:47], v[:47], torch.zeros_like(q[:4]), None, qo, kv, None, None, None, text, 0, 0.0, 0.0),
@@ -50,7 +53,7 @@ def test_opcheck(rng):
         "attention": (q[:4], k[:47], v[:47], qo, kv, None, None, None, text, 0, 0.0, 0.0),
         "prepare_workspace": (workspace, text, numbers),
         "plan": (workspace, qo, kv, None, None, 0, text, numbers, [], ""),
-        "plan_on_device": (workspace, envelope._scratch, qo, kv, None, None, 0, text, numbers),
+        "plan_on_device": (workspace, envelope._scratch, *on_device, None, None, 0, text, numbers),
         "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0, [], "", [], "", 1.0, 1.0, [], ""),
         "sizes": (q, text, numbers),
     }
@@ -66,6 +69,7 @@ HOOKS = "tensor start: i32[TOK]; param cap: f32; mask = kv_pos >= start[tok]; lo
 CODES = {"kfmt": "i8", "kscale": "channel", "vfmt": "i8", "vscale": "token", "vzero": "token"}
 
 
+@traces
 @pytest.mark.parametrize("case", ["left out", "lse", "hooks", "scales"])
 def test_opcheck_of_options(rng, case):
     """What calls may give, and leave out."""
@@ -86,12 +90,22 @@ def test_opcheck_of_options(rng, case):
         tables = [torch.full((2, 64), 0.5), torch.full((120, 2), 0.5), torch.full((120, 2), 3.0)]
         options = (0.0, 0.0, [], "", [], "", 0.05, 0.05, tables, "k_channel_scale,v_token_scale,v_zero")
     lse = torch.zeros(24, 4) if case == "lse" else None
-    envelope, text, numbers = lt.Envelope(spec, BOUNDS), spec.to_json(), BOUNDS.numbers()
+    envelope, text, numbers = lt.Envelope(spec, BOUNDS, DEVICE), spec.to_json(), BOUNDS.numbers()
     envelope.plan(qo_indptr=qo, kv_indptr=kv)
     out = torch.zeros_like(q)
     written = [out] if lse is None else [out, lse]
     checks = {
-        "plan": (envelope.workspace, qo, kv, None, None, 0, text, numbers, *(hooks if case == "hooks" else ())),
+        "plan": (
+            envelope.workspace,
+            qo,
+            kv,
+            None,
+            None,
+            0,
+            text,
+            numbers,
+            *(([x.cpu() for x in hooks[0]], hooks[1]) if case == "hooks" else ()),
+        ),
         "run": (q, k, v, out, lse, envelope.workspace, None, text, numbers, *options),
         "attention_into": (q, k, v, out, lse, qo, kv, None, None, None, text, 0, *options),
     }
@@ -115,19 +129,19 @@ def test_hooks(rng):
     start[:4] = i32(2, 3, 16, 28)
     tensors, params = {"start": start}, {"cap": 2.5}
     expected = [
-        attend_batch(q[i : i + 1].float().numpy(), [k[a:b].float().numpy()], [v[a:b].float().numpy()], [0, 1], soft_cap=2.5)
+        attend_batch(host(q[i : i + 1]), [host(k[a:b])], [host(v[a:b])], [0, 1], soft_cap=2.5)
         for i, (a, b) in enumerate([(2, 17), (3, 17), (16, 17), (45, 47)])
     ]
     o, lse = torch.zeros_like(q), torch.zeros(24, 4)
     lt.attention_into(spec.to_json(), q[:4], k, v, o[:4], lse[:4], qo_indptr=qo, kv_indptr=kv, tensors=tensors, params=params)
-    envelope = lt.Envelope(spec, BOUNDS)
-    for copies in (None, tensors):
+    envelope = lt.Envelope(spec, BOUNDS, DEVICE)
+    for copies in (None, {"start": start.cpu()}):
         out = torch.zeros_like(q)
         envelope.plan(qo_indptr=qo, kv_indptr=kv, tensors=copies)
         envelope.run(q, k, v, out, lse=torch.zeros(24, 4), tensors=tensors, params=params)
         assert torch.equal(out[:4], o[:4])
     for i, (row, log_sum_exp) in enumerate(expected):
-        assert worst(o[i : i + 1].numpy(), row) < 2e-3 and np.max(np.abs(lse[i].numpy() - log_sum_exp[0])) < 1e-3
+        assert worst(host(o[i : i + 1]), row) < 2e-3 and np.max(np.abs(host(lse[i]) - log_sum_exp[0])) < 1e-3
     call = (spec.to_json(), q[:4], k, v, o[:4], lse[:4])
     lens = dict(qo_indptr=qo, kv_indptr=kv)
     refused(r"start: is missing", lt.attention_into, *call, **lens, params=params)
@@ -167,7 +181,15 @@ def test_refusals(rng):
     refused(r"shapes of q and k", lt.attention, q[0], kv, kv, **one, error=lathe.SpecError)
     refused(r"splits: unknown field", lt.attention, q, kv, kv, splits=1, **one, error=lathe.SpecError)
     refused(r"k: has elements of BFloat16; allowed: Half", lt.attention, q, kv.bfloat16(), kv, **one)
-    refused(r"qo_indptr: has elements of torch.float32", lt.attention, q, kv, kv, qo_indptr=torch.zeros(2), error=lathe.SpecError)
+    refused(
+        r"qo_indptr: has elements of torch.float32",
+        lt.attention,
+        q,
+        kv,
+        kv,
+        qo_indptr=torch.zeros(2, device="cpu"),
+        error=lathe.SpecError,
+    )
     refused(r"q: has 4 rows, the plan covers up to 5", lt.attention, q, kv, kv, qo_indptr=[0, 5], kv_indptr=[0, 6])
     refused(r"v.*has 5", lt.attention, q, kv, kv[:5], **one)
     text = SPEC.to_json()
@@ -182,7 +204,7 @@ def test_refusals(rng):
     )
     refused(r"workspace: has elements of Half", run, q, kv, kv, q, None, q, None, text, BOUNDS.numbers(), 0.0, 0.0)
     refused(r"attention spec", run, q, kv, kv, q, None, memory, None, "{", BOUNDS.numbers(), 0.0, 0.0)
-    envelope = lt.Envelope(SPEC, BOUNDS)
+    envelope = lt.Envelope(SPEC, BOUNDS, DEVICE)
     refused(
         r"5 .*max_batch|max_batch.*5|batch.* 5", envelope.plan, qo_indptr=i32(0, 1, 2, 3, 4, 5), kv_indptr=i32(0, 1, 2, 3, 4, 5)
     )
@@ -193,8 +215,8 @@ def test_refusals(rng):
 def test_lengths_that_nothing_reads(rng):
     q, kv, pages = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 2, 16, 2, 64)
     one = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
-    csr = dict(qo_indptr=[0, 4], kv_indptr=[0, 1], kv_indices=i32(0), last_page_len=[16])
-    envelope = lt.Envelope(SPEC, BOUNDS)
+    csr = dict(qo_indptr=[0, 4], kv_indptr=[0, 1], kv_indices=i32(0).to(DEVICE), last_page_len=[16])
+    envelope = lt.Envelope(SPEC, BOUNDS, DEVICE)
     for name in ("seq_lens", "last_page_len"):
         given, ragged = {name: i32(3)}, rf"{name}: is given, but the layout is ragged; allowed: None"
         refused(ragged, lt.attention, q, kv, kv, **one, **given, error=lathe.SpecError)
@@ -202,26 +224,34 @@ def test_lengths_that_nothing_reads(rng):
         refused(ragged, envelope.plan, **one, **given, error=lathe.SpecError)
         refused(ragged, envelope.plan_on_device, **one, **given, error=lathe.SpecError)
     refused(r"seq_lens: .*index is csr", lt.attention, q, pages, pages, **csr, seq_lens=[3], error=lathe.SpecError)
-    both = dict(qo_indptr=[0, 4], block_table=i32(0)[None], seq_lens=[16], kv_indices=i32(1))
+    both = dict(qo_indptr=[0, 4], block_table=i32(0)[None].to(DEVICE), seq_lens=[16], kv_indices=i32(1).to(DEVICE))
     refused(r"kv_indices: .*index is table", lt.attention, q, pages, pages, **both, error=lathe.SpecError)
 
 
 def test_numbers_past_32_bits(rng):
     """Their low 32 bits are those of a batch that could run."""
-    q, kv, far = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), torch.tensor([0, 4 + 2**32])
+    q, kv, far = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), torch.tensor([0, 4 + 2**32], device="cpu")
     holds = r"qo_indptr: holds 0\.\.4294967300; allowed: numbers of 32 bits"
     for given in (far, far.tolist()):
         refused(holds, lt.attention, q, kv, kv, qo_indptr=given, kv_indptr=[0, 6], error=lathe.SpecError)
     refused(r"qo_indptr: has elements of torch.float32", lt.attention, q, kv, kv, qo_indptr=[0, 4.7], error=lathe.SpecError)
-    pages = dict(kv_indptr=[0, 1], last_page_len=[16], kv_indices=torch.tensor([2**32]))
+    pages = dict(kv_indptr=[0, 1], last_page_len=[16], kv_indices=torch.tensor([2**32], device="cpu"))
     k = kv[None, :2]
-    refused(r"kv_indices: holds 4294967296", lt.attention, q, k, k, qo_indptr=[0, 4], **pages, error=lathe.SpecError)
+    holds = (
+        r"kv_indices: holds 4294967296" if DEVICE == "cpu" else "kv_indices: is on cpu; allowed: cuda"
+    )  # where none is looked at
+    refused(holds, lt.attention, q, k, k, qo_indptr=[0, 4], **pages, error=lathe.SpecError)
+
+
+@traces
+def test_numbers_past_32_bits_in_a_graph(rng):
+    q, kv, far = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), torch.tensor([0, 4 + 2**32], device="cpu")
 
     @torch.compile(fullgraph=True, backend="eager")
     def attend(qo):
         return lt.attention(q, kv, kv, qo_indptr=qo, kv_indptr=[0, 6])
 
-    near = torch.tensor([0, 4])
+    near = torch.tensor([0, 4], device="cpu")
     assert torch.equal(attend(near), lt.attention(q, kv, kv, qo_indptr=near, kv_indptr=[0, 6]))
     refused(r"qo_indptr: holds numbers that are not of 32 bits", attend, far)
 
@@ -229,7 +259,7 @@ def test_numbers_past_32_bits(rng):
 def test_arguments_of_the_wrong_kind(rng):
     q, kv, pages = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 2, 16, 2, 64)
     one = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
-    call, envelope = (SPEC.to_json(), q, kv, kv), lt.Envelope(SPEC, BOUNDS)
+    call, envelope = (SPEC.to_json(), q, kv, kv), lt.Envelope(SPEC, BOUNDS, DEVICE)
     owned = q.clone().requires_grad_()
     envelope.plan(**one)
     for match, function, args, given in (
@@ -249,7 +279,7 @@ def test_arguments_of_the_wrong_kind(rng):
         (
             r"order: is 'hnd'; allowed: 'NHD', 'HND'",
             *(lt.attention, (q, pages, pages)),
-            dict(one, kv_indices=i32(0), last_page_len=[6], order="hnd"),
+            dict(one, kv_indices=i32(0).to(DEVICE), last_page_len=[6], order="hnd"),
         ),
     ):
         refused(match, function, *args, **given, error=lathe.SpecError)

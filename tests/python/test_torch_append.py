@@ -1,12 +1,15 @@
-"""`lathe.torch.append` on CPU tensors: what it writes is what attention reads."""
+"""`lathe.torch.append`: what it writes is what attention reads."""
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 import lathe.torch as lt  # noqa: E402
+from devices import DEVICE, traces  # noqa: E402
 from lathe.errors import SpecError  # noqa: E402
 from reference import attend_batch, worst  # noqa: E402
+from torch_batches import draw as draw_f16  # noqa: E402
+from torch_batches import host  # noqa: E402
 
 HEADS, DIM, PAGES, PAGE = 2, 64, 6, 8
 KV = 29  # tokens of the request, in four pages
@@ -14,7 +17,7 @@ TABLE = [4, 1, 5, 2]
 
 
 def draw(rng, *shape):
-    return torch.from_numpy(rng.standard_normal(shape).astype(np.float32)).to(torch.bfloat16)
+    return draw_f16(rng, *shape, dtype=torch.bfloat16)
 
 
 def cos_sin(positions):
@@ -25,12 +28,12 @@ def cos_sin(positions):
 def turned(x, positions):
     table = cos_sin(KV)[positions][:, None]
     c, s = table[..., : DIM // 2], table[..., DIM // 2 :]
-    a, b = np.split(x.float().numpy(), 2, axis=-1)
+    a, b = np.split(host(x), 2, axis=-1)
     return np.concatenate([a * c - b * s, b * c + a * s], axis=-1)
 
 
 def i32(*numbers):
-    return torch.tensor(numbers, dtype=torch.int32)
+    return torch.tensor(numbers, dtype=torch.int32, device=DEVICE)
 
 
 @pytest.mark.parametrize("place", ["slots", "csr", "table"])
@@ -49,19 +52,19 @@ def test_written_keys_are_those_that_attention_reads(rng, place):
         where |= {"kv_indptr": i32(0, 4), "kv_indices": i32(*TABLE)}
     else:
         where |= {"block_table": i32(*TABLE, 0).reshape(1, 5)}
-    table = torch.from_numpy(cos_sin(KV))
+    table = torch.from_numpy(cos_sin(KV)).to(DEVICE)
     lt.append(k, v, k_cache, v_cache, q=q, positions=positions, cos_sin=table, k_scales=k_scales, v_scales=v_scales, **where)
 
     rows = np.arange(KV)
-    assert worst(q.float().numpy(), turned(raw_q, rows)) < 5e-3
+    assert worst(host(q), turned(raw_q, rows)) < 5e-3
 
     def values(cache, scale, zero, factor):
-        codes, s, z = (t[TABLE].reshape(KV + 3, HEADS, -1)[:KV].float().numpy() for t in (cache, scale[..., None], zero[..., None]))
+        codes, s, z = (host(t[TABLE].reshape(KV + 3, HEADS, -1)[:KV]) for t in (cache, scale[..., None], zero[..., None]))
         return (codes - z) * s * factor
 
     keys, stored = values(k_cache, tables[0], tables[1], 1.0), values(v_cache, tables[2], tables[3], 0.5)
     # Within half a step of a range of 255, and a little for its rounded zero.
-    for got, expected in ((keys, turned(k, rows)), (stored, v.float().numpy())):
+    for got, expected in ((keys, turned(k, rows)), (stored, host(v))):
         span = np.maximum(expected.max(-1), 0) - np.minimum(expected.min(-1), 0)
         assert np.all(np.abs(got - expected) <= span[..., None] / 255 * 1.01)
     fields = {f"{side}{field}": kind for side in "kv" for field, kind in (("fmt", "i8"), ("scale", "token"), ("zero", "token"))}
@@ -78,8 +81,8 @@ def test_written_keys_are_those_that_attention_reads(rng, place):
         v_scales=v_scales,
         **fields,
     )
-    expected, _ = attend_batch(q.float().numpy(), [keys], [stored], [0, KV], mask="causal")
-    assert worst(o.float().numpy(), expected) < 1.2e-2
+    expected, _ = attend_batch(host(q), [keys], [stored], [0, KV], mask="causal")
+    assert worst(host(o), expected) < 1.2e-2
 
 
 def test_padding_is_left_alone(rng):
@@ -90,6 +93,7 @@ def test_padding_is_left_alone(rng):
     assert (cache == 7).sum() >= cache.numel() - 4 * HEADS * DIM
 
 
+@traces
 def test_opcheck(rng):
     k, v = draw(rng, 3, HEADS, DIM), draw(rng, 3, HEADS, DIM)
     caches = [torch.zeros(PAGES, PAGE, HEADS, DIM, dtype=torch.int8) for _ in range(2)]
@@ -119,7 +123,7 @@ def test_refusals(rng):
     with pytest.raises(RuntimeError, match="slot_mapping: must be contiguous and have 3 entries"):
         lt.append(k, v, cache, slot_mapping=slots[:2])
     with pytest.raises(RuntimeError, match="positions: is null"):
-        lt.append(k, v, cache, slot_mapping=slots, cos_sin=torch.from_numpy(cos_sin(4)))
+        lt.append(k, v, cache, slot_mapping=slots, cos_sin=torch.from_numpy(cos_sin(4)).to(DEVICE))
     with pytest.raises(RuntimeError, match="q: is given, but the spec's rope is none"):
         lt.append(k, v, cache, slot_mapping=slots, q=k.clone())
     with pytest.raises(SpecError, match="requires a gradient"):

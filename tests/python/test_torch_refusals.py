@@ -7,12 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import lathe.torch as lt  # noqa: E402
+from devices import DEVICE, SHOWN  # noqa: E402
+from torch_batches import i32  # noqa: E402
 
 SPEC = lathe.AttentionSpec(
     q_dtype="f16", o_dtype="f16", group_size=2, head_dim_qk=64, head_dim_vo=64, layout="ragged", mask="causal", lse="ln"
 )
 BOUNDS = dict(num_kv_heads=2, max_batch=2, max_qo_tokens=4, max_kv_entries=6)
-LENS = dict(qo_indptr=torch.tensor([0, 4]).int(), kv_indptr=torch.tensor([0, 6]).int())
+LENS = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
 Q, K, V = torch.zeros(4, 4, 64).half(), torch.zeros(6, 2, 64).half(), torch.zeros(6, 2, 64).half()
 PAGES = torch.zeros(3, 16, 2, 64).half()
 CSR = dict(qo_indptr=[0, 4], kv_indptr=[0, 1], kv_indices=torch.tensor([0]), last_page_len=[6])
@@ -42,7 +44,7 @@ def into(spec=SPEC, q=Q, k=K, v=V, out=None, lse=None, **given):
 
 
 def envelope(**given):
-    return lt.Envelope(SPEC, lt.Bounds(**{**BOUNDS, **given}))
+    return lt.Envelope(SPEC, lt.Bounds(**{**BOUNDS, **given}), DEVICE)
 
 
 def plan(**given):
@@ -50,7 +52,7 @@ def plan(**given):
 
 
 def plan_on_device(**given):
-    return envelope().plan_on_device(**{**LENS, **given})
+    return envelope().plan_on_device(**{name: x.to(DEVICE) for name, x in LENS.items()} | given)
 
 
 def run(q=Q, k=K, v=V, out=None, lse=None, **given):
@@ -74,15 +76,16 @@ def test_the_calls_are_right(call):
 
 
 DEVICES = r"is on meta; allowed: dense tensors on cpu or cuda"
-DEVICE = {
-    (attention, "q"): r"k: is on cpu; allowed: meta, as q",
-    **{(attention, name): r"is on meta; allowed: cpu, as q" for name in "kv"},
+MISPLACED = {
+    (attention, "q"): rf"k: is on {SHOWN}; allowed: meta, as q",
+    **{(attention, name): rf"is on meta; allowed: {SHOWN}, as q" for name in "kv"},
     **{(attention, name): r"is on meta; allowed: cpu, as lengths are read there" for name in ("qo_indptr", "kv_indptr")},
-    (paged, "kv_indices"): r"is on meta; allowed: cpu, as q",
+    (paged, "kv_indices"): rf"is on meta; allowed: {SHOWN}, as q",
     **{(into, name): DEVICES for name in ("q", "k", "v", "out", "lse", "qo_indptr", "kv_indptr")},
     **{(run, name): DEVICES for name in ("q", "k", "v", "out", "lse")},
     **{(call, "qo_indptr"): DEVICES for call in (plan, plan_on_device)},
-    **{(call, "kv_indptr"): r"is on meta; allowed: cpu, as qo_indptr" for call in (plan, plan_on_device)},
+    (plan, "kv_indptr"): r"is on meta; allowed: cpu, as qo_indptr",
+    (plan_on_device, "kv_indptr"): rf"is on meta; allowed: {SHOWN}, as qo_indptr",
     **{(append, name): DEVICES for name in ("k", "v", "k_cache", "slot_mapping")},
 }
 VALUES = {
@@ -91,10 +94,10 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("call, name", DEVICE)
+@pytest.mark.parametrize("call, name", MISPLACED)
 def test_devices(call, name):
     value = VALUES[name][:2] if call is append and name in "kv" else VALUES[name]
-    match = DEVICE[call, name]
+    match = MISPLACED[call, name]
     with pytest.raises(lathe.SpecError, match=match if ":" in match.split(";")[0] else f"^{name}: {match}"):
         call(**{name: meta(value)})
 
@@ -125,7 +128,7 @@ BAD = [
     (attention, dict(k=K[..., :32]), r"k: dimension 2 is 32, must be 64"),
     (attention, dict(k=K.float()), r"k: has elements of Float; allowed: Half"),
     (attention, dict(v=V[0]), r"v: has rank 2, must have rank 3"),
-    (attention, dict(q=Q.to_sparse()), r"q: is torch.sparse_coo on cpu; allowed: dense tensors"),
+    (attention, dict(q=Q.to_sparse()), r"q: is torch.sparse_coo on [\w:]+; allowed: dense tensors"),
     (attention, dict(window="x"), r"window: is 'x'; allowed: a whole number"),
     (attention, dict(window=2.5), r"window: is 2.5; allowed: a whole number"),
     (attention, dict(window=-1), r"window: is -1; allowed: 0\.\."),
@@ -141,7 +144,7 @@ BAD = [
     (paged, dict(kv_indices=torch.zeros(1)), r"kv_indices: has elements of torch.float32; allowed: whole numbers"),
     (paged, dict(kv_indices=torch.tensor([[0]])), r"kv_indices: has the shape \[1, 1\]; allowed: one dimension"),
     (paged, {**TABLE, "block_table": torch.tensor([0])}, r"block_table: has the shape \[1\]; allowed: \[batch, pages\]"),
-    (paged, {**TABLE, "block_table": torch.tensor([[0]], device="meta")}, r"block_table: is on meta; allowed: cpu"),
+    (paged, {**TABLE, "block_table": torch.tensor([[0]], device="meta")}, rf"block_table: is on meta; allowed: {SHOWN}"),
     (paged, {**TABLE, "seq_lens": torch.tensor([6], device="meta")}, r"seq_lens: is on meta; allowed: cpu"),
     (paged, {**CSR, "last_page_len": [17]}, r"last_page_len\[0\]: is 17, must be in 1\.\.16"),
     (into, dict(out=Q[:2]), r"o: has 2 rows, the plan covers up to 4"),
@@ -160,10 +163,10 @@ BAD = [
     (envelope, dict(max_batch=2.5), r"max_batch: is 2.5; allowed: a whole number"),
     (envelope, dict(max_batch=-2), r"is -2, must be in 0\.\."),
     (plan, dict(qo_indptr=LENS["qo_indptr"].float()), r"qo_indptr: has elements of Float; allowed: Int"),
-    (plan, dict(qo_indptr=torch.tensor([0, 1, 4, 5]).int()[::2]), r"qo_indptr: is not contiguous; allowed: a contiguous"),
-    (plan, dict(qo_indptr=torch.tensor([0, 9]).int()), r"max_qo_tokens: the batch has 9 .*; the envelope allows 4"),
-    (plan, dict(kv_indptr=torch.tensor([0, 60]).int()), r"max_kv_entries: the batch has 60 .*; the envelope allows 6"),
-    (plan, dict(kv_indptr=torch.tensor([0, 3, 6]).int()), r"kv_indptr: has 3 entries, must have batch \+ 1 = 2"),
+    (plan, dict(qo_indptr=i32(0, 1, 4, 5)[::2]), r"qo_indptr: is not contiguous; allowed: a contiguous"),
+    (plan, dict(qo_indptr=i32(0, 9)), r"max_qo_tokens: the batch has 9 .*; the envelope allows 4"),
+    (plan, dict(kv_indptr=i32(0, 60)), r"max_kv_entries: the batch has 60 .*; the envelope allows 6"),
+    (plan, dict(kv_indptr=i32(0, 3, 6)), r"kv_indptr: has 3 entries, must have batch \+ 1 = 2"),
     (run, dict(q=Q[:, :2]), r"q: dimension 1 is 2, must be 4"),
     (run, dict(q=[1]), r"q: is \[1\]; allowed: a torch.Tensor"),
     (run, dict(v=3), r"v: is 3; allowed: a torch.Tensor"),
@@ -191,7 +194,7 @@ def test_arguments(call, given, match):
 
 
 def test_rows_may_lie_anywhere():
-    q = torch.randn(4, 4, 64, generator=torch.Generator().manual_seed(20261122)).half()
+    q = torch.randn(4, 4, 64, generator=torch.Generator("cpu").manual_seed(20261122), device="cpu").to(DEVICE).half()
     turned = q.transpose(0, 1).contiguous().transpose(0, 1)
     k, v = q[:, :2].repeat(2, 1, 1)[:6], q[:, 2:].repeat(2, 1, 1)[:6]
     assert not turned.is_contiguous() and torch.equal(attention(turned, k, v), attention(q, k, v))

@@ -1,4 +1,4 @@
-"""Tiny random models: attn_implementation="lathe" against "eager", on a CPU."""
+"""Tiny random models: attn_implementation="lathe" against "eager"."""
 
 import contextlib
 import copy
@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 import lathe  # noqa: E402
 import lathe.frontends.transformers as frontend  # noqa: E402
+from devices import DEVICE  # noqa: E402
 from lathe.frontends.masks import runs_of  # noqa: E402
 from tiny_models import (  # noqa: E402
     DTYPES,
@@ -118,12 +119,13 @@ def test_an_encoder_that_sees_both_ways(dtype):
         vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-    model = transformers.BertModel(config, add_pooling_layer=False)
+    with torch.device("cpu"):  # so that it is the same one on every device
+        model = transformers.BertModel(config, add_pooling_layer=False)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "attention" in name and name.endswith("weight") and "LayerNorm" not in name:
                 parameter.normal_(0, 0.3)
-    model = model.to(dtype).eval()
+    model = model.to(DEVICE, dtype).eval()
     ids = tokens(2, 12)
     mask = torch.ones_like(ids)
     mask[1, 7:] = 0
@@ -148,8 +150,8 @@ def refused(match, model, **options):
 def one_layer(seed=3, rows=5, keys=5):
     """A layer of Llama, and its query, key and value, one head for each key's."""
     print(f"seed {seed}")
-    random = torch.Generator().manual_seed(seed)
-    q, k, v = (torch.randn(1, 2, n, 16, generator=random).half() for n in (rows, keys, keys))
+    random = torch.Generator("cpu").manual_seed(seed)
+    q, k, v = (torch.randn(1, 2, n, 16, generator=random, device="cpu").to(DEVICE).half() for n in (rows, keys, keys))
     return make("llama").model.layers[0].self_attn, q, k, v
 
 
@@ -225,7 +227,7 @@ def test_refusals():
 
 def seen_by(runs, rows, keys):
     """The mask that requests stand for, from the definition of causal and window."""
-    visible = torch.zeros(rows, keys, dtype=torch.bool)
+    visible = torch.zeros(rows, keys, dtype=torch.bool, device="cpu")
     for b in range(len(runs.qo_indptr) - 1):
         r0, r1 = runs.qo_indptr[b : b + 2].tolist()
         e0, e1 = runs.kv_indptr[b : b + 2].tolist()
@@ -242,10 +244,10 @@ def seen_by(runs, rows, keys):
 def test_runs_show_what_the_mask_shows(seed):
     """Random masks without holes: bands, blocks, paddings, and rows that follow no rule."""
     print(f"seed {seed}")
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator("cpu").manual_seed(seed)
 
     def draw(low, high):
-        return int(torch.randint(low, high + 1, (1,), generator=random))
+        return int(torch.randint(low, high + 1, (1,), generator=random, device="cpu"))
 
     batch, rows, keys = draw(1, 3), draw(1, 12), draw(1, 12)
     i, j = torch.arange(rows)[:, None] + draw(-3, 3), torch.arange(keys)[None]
@@ -259,10 +261,10 @@ def test_runs_show_what_the_mask_shows(seed):
         if kind == 3:
             visible[b] &= (i // 4 == j // 4) & (j <= i)
         if kind == 4:
-            low = torch.randint(0, keys, (rows, 1), generator=random)
-            visible[b] = (j >= low) & (j < low + torch.randint(0, keys, (rows, 1), generator=random))
+            low = torch.randint(0, keys, (rows, 1), generator=random, device="cpu").to(DEVICE)
+            visible[b] = (j >= low) & (j < low + torch.randint(0, keys, (rows, 1), generator=random, device="cpu").to(DEVICE))
         visible[b] &= (j >= draw(0, 2)) & (j < keys - draw(0, 2))
     runs = runs_of(visible)
     got = seen_by(runs, batch * rows, batch * keys)
-    expected = torch.block_diag(*visible.int()).bool()
+    expected = torch.block_diag(*visible.int().cpu()).bool()
     assert torch.equal(got, expected), runs

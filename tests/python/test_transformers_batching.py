@@ -65,7 +65,7 @@ def wrong_tokens(model, got):
     wrong = all_clear = 0
     for prompt, generation in zip(PROMPTS, got, strict=True):
         of_eager = logits(model, "eager", torch.tensor([prompt + generation]))[0, len(prompt) - 1 : -1]
-        chosen = of_eager.gather(-1, torch.tensor(generation)[:, None])[:, 0]
+        chosen = of_eager.gather(-1, torch.tensor(generation, device=of_eager.device)[:, None])[:, 0]
         wrong += int((of_eager.amax(-1) - chosen > 2 * TOLERANCES[model.dtype]).sum())
         all_clear += int(is_clear(of_eager, TOLERANCES[model.dtype]).sum())
     return wrong, all_clear

@@ -12,6 +12,7 @@ import lathe.torch
 import pytest
 import torch
 import transformers
+from devices import DEVICE
 from lathe.frontends import transformers as frontend
 
 # Of logits. bf16 rounds 8 times as coarsely as f16 (2^-9 and 2^-12, to nearest), and loses 8 times as much, in eager too
@@ -54,9 +55,10 @@ MODELS = {
 
 
 def make(name, dtype=torch.float16):
+    """Drawn on the CPU, so that it is the same one on every device."""
     torch.manual_seed(0)
-    model = MODELS[name]()
-    with torch.no_grad():
+    with torch.device("cpu"), torch.no_grad():
+        model = MODELS[name]()
         for parameter_name, parameter in model.named_parameters():
             if "q_proj" in parameter_name or "k_proj" in parameter_name:
                 parameter.normal_(0, 0.35)
@@ -66,7 +68,7 @@ def make(name, dtype=torch.float16):
                 parameter.normal_(1, 1)
             elif "lm_head" in parameter_name:
                 parameter.normal_(0, 0.1)
-    return model.to(dtype).eval()
+    return model.to(DEVICE, dtype).eval()
 
 
 @torch.no_grad()
@@ -76,7 +78,7 @@ def logits(model, implementation, ids, **options):
 
 
 def tokens(batch, length, seed=1):
-    return torch.randint(1, 128, (batch, length), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(1, 128, (batch, length), generator=torch.Generator("cpu").manual_seed(seed), device="cpu").to(DEVICE)
 
 
 def is_clear(of_eager, tolerance):
@@ -141,7 +143,7 @@ def without_earlier_pages(attention, q, k, v, *, qo_indptr, kv_indptr, page_size
     """Packed keys from the page on in which each request's first row is."""
     before = kv_indptr.diff() - qo_indptr.diff()
     starts, ends = kv_indptr[:-1] + before // page_size * page_size, kv_indptr[1:]
-    seen = torch.cat([torch.arange(start, end) for start, end in zip(starts, ends, strict=True)])
+    seen = torch.cat([torch.arange(start, end, device=k.device) for start, end in zip(starts, ends, strict=True)])
     indptr = torch.nn.functional.pad((ends - starts).cumsum(0), (1, 0)).int()
     return attention(q, k[seen], v[seen], qo_indptr=qo_indptr, kv_indptr=indptr, **options)
 
@@ -149,5 +151,5 @@ def without_earlier_pages(attention, q, k, v, *, qo_indptr, kv_indptr, page_size
 def inexact(attention, *inputs, **options):
     """Results that are wrong by up to 4 roundings more: 2^-6 of themselves in bf16, 2^-9 in f16."""
     o, lse = attention(*inputs, **options)
-    error = torch.rand(o.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    error = torch.rand(o.shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu").to(DEVICE) * 2 - 1
     return (o.float() * (1 + 2 * torch.finfo(o.dtype).eps * error)).to(o.dtype), lse
