@@ -15,7 +15,6 @@ QO, KV = [3, 1, 4], [10, 4, 21]
 ROTARY, TURNED = dict(pos_encoding_mode="ROPE_LLAMA", rope_scale=2.0, rope_theta=5e3), dict(rope=(2.0, 5e3))
 
 # Refused whatever they are but the default; all else is served.
-_ITEMS = ("prefix_len_ptr", "token_pos_in_items_ptr", "token_pos_in_items_len", "max_item_len_ptr")
 REFUSED = {
     ("decode.BatchDecodeWithPagedKVCacheWrapper.__init__", "jit_args"),
     ("decode.BatchDecodeWithPagedKVCacheWrapper._plan_impl", "window_right"),
@@ -23,13 +22,11 @@ REFUSED = {
     ("decode.BatchDecodeWithPagedKVCacheWrapper.run", "skip_softmax_threshold_scale_factor"),
     ("prefill.single_prefill_with_kv_cache", "kv_cache_sf"),
     *(("prefill.BatchPrefillWithPagedKVCacheWrapper.__init__", name) for name in ("jit_args", "jit_kwargs")),
-    *(("prefill.BatchPrefillWithPagedKVCacheWrapper.workspace_size", name) for name in _ITEMS),
-    *(("prefill.BatchPrefillWithPagedKVCacheWrapper.plan", name) for name in _ITEMS),
     ("prefill.BatchPrefillWithPagedKVCacheWrapper.run", "kv_cache_sf"),
     ("prefill.BatchPrefillWithPagedKVCacheWrapper.run", "skip_softmax_threshold_scale_factor"),
     ("prefill.BatchPrefillWithPagedKVCacheWrapper.run", "uses_spcompress"),
     *(("prefill.BatchPrefillWithRaggedKVCacheWrapper.__init__", name) for name in ("jit_args", "jit_kwargs")),
-    *(("prefill.BatchPrefillWithRaggedKVCacheWrapper.plan", name) for name in (*_ITEMS, "v_indptr", "o_indptr")),
+    *(("prefill.BatchPrefillWithRaggedKVCacheWrapper.plan", name) for name in ("v_indptr", "o_indptr")),
     ("prefill.BatchPrefillWithRaggedKVCacheWrapper.run", "kv_cache_sf"),
 }
 

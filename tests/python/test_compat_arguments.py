@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 from compat_cases import REFUSED  # noqa: E402
 
-NAMES = ("", "_buffers", "_cascade", "_function_refusals", "_pages", "_refusals")  # of files, after test_compat
+NAMES = ("", "_buffers", "_cascade", "_function_refusals", "_items", "_pages", "_refusals")  # of files, after test_compat
 
 
 def optional_arguments():

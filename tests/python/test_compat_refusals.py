@@ -65,11 +65,7 @@ UNSERVED = {
     "kv_cache_sf": ((1, 2), "(1, 2)", "None"),
     "skip_softmax_threshold_scale_factor": (0.5, "0.5", "None"),
     "uses_spcompress": (True, "True", "None"),
-    "token_pos_in_items_len": (3, "3", "0"),
-    **{
-        name: (torch.ones(2), "a tensor [2]", "None")
-        for name in ("prefix_len_ptr", "token_pos_in_items_ptr", "max_item_len_ptr", "v_indptr", "o_indptr")
-    },
+    **{name: (torch.ones(2), "a tensor [2]", "None") for name in ("v_indptr", "o_indptr")},
 }
 
 

@@ -10,7 +10,7 @@ import torch
 import lathe.torch
 from lathe import _lathe
 from lathe.compat.flashinfer._arguments import alibi_slopes
-from lathe.compat.flashinfer._kernels import Features, spec_text
+from lathe.compat.flashinfer._kernels import MASK_ROWS, Features, spec_text
 from lathe.errors import SpecError
 
 _MOST_BITS = 2**31
@@ -31,6 +31,8 @@ class Batch:
         Little-endian bits, rows of keys one after the other, each request from a byte on; on the device.
     mask_indptr : [batch + 1], optional
         Bytes of each request in `mask_bits`.
+    items : dict, optional
+        What rows see of items that are scored at once (`item_rows`), on the host.
     mask_rows : dict
         What was worked out for the rows of a mask, by the window.
     """
@@ -41,11 +43,16 @@ class Batch:
     kv_indices: torch.Tensor | None = None
     mask_bits: torch.Tensor | None = None
     mask_indptr: torch.Tensor | None = None
-    mask_rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    items: dict[str, torch.Tensor] | None = None
+    mask_rows: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         return int(self.qo_indptr[-1])
+
+    @property
+    def own_mask(self) -> str:
+        return "items" if self.items is not None else "bits" if self.mask_bits is not None else ""
 
     def kv_lens(self, page_size: int) -> torch.Tensor:
         """Keys of each request; i64."""
@@ -72,7 +79,7 @@ class Numbers:
 
     def window(self, features: Features) -> int:
         """Keys that a row sees, itself included, where the kernel's own mask has a window; else 0."""
-        return self.window_left + 1 if features.windowed and not features.masked else 0
+        return self.window_left + 1 if features.windowed and not features.own_mask else 0
 
     def cap(self, features: Features) -> float:
         """Of the kernel itself; where hooks cap scores, 0."""
@@ -82,32 +89,37 @@ class Numbers:
         return {"cap": self.soft_cap} if features.soft_cap and features.positions == "ALIBI" else {}
 
 
-def _mask_rows(batch: Batch, features: Features, window_left: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row of q its first bit, and the first key that its window shows; i32 on the host."""
-    assert batch.mask_indptr is not None
+def _mask_rows(batch: Batch, features: Features, window_left: int) -> dict[str, torch.Tensor]:
+    """Of each row of q what its mask reads, by the names of `MASK_ROWS`; i32 on the host."""
     qo_lens, kv_lens = batch.qo_indptr.diff().long(), batch.kv_lens(features.page_size)
     request = torch.repeat_interleave(torch.arange(len(qo_lens), device="cpu"), qo_lens)
     row = torch.arange(len(request), device="cpu") - batch.qo_indptr[:-1].long()[request]
-    first_bit = batch.mask_indptr.long()[:-1][request] * 8 + row * kv_lens[request]
-    if len(request) and int((first_bit + kv_lens[request]).max()) > _MOST_BITS:
-        raise SpecError(f"has more than {_MOST_BITS} bits; allowed: fewer", where="custom_mask")
     first_key = torch.zeros_like(row)
     if features.windowed:
         first_key = (kv_lens - qo_lens)[request] + row - window_left
-    return first_bit.int(), first_key.clamp(min=0).int()
+    rows = {"mask_first": first_key.clamp(min=0).int()}
+    if batch.items is not None:
+        return rows | batch.items
+    assert batch.mask_indptr is not None
+    first_bit = batch.mask_indptr.long()[:-1][request] * 8 + row * kv_lens[request]
+    if len(request) and int((first_bit + kv_lens[request]).max()) > _MOST_BITS:
+        raise SpecError(f"has more than {_MOST_BITS} bits; allowed: fewer", where="custom_mask")
+    return rows | {"mask_row": first_bit.int()}
+
+
+def _with_bits(batch: Batch, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a mask reads: of rows, and its bits if it has any."""
+    return dict(rows) if batch.mask_bits is None or batch.items is not None else {"mask_bits": batch.mask_bits, **rows}
 
 
 def _tensors(features: Features, batch: Batch, numbers: Numbers, q: torch.Tensor) -> dict[str, torch.Tensor]:
     """What the hooks of a run read."""
     tensors = {}
-    if features.masked:
-        assert batch.mask_bits is not None
+    if features.own_mask:
         window = numbers.window_left if features.windowed else -1
         if window not in batch.mask_rows:
-            rows, first = _mask_rows(batch, features, window)
-            batch.mask_rows[window] = rows.to(q.device), first.to(q.device)
-        rows, first = batch.mask_rows[window]
-        tensors = {"mask_bits": batch.mask_bits, "mask_row": rows, "mask_first": first}
+            batch.mask_rows[window] = {name: x.to(q.device) for name, x in _mask_rows(batch, features, window).items()}
+        tensors = _with_bits(batch, batch.mask_rows[window])
     if features.positions == "ALIBI":
         tensors["slopes"] = alibi_slopes(q.shape[1], q.device)
     return tensors
@@ -168,7 +180,8 @@ class Captured:
     def __init__(self, features: Features, bounds: lathe.torch.Bounds, device: torch.device) -> None:
         self._key = features, bounds
         self._envelope = lathe.torch.Envelope(_lathe.AttentionSpec.from_json(spec_text(features)), bounds, device)
-        self._rows = [torch.zeros(bounds.max_qo_tokens, dtype=torch.int32, device=device) for _ in range(2 * features.masked)]
+        entries = bounds.max_qo_tokens
+        self._rows = {name: torch.zeros(entries, dtype=torch.int32, device=device) for name in MASK_ROWS[features.own_mask]}
         self.planned: tuple[Batch, Numbers] | None = None
 
     def holds(self, features: Features, bounds: lathe.torch.Bounds) -> bool:
@@ -176,7 +189,7 @@ class Captured:
 
     def serves(self, features: Features, bounds: lathe.torch.Bounds, numbers: Numbers) -> bool:
         """Whether a run may follow what was planned, of which the window over a mask is a part."""
-        windowed = features.masked and features.windowed
+        windowed = bool(features.own_mask) and features.windowed
         same = self.planned is not None and self.planned[1].window_left == numbers.window_left
         return self.holds(features, bounds) and (same or not windowed)
 
@@ -185,18 +198,14 @@ class Captured:
         features = self._key[0]
         self.planned = batch, numbers
         copies = {}
-        if features.masked:
-            for into, values in zip(self._rows, _mask_rows(batch, features, numbers.window_left), strict=True):
-                into[: len(values)].copy_(values)
+        if features.own_mask:
+            for name, values in _mask_rows(batch, features, numbers.window_left).items():
+                self._rows[name][: len(values)].copy_(values)
             if self._envelope.workspace.device.type == "cpu":
-                copies = self._mask(batch)
+                copies = _with_bits(batch, self._rows)
                 if mask_bits is not None and len(mask_bits) > 0:
                     copies["mask_bits"] = mask_bits.cpu().contiguous()
         self._envelope.plan(qo_indptr=batch.qo_indptr, kv_indptr=batch.kv_indptr, last_page_len=batch.last_page_len, tensors=copies)
-
-    def _mask(self, batch: Batch) -> dict[str, torch.Tensor]:
-        assert batch.mask_bits is not None
-        return {"mask_bits": batch.mask_bits, "mask_row": self._rows[0], "mask_first": self._rows[1]}
 
     def run(
         self,
@@ -210,7 +219,7 @@ class Captured:
     ) -> None:
         """As `attend`, but `q`, `out`, `lse` and ragged `k` and `v` are as large as the bounds allow."""
         features = self._key[0]
-        tensors = self._mask(batch) if features.masked else {}
+        tensors = _with_bits(batch, self._rows) if features.own_mask else {}
         if features.positions == "ALIBI":
             tensors["slopes"] = alibi_slopes(q.shape[1], q.device)
         self._envelope.run(

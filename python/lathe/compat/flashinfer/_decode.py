@@ -136,26 +136,10 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         -------
         int, int
         """
+        given = {name: value for name, value in locals().items() if name != "self"}
         probe = copy.copy(self)
         probe._use_cuda_graph = False
-        probe._plan_impl(
-            *(indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size),
-            pos_encoding_mode=pos_encoding_mode,
-            window_left=window_left,
-            logits_soft_cap=logits_soft_cap,
-            q_data_type=q_data_type,
-            kv_data_type=kv_data_type,
-            o_data_type=o_data_type,
-            data_type=data_type,
-            sm_scale=sm_scale,
-            rope_scale=rope_scale,
-            rope_theta=rope_theta,
-            block_tables=block_tables,
-            seq_lens=seq_lens,
-            fixed_split_size=fixed_split_size,
-            disable_split_kv=disable_split_kv,
-            q_len_per_req=q_len_per_req,
-        )
+        probe._plan_impl(**given)
         return probe._sizes()
 
     def plan(

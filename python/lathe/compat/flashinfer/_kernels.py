@@ -17,12 +17,17 @@ from lathe.errors import SpecError
 _NAMES = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float8_e4m3fn: "e4m3", torch.float8_e5m2: "e5m2"}
 _SPLIT_GRAIN = 16  # tokens
 
-# Rows of the mask start at any bit; a row's first key is where its window begins.
-_MASK = (
-    "tensor mask_bits: u8[N], mask_row: i32[TOK], mask_first: i32[TOK];"
+# Masks of hooks, by what they are made of, and what they read for each row; a row's first key is where its window begins.
+MASK_ROWS = {"": (), "bits": ("mask_row", "mask_first"), "items": ("item_prefix", "item_first", "mask_first")}
+_MASKS = {
+    "": "",
+    # Rows of the mask start at any bit.
+    "bits": "tensor mask_bits: u8[N], mask_row: i32[TOK], mask_first: i32[TOK];"
     "mask = kv >= mask_first[tok]"
-    " && ((mask_bits[(mask_row[tok] + kv) >> 3] >> ((mask_row[tok] + kv) & 7)) & 1) == 1;"
-)
+    " && ((mask_bits[(mask_row[tok] + kv) >> 3] >> ((mask_row[tok] + kv) & 7)) & 1) == 1;",
+    "items": "tensor item_prefix: i32[TOK], item_first: i32[TOK], mask_first: i32[TOK];"
+    "mask = kv_pos <= q_pos && kv_pos >= mask_first[tok] && (kv_pos < item_prefix[tok] || kv_pos >= item_first[tok]);",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Features:
         As the caller has them; 8-bit queries and results are converted around the kernel.
     page_size : int
         0 where keys and values are ragged.
+    own_mask : str
+        A key of `MASK_ROWS`; not empty, it takes the place of `causal` and the kernel's window.
     split_tokens : int
         Keys of a split, 0 to leave it to the planner, -1 for none.
     """
@@ -49,7 +56,7 @@ class Features:
     layout: str
     causal: bool
     windowed: bool
-    masked: bool
+    own_mask: str
     soft_cap: bool
     positions: str
     rope_scale: float
@@ -85,7 +92,7 @@ def _rope_text(features: Features) -> str:
 
 
 def _hooks(features: Features) -> str:
-    text = _MASK if features.masked else ""
+    text = _MASKS[features.own_mask]
     if features.positions == "ROPE_LLAMA":
         text += _rope_text(features)
     elif features.positions == "ALIBI":
@@ -125,7 +132,7 @@ def spec_text(features: Features) -> str:
         "head_dim_qk": features.head_dim_qk,
         "head_dim_vo": features.head_dim_vo,
         "layout": layout,
-        "mask": "none" if features.masked else mask[features.causal, features.windowed],
+        "mask": "none" if features.own_mask else mask[features.causal, features.windowed],
         "soft_cap": features.soft_cap and features.positions != "ALIBI",
         "lse": "log2",
         "split_kv": {-1: "off", 0: "auto"}.get(features.split_tokens, {"fixed": features.split_tokens}),

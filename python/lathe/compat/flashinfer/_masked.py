@@ -6,12 +6,10 @@ import torch
 
 from lathe.compat.flashinfer import _batches
 from lathe.compat.flashinfer._arguments import (
-    Unsupported,
     check_buffer,
     check_index_buffer,
     check_like,
     check_tensors,
-    refuse_given,
 )
 from lathe.compat.flashinfer._wrapper import Wrapper
 from lathe.compat.flashinfer.quantization import segment_packbits
@@ -35,7 +33,7 @@ def check_mask(mask: torch.Tensor, pairs: int) -> torch.Tensor:
 
 
 class MaskedWrapper(Wrapper):
-    """What ragged and paged wrappers share: masks, and refusals."""
+    """What ragged and paged wrappers share: masks."""
 
     def _mask(
         self,
@@ -46,6 +44,9 @@ class MaskedWrapper(Wrapper):
         non_blocking: bool,
     ) -> torch.Tensor | None:
         """Brings a mask to the device, in a graph to its buffers when the plan is done; its bits."""
+        for name, mask in (("custom_mask", custom_mask), ("packed_custom_mask", packed)):
+            if mask is not None and batch.items is not None:
+                raise SpecError("is given; allowed: None, with prefix_len_ptr, which says what rows see", where=name)
         if custom_mask is None and packed is None:
             if not self._use_cuda_graph:
                 self._custom_mask_buf = self._mask_indptr_buf = None
@@ -74,16 +75,3 @@ class MaskedWrapper(Wrapper):
             self._mask_indptr_buf = indptr.to(self.device, torch.int32, non_blocking=non_blocking)
         batch.mask_bits, batch.mask_indptr = self._custom_mask_buf, indptr
         return packed
-
-    @staticmethod
-    def _refuse_items(
-        prefix_len_ptr: torch.Tensor | None,
-        token_pos_in_items_ptr: torch.Tensor | None,
-        token_pos_in_items_len: int,
-        max_item_len_ptr: torch.Tensor | None,
-    ) -> None:
-        refuse_given(
-            prefix_len_ptr=prefix_len_ptr, token_pos_in_items_ptr=token_pos_in_items_ptr, max_item_len_ptr=max_item_len_ptr
-        )
-        if token_pos_in_items_len != 0:
-            raise Unsupported(f"is {token_pos_in_items_len}; allowed: 0", where="token_pos_in_items_len")

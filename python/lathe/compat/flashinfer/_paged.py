@@ -23,6 +23,7 @@ from lathe.compat.flashinfer._arguments import (
     unpack,
 )
 from lathe.compat.flashinfer._batches import Batch
+from lathe.compat.flashinfer._items import item_rows
 from lathe.compat.flashinfer._kernels import split_tokens
 from lathe.compat.flashinfer._masked import MaskedWrapper
 from lathe.compat.flashinfer._wrapper import Shape, scaled
@@ -76,10 +77,8 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
     ) -> None:
         super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph, backend)
         refuse_given(jit_args=jit_args, jit_kwargs=jit_kwargs)
-        self._qo_indptr_buf = qo_indptr_buf
-        self._paged_kv_indptr_buf = paged_kv_indptr_buf
-        self._paged_kv_indices_buf = paged_kv_indices_buf
-        self._paged_kv_last_page_len_buf = paged_kv_last_page_len_buf
+        self._qo_indptr_buf, self._paged_kv_indptr_buf = qo_indptr_buf, paged_kv_indptr_buf
+        self._paged_kv_indices_buf, self._paged_kv_last_page_len_buf = paged_kv_indices_buf, paged_kv_last_page_len_buf
         if use_cuda_graph:
             why = "where use_cuda_graph is True"
             self._custom_mask_buf, self._mask_indptr_buf = custom_mask_buf, mask_indptr_buf
@@ -138,33 +137,10 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         -------
         int, int
         """
+        given = {name: value for name, value in locals().items() if name != "self"}
         probe = copy.copy(self)
         probe._use_cuda_graph = False
-        probe.plan(
-            *(
-                qo_indptr,
-                paged_kv_indptr,
-                paged_kv_indices,
-                paged_kv_last_page_len,
-                num_qo_heads,
-                num_kv_heads,
-                head_dim_qk,
-                page_size,
-            ),
-            *(
-                head_dim_vo,
-                custom_mask,
-                packed_custom_mask,
-                causal,
-                pos_encoding_mode,
-                use_fp16_qk_reduction,
-                sm_scale,
-                window_left,
-            ),
-            *(logits_soft_cap, rope_scale, rope_theta, q_data_type, kv_data_type, o_data_type, True, prefix_len_ptr),
-            *(token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr, seq_lens, seq_lens_q, block_tables),
-            *(max_token_per_sequence, max_sequence_kv, fixed_split_size, disable_split_kv),
-        )
+        probe.plan(**given)
         return probe._sizes()
 
     @all_or_nothing
@@ -236,8 +212,12 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
             f16, bf16 or 8 bits; keys and results are as q when left out.
         fixed_split_size, disable_split_kv : int and bool, optional
             How keys are split over blocks: in pages, or in tokens where there are none.
-        prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr : optional
-            For scoring many items at once, which is refused: None and 0.
+        prefix_len_ptr : whole numbers, [batch], optional
+            For scoring many items at once: keys of a request that all its items see. Takes the place of `causal`.
+        token_pos_in_items_ptr, token_pos_in_items_len : whole numbers, int
+            Places in their items of the keys behind the prefix, 0 for a delimiter; entries of one request to the next.
+        max_item_len_ptr : whole numbers, [batch]
+            The largest of a request's places, or more.
         seq_lens, seq_lens_q : whole numbers, [batch], optional
             Keys and rows of each request said again; they must agree.
         use_fp16_qk_reduction, non_blocking, block_tables, max_token_per_sequence, max_sequence_kv : optional
@@ -248,7 +228,6 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         SpecError
             What is wrong by itself or beside the rest; `Unsupported` where FlashInfer takes it. The wrapper is as before.
         """
-        self._refuse_items(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
         check_sizes(num_qo_heads=num_qo_heads, num_kv_heads=num_kv_heads, head_dim_qk=head_dim_qk, page_size=page_size)
         batch = Batch(
             qo_indptr=offsets_on_host("qo_indptr", qo_indptr),
@@ -265,6 +244,7 @@ class BatchPrefillWithPagedKVCacheWrapper(MaskedWrapper):
         lens = get_seq_lens(batch.kv_indptr, batch.last_page_len, page_size)
         check_lens("seq_lens", seq_lens, lens)
         check_lens("seq_lens_q", seq_lens_q, batch.qo_indptr.diff())
+        batch.items = item_rows(batch, page_size, prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
         q_dtype = dtype_of("q_data_type", q_data_type)
         shape = Shape(
             *(num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo or head_dim_qk, page_size, q_dtype),

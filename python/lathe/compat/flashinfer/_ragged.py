@@ -23,6 +23,7 @@ from lathe.compat.flashinfer._arguments import (
     scalar,
 )
 from lathe.compat.flashinfer._batches import Batch
+from lathe.compat.flashinfer._items import item_rows
 from lathe.compat.flashinfer._kernels import split_tokens
 from lathe.compat.flashinfer._masked import MaskedWrapper
 from lathe.compat.flashinfer._wrapper import Factors, Shape, scaled
@@ -146,7 +147,7 @@ class BatchPrefillWithRaggedKVCacheWrapper(MaskedWrapper):
         fixed_split_size, disable_split_kv : int and bool, optional
             How keys are split over blocks: in tokens.
         prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr : optional
-            For scoring many items at once, which is refused: None and 0.
+            For scoring many items at once, as in `BatchPrefillWithPagedKVCacheWrapper.plan`.
         seq_lens, seq_lens_q : whole numbers, [batch], optional
             Keys and rows of each request said again; they must agree.
         use_fp16_qk_reduction, non_blocking, max_token_per_sequence, max_sequence_kv : optional
@@ -158,12 +159,12 @@ class BatchPrefillWithRaggedKVCacheWrapper(MaskedWrapper):
         SpecError
             What is wrong by itself or beside the rest; `Unsupported` where FlashInfer takes it. The wrapper is as before.
         """
-        self._refuse_items(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
         refuse_given(v_indptr=v_indptr, o_indptr=o_indptr)
         check_sizes(num_qo_heads=num_qo_heads, num_kv_heads=num_kv_heads, head_dim_qk=head_dim_qk)
         batch = Batch(offsets_on_host("qo_indptr", qo_indptr), offsets_on_host("kv_indptr", kv_indptr))
         if len(batch.kv_indptr) != len(batch.qo_indptr):
             raise SpecError(f"has {len(batch.kv_indptr)} entries; allowed: {len(batch.qo_indptr)}, as qo_indptr", where="kv_indptr")
+        batch.items = item_rows(batch, 0, prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
         check_lens("seq_lens", seq_lens, batch.kv_indptr.diff())
         check_lens("seq_lens_q", seq_lens_q, batch.qo_indptr.diff())
         q_dtype = dtype_of("q_data_type", q_data_type)

@@ -234,7 +234,7 @@ class Wrapper:
             layout=self._kv_layout,
             causal=bool(self._causal),
             windowed=window_left >= 0,
-            masked=self._batch is not None and self._batch.mask_bits is not None,
+            own_mask="" if self._batch is None else self._batch.own_mask,
             soft_cap=self._cap() > 0,
             positions=self._pos_encoding_mode,
             rope_scale=self._rope_scale or 1.0,

@@ -129,7 +129,7 @@ def single_prefill_with_kv_cache(
         layout="NHD",
         causal=bool(causal),
         windowed=window_left >= 0,
-        masked=packed_custom_mask is not None,
+        own_mask="" if packed_custom_mask is None else "bits",
         soft_cap=(logits_soft_cap or 0.0) > 0,
         positions=check_choice("pos_encoding_mode", pos_encoding_mode, POSITIONS),
         rope_scale=rope_scale or 1.0,
