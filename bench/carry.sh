@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Collects what a GPU machine needs into build/carry (programs stripped, the kernels that are timed as a bundle, NVRTC compressed for what
 # tests draw) and prints what it weighs with the tree. Fails above 64 MiB, the most that is carried.
-# usage: bench/carry.sh [--build DIR] [--arch sm_90a,...] [--no-nvrtc]
+# The Python package travels with the operators for PyTorch, where they were built; its extension module is that of the build's Python,
+# and of each --module FILE (_lathe.cpython-312-x86_64-linux-gnu.so, say, built by that Python).
+# usage: bench/carry.sh [--build DIR] [--arch sm_90a,...] [--no-nvrtc] [--module FILE]...
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -11,13 +13,15 @@ readonly CARRY=build/carry
 BUILD=build
 ARCH=sm_90a
 NVRTC=1
+MODULES=()
 
 while [[ $# -gt 0 ]]; do
   case $1 in
     --build) BUILD=$2; shift ;;
     --arch) ARCH=$2; shift ;;
     --no-nvrtc) NVRTC=0 ;;
-    *) printf 'usage: bench/carry.sh [--build DIR] [--arch sm_90a,...] [--no-nvrtc]\n' >&2; exit 2 ;;
+    --module) MODULES+=("$2"); shift ;;
+    *) printf 'usage: bench/carry.sh [--build DIR] [--arch sm_90a,...] [--no-nvrtc] [--module FILE]...\n' >&2; exit 2 ;;
   esac
   shift
 done
@@ -49,6 +53,18 @@ for program in "${PROGRAMS[@]}"; do
   strip -o "$CARRY/bin/$program" "$BUILD/bin/$program"
   needs_glibc_alone "$CARRY/bin/$program"
 done
+
+# What PyTorch needs anyway is allowed here beside glibc: the C++ runtime, and PyTorch itself.
+rm -rf "$CARRY/python"
+if [[ -e $BUILD/lib/liblathe_torch.so ]]; then
+  package=$CARRY/python/lathe
+  mkdir -p "$package/lib"
+  (cd python/lathe && find . -name '*.py') | while read -r file; do install -D -m 644 "python/lathe/$file" "$package/$file"; done
+  for library in liblathe.so.0 liblathe_torch.so; do strip --strip-unneeded -o "$package/lib/$library" "$BUILD/lib/$library"; done
+  for module in "$BUILD"/python/lathe/_lathe*.so "${MODULES[@]}"; do strip --strip-unneeded -o "$package/$(basename "$module")" "$module"; done
+else
+  printf 'carry.sh: %s/lib/liblathe_torch.so is not built (PyTorch was missing): no rows and no tests through PyTorch\n' "$BUILD" >&2
+fi
 
 libraries=
 if [[ $NVRTC == 1 ]]; then

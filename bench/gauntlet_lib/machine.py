@@ -86,6 +86,11 @@ class Machine:
     def program(self, name: str) -> Path | None:
         return next((place / name for place in self._places if os.access(place / name, os.X_OK)), None)
 
+    def package(self) -> Path | None:
+        """The folder of Lathe's Python package, with the operators for PyTorch, carried or built."""
+        places = (place.parent / "python" for place in self._places)
+        return next((place for place in places if (place / "lathe/lib/liblathe_torch.so").is_file()), None)
+
     def env_for_timing(self) -> dict:
         """With a bundle nothing may be compiled: a row whose kernel does not come from there fails, and says why."""
         return ({"LATHE_JIT": "off"} if self.env.get("LATHE_BUNDLE") else {}) | self.env

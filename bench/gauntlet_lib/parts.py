@@ -1,5 +1,6 @@
 """The three parts: tests, sanitizer, bench. Each is a list of units: one figure or verdict, recorded as soon as it is known."""
 
+import functools
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gauntlet_lib.machine import TIMED_OUT, Budget, Machine, Outcome, run
+from gauntlet_lib.machine import ROOT, TIMED_OUT, Budget, Machine, Outcome, run
 from gauntlet_lib.peers import PEERS
 from gauntlet_lib.record import Record
 from gauntlet_lib.rows import ROWS, Row
@@ -71,7 +72,7 @@ def test_units(machine: Machine) -> list[Unit]:
     def unit(name: str) -> Unit:
         return Unit("tests", name, 300, 20, lambda limit: verdict(run([program, f"--gtest_filter={name}"], limit, machine.env)))
 
-    return [unit(name) for name in list_tests(machine) if "GpuSanitizer" not in name]
+    return [unit(name) for name in list_tests(machine) if "GpuSanitizer" not in name] + python_units(machine)
 
 
 def sanitizer_units(machine: Machine) -> list[Unit]:
@@ -88,6 +89,40 @@ def sanitizer_units(machine: Machine) -> list[Unit]:
         return Unit("sanitizer", f"{kind}/{name}", 300, 30, work)
 
     return [unit(kind, name) for kind in SANITIZERS for name in (tests if kind == "memcheck" else tests[:SANITIZED_CASES])]
+
+
+# ---- the suites of the Python package, with tensors of the GPU -------------------------------------------------------------------
+
+NOTHING_RAN = re.compile(r"^[0-9]+ skipped(, [0-9]+ warnings?)? in ", re.MULTILINE)
+HAS_PACKAGE = "import pytest, lathe.torch; print(lathe.torch.library())"
+
+
+def python_units(machine: Machine) -> list[Unit]:
+    """A file of tests/python each; skipped, with the reason, where this Python cannot load the package."""
+    package = machine.package()
+    env = machine.env | {"LATHE_TEST_DEVICE": "cuda", "PYTHONDONTWRITEBYTECODE": "1"}
+    if package is not None:
+        env |= {"PYTHONPATH": str(package), "LD_LIBRARY_PATH": f"{package / 'lathe/lib'}:{env.get('LD_LIBRARY_PATH', '')}"}
+
+    @functools.cache
+    def why_not() -> str | None:
+        if package is None:
+            return "the operators for PyTorch are not here: build them, then bench/carry.sh"
+        loaded = run([sys.executable, "-c", HAS_PACKAGE], 120, env)
+        return None if loaded.rc == 0 else (loaded.out.strip().splitlines() or ["it cannot be imported"])[-1]
+
+    def unit(file: Path) -> Unit:
+        def work(limit: float) -> dict:
+            if reason := why_not():
+                return {"status": "skipped", "reason": reason}
+            done = run([sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", file], limit, env)
+            if done.rc == 0 and NOTHING_RAN.search(done.out):
+                return {"status": "skipped", "reason": "pytest skipped all of it", "output": done.out[-TAIL:]}
+            return verdict(done)
+
+        return Unit("tests", f"python/{file.name}", 600, 60, work)
+
+    return [unit(file) for file in sorted((ROOT / "tests/python").glob("test_*.py"))]
 
 
 # ---- bench -----------------------------------------------------------------------------------------------------------------------
@@ -113,9 +148,27 @@ def peer_unit(machine: Machine, row: Row, peer: str) -> Unit:
 
 
 def run_peer(machine: Machine, arguments: list[str], limit: float) -> dict:
-    env = machine.env | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    done = run([sys.executable, "-m", "gauntlet_lib.peers", *arguments], limit, env)
+    return run_module("gauntlet_lib.peers", arguments, limit, machine.env)
+
+
+def run_module(module: str, arguments: list, limit: float, env: dict) -> dict:
+    """What a module of the gauntlet's own prints."""
+    env = env | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = run([sys.executable, "-m", module, *arguments], limit, env)
     return {**verdict(done), **last_json(done.out)}
+
+
+def operator_unit(machine: Machine, row: Row, layout: str) -> Unit:
+    """The same through torch.ops.lathe.run: `us` of eager calls, `graph_us` of replays."""
+
+    def work(limit: float) -> dict:
+        package = machine.package()
+        if package is None:
+            return {"status": "skipped", "reason": "the operators for PyTorch are not here: build them, then bench/carry.sh"}
+        library = package / "lathe/lib/liblathe_torch.so"
+        return run_module("gauntlet_lib.torch_op", [library, row.id, layout], limit, machine.env_for_timing())
+
+    return Unit("rows", f"{row.id}/{layout}/torch", 180, 30, work)
 
 
 def last_json(text: str) -> dict:
@@ -134,6 +187,7 @@ def last_json(text: str) -> dict:
 def bench_units(machine: Machine) -> list[Unit]:
     units = [Unit("facts", "ceilings", 90, 20, lambda limit: run_peer(machine, ["ceilings"], limit))]
     units += [lathe_unit(machine, row, layout) for row in ROWS for layout in row.layouts]
+    units += [operator_unit(machine, row, layout) for row in ROWS for layout in row.layouts]
     units += [peer_unit(machine, row, peer) for row in ROWS for peer in PEERS]
     return units
 
@@ -180,7 +234,7 @@ def table(record: Record) -> str:
     for row in ROWS:
         floor = row.floor_us(ceilings[1], ceilings[0]) if ceilings else None
         lines.append(f"{row.id:<4} {row.title}; target {row.target}")
-        names = [f"{layout}/lathe" for layout in row.layouts] + list(PEERS)
+        names = [f"{layout}/{by}" for layout in row.layouts for by in ("lathe", "torch")] + list(PEERS)
         lines += [line(row, name, record.data["rows"].get(f"{row.id}/{name}"), floor) for name in names]
     return "\n".join(lines)
 
@@ -198,5 +252,7 @@ def line(row: Row, name: str, result: dict | None, floor: float | None) -> str:
     rates = f"{row.flop() / us * 1e-6:>8.1f} {row.bytes() / us * 1e-3:>7.0f}"
     notes = [] if result["status"] == "ok" else [f"{result['status']}: {result.get('reason', '')}"]
     notes += ["compiled here"] if result.get("kernel", {}).get("compiled_here") else []
+    if "graph_us" in result and name.endswith("/torch"):
+        notes.append(f"replayed {result['graph_us']['median']:.1f} us, on the host {result['host_us']['mean']:.1f} us a call")
     notes += [result["note"]] if result.get("note") else []
     return head + f"{us:>9.1f} {span:>17} {share} {rates}  {'; '.join(notes)}"

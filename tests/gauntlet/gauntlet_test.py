@@ -178,7 +178,7 @@ class Gauntlet(unittest.TestCase):
         self.assertEqual(code, cli.FAILED)
         found = self.results()["tests"]
         self.assertEqual(
-            {k: v["status"] for k, v in found.items()},
+            {k: v["status"] for k, v in found.items() if not k.startswith("python/")},
             {"GpuKernels.Oracle/0": "ok", "GpuKernels.Oracle/1": "failed", "GpuGraph.Replays": "ok"},
         )
         self.assertIn("row is wrong", found["GpuKernels.Oracle/1"]["output"])
@@ -282,6 +282,76 @@ class Gauntlet(unittest.TestCase):
             self.assertEqual(code, cli.OK, text)
             self.assertEqual(text.count("compiled here"), sum(len(row.layouts) for row in rows.ROWS) if here else 0)
 
+    def stub_package(self):
+        """A package whose operators are a file, and whose modules import nothing."""
+        library = self.folder / "python/lathe/lib/liblathe_torch.so"
+        library.parent.mkdir(parents=True)
+        library.write_text("")
+        (self.folder / "python/lathe/__init__.py").write_text("")
+        return library
+
+    def python(self, body: str):
+        """Stands in for the Python of this process, which is the one that runs PyTorch."""
+        self.stub("python", body)
+        return unittest.mock.patch.object(sys, "executable", str(self.bin / "python"))
+
+    def operator_rows(self):
+        units = lambda here: [parts.operator_unit(here, row, layout) for row in rows.ROWS for layout in row.layouts]  # noqa: E731
+        with unittest.mock.patch.dict(parts.PARTS, bench=units):
+            return self.run_part("bench")
+
+    def test_rows_through_the_operators(self):
+        figures = FIGURES | {"status": "ok", "graph_us": {"median": 900.0}, "host_us": {"mean": 12.5}}
+        library = self.stub_package()
+        with self.python(f"echo '{json.dumps(figures)}'"):
+            code, text, calls = self.operator_rows()
+        self.assertEqual(code, cli.OK, text)
+        self.assertEqual(len(calls), sum(len(row.layouts) for row in rows.ROWS))
+        self.assertEqual(calls[0], f"-m gauntlet_lib.torch_op {library} 1 ragged")
+        self.assertRegex(text, r"page16/torch +1000\.0 .* replayed 900\.0 us, on the host 12\.5 us a call")
+
+    def test_rows_without_the_operators_are_no_pass(self):
+        with self.python("exit 1"):
+            code, text, calls = self.operator_rows()
+        self.assertEqual((code, calls), (parts.SKIP_CODE, []))
+        self.assertIn("the operators for PyTorch are not here", text)
+
+    def test_a_wrong_result_through_the_operators_fails(self):
+        self.stub_package()
+        with self.python(f"echo '{json.dumps({'status': 'failed', 'reason': 'the result is wrong'})}'"):
+            self.assertEqual(self.operator_rows()[0], cli.FAILED)
+
+    def python_suites(self, body: str):
+        """Verdicts of the suites; `body` answers pytest."""
+        self.stub_package()
+        loads = 'case "$*" in *"import pytest, lathe.torch"*) ' + self.loads + ";; esac"
+        with self.python(f"{loads}\n{body}"), unittest.mock.patch.object(parts, "list_tests", lambda here: []):
+            code, text, calls = self.run_part("tests")
+        return code, text, calls, {key: value["status"] for key, value in self.results()["tests"].items()}
+
+    loads = "exit 0"
+
+    def test_python_suites_run_on_the_gpu(self):
+        seen = self.folder / "seen"
+        body = f'echo "$LATHE_TEST_DEVICE $PYTHONPATH $LD_LIBRARY_PATH" >>{seen}\n'
+        body += 'case "$*" in *test_torch.py*) echo boom; exit 1;; esac'
+        code, text, calls, found = self.python_suites(body)
+        self.assertEqual(code, cli.FAILED, text)
+        self.assertEqual(found["python/test_torch.py"], "failed")
+        self.assertEqual(found["python/test_torch_cuda_graph.py"], "ok")
+        self.assertTrue(seen.read_text().startswith(f"cuda {self.folder}/python {self.folder}/python/lathe/lib:"))
+
+    def test_python_suites_that_skip_everything_are_no_pass(self):
+        code, text, _, found = self.python_suites("echo; echo '7 skipped in 0.02s'")
+        self.assertEqual((code, set(found.values())), (parts.SKIP_CODE, {"skipped"}), text)
+
+    def test_python_suites_say_why_they_cannot_be_loaded(self):
+        self.loads = "echo 'ImportError: no module _lathe for this Python'; exit 1"
+        code, text, calls, found = self.python_suites("exit 1")
+        self.assertEqual((code, set(found.values())), (parts.SKIP_CODE, {"skipped"}), text)
+        self.assertIn("ImportError: no module _lathe for this Python", text)
+        self.assertFalse([call for call in calls if "pytest -q" in call])
+
     def test_a_program_past_its_limit_is_killed(self):
         self.stub("slow", "sleep 60 & sleep 60")
         done = machine.run([self.bin / "slow"], 1)
@@ -328,7 +398,7 @@ class Carry(unittest.TestCase):
         shutil.copytree(BENCH / "gauntlet_lib", self.root / "bench/gauntlet_lib", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("carry.sh", "gauntlet"):
             shutil.copy(BENCH / name, self.root / "bench" / name)
-        self.stub("tools/strip", 'cp "$3" "$2"')
+        self.stub("tools/strip", '[ "$1" = --strip-unneeded ] && shift; cp "$3" "$2"')
         self.stub("tools/objdump", "true")
         self.stub("tools/git", "printf 'bench/carry.sh\\0'")
         for name in ("lathe-compile-worker", "lathe-gpu-tests", "lathe-bench-gpu"):
@@ -371,6 +441,24 @@ class Carry(unittest.TestCase):
         rc, out, made_with, carried = self.carry(nvrtc=str(other))
         self.assertEqual((rc, made_with), (0, str(other)), out)
         self.assertEqual(carried, other.read_text())
+
+    def package(self):
+        root = self.root / "build/carry/python"
+        return sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file())
+
+    def test_the_package_travels_with_the_operators(self):
+        rc, out, *_ = self.carry()
+        self.assertEqual((rc, self.package()), (0, []), out)
+        self.assertIn("liblathe_torch.so is not built (PyTorch was missing)", out)
+        module, other = "_lathe.cpython-311-x86_64-linux-gnu.so", "_lathe.cpython-312-x86_64-linux-gnu.so"
+        for name in ("lib/liblathe.so.0", "lib/liblathe_torch.so", f"python/lathe/{module}"):
+            self.stub(f"build/{name}", "")
+        self.stub("python/lathe/compat/__init__.py", "")
+        self.stub(other, "")
+        rc, out, *_ = self.carry("--module", other)
+        self.assertEqual(rc, 0, out)
+        expected = [module, other, "compat/__init__.py", "lib/liblathe.so.0", "lib/liblathe_torch.so"]
+        self.assertEqual(self.package(), [f"lathe/{name}" for name in expected])
 
     def test_without_nvrtc_the_bundle_still_travels(self):
         self.carry()

@@ -31,6 +31,7 @@ HOST_FILES = {
 _TRACED = "what is traced does not pass by the stand-in"
 if NAME == "pretended":
     HOST_FILES["torch_compile"] = _TRACED
+    HOST_FILES["gauntlet_rows"] = "the stand-in has no random numbers of its own"
     HOST_FILES["transformers_batching"] = "batching has a thread of its own, of which the stand-in sees nothing"
 
 # Tests that trace calls: torch.compile, opcheck.
