@@ -166,6 +166,7 @@ def enter():
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
+        "get_device_capability": lambda device=None: (0, 0),  # none of a GPU's own products, which a CPU has not
         "synchronize": lambda device=None: None,
         "CUDAGraph": _graphs_on_cpu.CUDAGraph,
         "graph": Graph,
