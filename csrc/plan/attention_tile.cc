@@ -52,10 +52,25 @@ int64_t kv_row_bytes(const AttentionSpec& spec) {
   return row_bytes(spec.head_dim_qk, spec.kfmt) + row_bytes(spec.head_dim_vo, spec.vfmt);
 }
 
+/// What the products read: the hooks key and value make elements of codes before.
+DType keys_in_products(const AttentionSpec& spec) {
+  return spec.hooks.has(expr::Hook::key) ? spec.q_dtype : spec.kfmt;
+}
+DType values_in_products(const AttentionSpec& spec) {
+  return spec.hooks.has(expr::Hook::value) ? spec.q_dtype : spec.vfmt;
+}
+
+/// Of what hooks make of one row of codes: keys and values take turns.
+int64_t changed_row_bytes(const AttentionSpec& spec) {
+  return std::max(keys_in_products(spec) == spec.kfmt ? 0 : row_bytes(spec.head_dim_qk, spec.q_dtype),
+                  values_in_products(spec) == spec.vfmt ? 0 : row_bytes(spec.head_dim_vo, spec.q_dtype));
+}
+
 int64_t shared_bytes(const AttentionSpec& spec, int64_t warps, int64_t stages, const std::vector<TileClass>& classes) {
   int64_t most = 16 * warps * (spec.head_dim_vo + 8) * 4;  // epilogue
   for (const TileClass& c : classes) {
-    most = std::max(most, c.q * row_bytes(spec.head_dim_qk, spec.q_dtype) + stages * c.kv * kv_row_bytes(spec));
+    most = std::max(
+        most, c.q * row_bytes(spec.head_dim_qk, spec.q_dtype) + c.kv * (stages * kv_row_bytes(spec) + changed_row_bytes(spec)));
   }
   return most + kControlBytes;
 }
@@ -74,11 +89,12 @@ Share share_of(const AttentionSpec& spec, int32_t warps, const TileClass& c) {
 }
 
 bool has_codes(const AttentionSpec& spec) {
-  return is_code(spec.kfmt) || is_code(spec.vfmt);
+  return is_code(keys_in_products(spec)) || is_code(values_in_products(spec));
 }
 
 int64_t ptx_of_codes(const AttentionSpec& spec, const Share& share) {
   if (!has_codes(spec)) return 0;
+  const bool keys = is_code(keys_in_products(spec)), values = is_code(values_in_products(spec));
   const auto products = [&](DType format, int64_t head_dim) {
     if (!is_code(format)) return int64_t{0};
     const bool shifted = format == DType::e5m2 && spec.q_dtype == DType::f16;
@@ -88,9 +104,10 @@ int64_t ptx_of_codes(const AttentionSpec& spec, const Share& share) {
   const auto tables = [&](KvScale scale, KvZero zero) {
     return has_token_scale(scale) || zero == KvZero::token ? share.keys * kPtxOfTokenTable : 0;
   };
-  return kPtxOfCodes + products(spec.kfmt, unrolled) + products(spec.vfmt, spec.head_dim_vo) + tables(spec.kscale, spec.kzero) +
-         tables(spec.vscale, spec.vzero) + (spec.kzero != KvZero::none ? kPtxOfKeyZeros : 0) +
-         (spec.vzero != KvZero::none ? share.keys * kPtxOfValueZero : 0);
+  int64_t sum = kPtxOfCodes + products(keys_in_products(spec), unrolled) + products(values_in_products(spec), spec.head_dim_vo);
+  if (keys) sum += tables(spec.kscale, spec.kzero) + (spec.kzero != KvZero::none ? kPtxOfKeyZeros : 0);
+  if (values) sum += tables(spec.vscale, spec.vzero) + (spec.vzero != KvZero::none ? share.keys * kPtxOfValueZero : 0);
+  return sum;
 }
 
 int64_t ptx_bytes(const AttentionSpec& spec, const Share& share, int64_t num_classes) {

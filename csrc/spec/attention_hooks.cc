@@ -59,14 +59,6 @@ void add_unserved(const expr::Hooks& hooks, std::vector<std::string>& problems) 
     if (hooks.root(hook) != expr::kNone) problems.push_back(named(expr::info(hook).text, why));
   };
   refuse(Hook::epilogue, "is a hook of matrix products; allowed: the other hooks");
-  const std::vector<bool> used = expr::reachable(hooks.graph, hooks.roots);
-  for (Id id = 0; id < hooks.graph.size(); ++id) {
-    const expr::Node& node = hooks.graph[id];
-    if (!used[id] || node.op != Op::input) continue;
-    const auto input = static_cast<expr::Input>(node.value);
-    if (input == expr::Input::qsum || input == expr::Input::qnorm)
-      problems.push_back(named(expr::info(input).text, "is not served by this version"));
-  }
   const Id weight = hooks.root(Hook::weight);
   if (weight != expr::kNone && !is_proportional(hooks.graph, weight))
     problems.push_back("weight must be w times what does not depend on w: weights are kept relative to a running maximum");

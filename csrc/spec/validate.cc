@@ -167,13 +167,6 @@ void check_hooks(const AttentionSpec& spec, const Unread& unread, Problems& prob
     if (used && static_cast<int64_t>(hooks.rotary.dims) > dim && all_read(unread, {path}))
       problems.add("hooks", "rotary of " + std::to_string(hooks.rotary.dims) + " dimensions, but " + path + " is " + text_of(dim));
   };
-  const auto changes_codes = [&](expr::Hook hook, const char* name, const char* path, DType format) {
-    if (given(hook) && is_code(format) && all_read(unread, {path}))
-      problems.add("hooks", std::string(name) + " changes vectors of 16-bit elements, but " + path + " is " + text_of(format) +
-                                "; allowed: " + path + " as q_dtype, or scales and zero-points in place of the hook");
-  };
-  changes_codes(expr::Hook::key, "key", "kfmt", spec.kfmt);
-  changes_codes(expr::Hook::value, "value", "vfmt", spec.vfmt);
   turns("head_dim_qk", spec.head_dim_qk, given(expr::Hook::query) || given(expr::Hook::key));
   turns("head_dim_vo", spec.head_dim_vo, given(expr::Hook::value));
   if (given(expr::Hook::lse_transform) && spec.lse == LseOut::none && all_read(unread, {"lse"}))

@@ -28,6 +28,12 @@ struct Scope {
 const Scope kScores{{"b", "h", "hk", "q", "kv", "tok", "slot", "q_pos", "kv_pos", "qo_len", "kv_len"},
                     {"g0", "g1", "ra[h]", "rb[tok, h]", "rc[slot, hk]", "rd[kv]", "f32(re[q, kv % 4]) / 32", "rf[q, kv]",
                      "clamp(f32(kv_pos - q_pos) * 0.125, -4, 4)"}};
+/// The hook logits sees more.
+Scope with_queries(Scope scope) {
+  scope.floats.insert(scope.floats.end(), {"clamp(qsum * 0.125, -4, 4)", "min(qnorm * 0.125, 4)", "tanh(qsum / max(qnorm, 0.5))"});
+  return scope;
+}
+const Scope kLogits = with_queries(kScores);
 const Scope kSink{{"h"}, {"g0", "g1", "ra[h]"}};
 const Scope kOutput{{"h", "tok", "d"}, {"g0", "g1", "ra[h]", "rb[tok, h]", "tanh(lse / 8)", "eq[h, d]"}};
 const Texts kQueryInts{"b", "h", "hk", "tok", "d", "pos"}, kKeyInts{"b", "hk", "slot", "d", "pos"};
@@ -72,15 +78,15 @@ class Text {
   std::string factor(const Scope& scope) { return "(1 + " + real(scope) + " / 8)"; }
 
   std::string logits() {
-    const std::string r = real(kScores), c = condition(kScores.ints);
-    return pick({"score + " + r, "score * " + factor(kScores), "g0 * 8 * tanh(score / (g0 * 8))", c + " ? score : score + " + r,
+    const std::string r = real(kLogits), c = condition(kLogits.ints);
+    return pick({"score + " + r, "score * " + factor(kLogits), "g0 * 8 * tanh(score / (g0 * 8))", c + " ? score : score + " + r,
                  c + " ? score + " + r + " : -inf", "max(score, " + r + ")", "dot * 0.0625 + " + r,
                  "score + tanh(score) * " + r + " * 0.25"});
   }
 
   /// Weights that stay within what f16 holds well.
   std::string weights_from_logits() {
-    const std::string r = real(kScores), c = condition(kScores.ints);
+    const std::string r = real(kLogits), c = condition(kLogits.ints);
     return pick({"sigmoid(score / 4 + " + r + " / 2)", "max(score, 0) + 0.5", c + " ? 1 + tanh(score) * 0.75 : 0",
                  "powi(clamp(score / 4, -1, 1), 2) + 0.125", "tanh(score / 8) + (" + c + " ? 2 : -2)"});
   }

@@ -19,7 +19,7 @@ TEST(TameHooks, EveryHookComesUpInManyForms) {
   std::mt19937_64 rng(seed());
   std::map<Hook, int> counts;
   std::set<std::string> distinct;
-  int interleaved = 0, weights = 0;
+  int interleaved = 0, weights = 0, changed_codes = 0, sums = 0, norms = 0;
   while (distinct.size() < kDraws) {
     for (AttentionSpec spec : draw_specs(static_cast<int>(rng() % kShards), rng())) {
       add_tame_hooks(spec, rng);
@@ -27,6 +27,10 @@ TEST(TameHooks, EveryHookComesUpInManyForms) {
       for (size_t i = 0; i < expr::kHooks; ++i) counts[static_cast<Hook>(i)] += spec.hooks.given().roots[i] != expr::kNone ? 1 : 0;
       interleaved += spec.hooks.given().rotary.interleaved ? 1 : 0;
       weights += spec.hooks.normalizes() ? 0 : 1;
+      const auto changes = [&](Hook hook, DType format) { return spec.hooks.has(hook) && is_code(format) ? 1 : 0; };
+      changed_codes += changes(Hook::key, spec.kfmt) + changes(Hook::value, spec.vfmt);
+      sums += spec.hooks.text().find("qsum") != std::string::npos ? 1 : 0;
+      norms += spec.hooks.text().find("qnorm") != std::string::npos ? 1 : 0;
       distinct.insert(to_json(spec));
     }
   }
@@ -35,6 +39,9 @@ TEST(TameHooks, EveryHookComesUpInManyForms) {
   for (Hook map : {Hook::q_pos, Hook::kv_pos}) EXPECT_GE(counts[map], kDraws / 150) << expr::info(map).text;
   EXPECT_GE(interleaved, kDraws / 10);
   EXPECT_GE(weights, kDraws / 20) << "without a softmax";
+  EXPECT_GE(changed_codes, kDraws / 12) << "keys or values of codes, changed";
+  EXPECT_GE(sums, kDraws / 40);
+  EXPECT_GE(norms, kDraws / 40);
 }
 
 }  // namespace

@@ -96,8 +96,29 @@ TEST_P(KvFormats, WithHooks) {
   spec.head_dim_qk = 64, spec.head_dim_vo = 48, spec.group_size = 2;
   spec.hooks = *expr::parse(
       "param W: i32 in [20, 90]; tensor a: f32[HQ]; query = x * 0.5; mask = kv_pos <= q_pos && q_pos - kv_pos < W;\n"
-      "logits = score + 0.25 * tanh(dot) + a[h] * 0.1; weight = w * (1 + 0.5 * f32(kv & 1)); sink = a[h]; output = o * 2");
+      "logits = score + 0.25 * tanh(dot) + a[h] * 0.1 + 0.125 * tanh(qsum) * f32(kv & 1) - f32(kv % 3) * qnorm * 0.0625; weight = "
+      "w * (1 + 0.5 * f32(kv & 1)); sink = a[h]; output = o * 2");
   prove_equal(spec, 1);
+}
+
+// Hooks of keys and values see what the codes stand for, and logits the sums of queries without the channels' scales. In every run
+// one of these: linear ones, partners and parts of vectors; ones that are not, so that no factor can be moved past them; one alone.
+constexpr std::array kVectorHooks{
+    "rotary = neox(32); key = x * 0.5 - rot(x); value = rot(x) + x * 0.5; mask = kv_pos <= q_pos",
+    "rotary = interleaved; key = rot(x) * 0.5 + x; query = x * 0.5; value = d < 16 ? x + 0.5 : rot(x)",
+    "tensor a: bf16[SLOT, HKV]; key = x * abs(x) * 0.5; value = max(x, 0) + abs(a[slot, hk])",
+    "key = min(x, 0.5); logits = score + 0.125 * qsum * f32(kv & 1) - 0.25 * qnorm * f32(kv % 3)",
+    "param W: i32 in [20, 90]; mask = kv_pos <= q_pos && q_pos - kv_pos < W; value = x + x * x * 0.25"};
+class KvFormatHooks : public KvFormats {};
+TEST_P(KvFormatHooks, EqualTheOracle) {
+  for (DType q_dtype : {DType::bf16, DType::f16}) {
+    AttentionSpec spec = spec_of(GetParam(), q_dtype);
+    spec.head_dim_qk = 16 * (2 + static_cast<int32_t>(rng_() % 8)), spec.head_dim_vo = 16 * (3 + static_cast<int32_t>(rng_() % 7));
+    spec.group_size = 1 + static_cast<int32_t>(rng_() % 4);
+    spec.layout.kind = q_dtype == DType::bf16 ? LayoutKind::paged : LayoutKind::ragged;
+    spec.hooks = *expr::parse(kVectorHooks[rng_() % kVectorHooks.size()]);
+    prove_equal(spec, 2);
+  }
 }
 
 // Where shared pages are read once for all, keys end with the item and not with the request.
@@ -117,6 +138,7 @@ TEST_P(KvFormats, SharedPages) {
   EXPECT_FALSE(view_plan(outcome.plan.plan.bytes()).linked.empty()) << "nothing was shared: the test says nothing";
 }
 
+INSTANTIATE_TEST_SUITE_P(, KvFormatHooks, ::testing::ValuesIn(kFormats), [](const auto& c) { return std::string(c.param.name); });
 INSTANTIATE_TEST_SUITE_P(, KvFormats, ::testing::ValuesIn(kFormats), [](const auto& c) { return std::string(c.param.name); });
 
 // Half the bytes of K and V leave the memory.

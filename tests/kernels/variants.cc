@@ -13,7 +13,7 @@ using expr::testing::Example;
 using expr::testing::kExamples;
 
 /// Twins of examples whose values depend on fp32's last bits: vectors turned by factors that fp32 and double hold alike, so that
-/// they are rounded alike, and weights far from the cancellation.
+/// they are rounded alike, and weights far from the cancellation. And what hooks may see of a whole query, behind the hook query.
 constexpr std::array kExact{
     Example{"turned, neox", "query = x * 0.5 + rot(x) * 2; key = x - rot(x) * 0.25"},
     Example{"turned, interleaved", "rotary = interleaved; query = x * 0.5 - rot(x); key = rot(x); mask = kv_pos <= q_pos"},
@@ -21,6 +21,12 @@ constexpr std::array kExact{
             "tensor kn:f32[SLOT,HKV], qn:f32[TOK,HQ]; const K=2,L=6;\n"
             "logits = let p=1-acos(clamp(dot/(kn[slot,hk]*qn[tok,h]),-1,1))*0.31831; let a=powi(p,K);\n"
             "let w=1-powi(1-a,L)-f32(L)*a*powi(1-a,L-1); score - log(max(w, 0) + 1e-4)"},
+    Example{"MagicPIG, norm of the query",
+            "tensor kn:f32[SLOT,HKV]; const K=2,L=6; query = x * 2;\n"
+            "logits = let p=1-acos(clamp(dot/max(qnorm*(8+kn[slot,hk]),1e-6),-1,1))*0.31831; let a=powi(p,K);\n"
+            "let w=1-powi(1-a,L)-f32(L)*a*powi(1-a,L-1); score - log(max(w, 0) + 1e-4)"},
+    Example{"zero-points, sum of the query",
+            "tensor z: f32[SLOT,HKV]; rotary = neox(32); query = x - rot(x) * 0.5; logits = score - z[slot,hk] * qsum * 0.125"},
     Example{"turned, part of the vector", "rotary = neox(32); query = rot(x) * 2 + (d < 8 ? x : x * 0.5); value = x + rot(x)"},
 };
 

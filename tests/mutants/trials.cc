@@ -165,6 +165,35 @@ Result<std::string> turned(Engine& engine, uint64_t seed) {
   return attend(engine, seed, spec, {.num_kv_heads = 1, .qo_lens = {1, 40}, .kv_lens = {300, 130}});
 }
 
+// Hooks that are not linear and see what codes stand for: every factor before them counts. Sums and norms of queries.
+Result<std::string> turned_codes(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.kfmt = spec.vfmt = DType::i8;
+  spec.kscale = spec.vscale = KvScale::token_channel;
+  spec.kzero = KvZero::token, spec.vzero = KvZero::channel;
+  spec.head_dim_qk = 80, spec.head_dim_vo = 64;
+  spec.group_size = 2;
+  spec.lse = LseOut::ln;
+  spec.hooks = *expr::parse(
+      "rotary = neox(64); tensor a: bf16[SLOT, HKV]; mask = kv_pos <= q_pos; query = x - rot(x) * 0.5;\n"
+      "key = min(x, 0.5) + rot(x) * 0.25; value = x * abs(x) + abs(a[slot, hk]);\n"
+      "logits = score + 0.125 * qsum * f32(kv & 1) - 0.25 * qnorm * f32(kv % 3)");
+  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 40, 3}, .kv_lens = {500, 160, 90}});
+}
+
+// Sums of queries that channels' scales of keys change afterwards.
+Result<std::string> summed(Engine& engine, uint64_t seed) {
+  AttentionSpec spec;
+  spec.q_dtype = spec.o_dtype = spec.vfmt = DType::f16;
+  spec.kfmt = DType::i8, spec.kscale = KvScale::channel, spec.kzero = KvZero::channel;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
+  spec.layout = {};
+  spec.layout.kind = LayoutKind::ragged;
+  spec.lse = LseOut::ln;
+  spec.hooks = *expr::parse("logits = score + 0.125 * qsum * f32(kv & 1) - 0.25 * qnorm * f32(kv % 3)");
+  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 40, 3}, .kv_lens = {300, 130, 70}});
+}
+
 // No normalizer: parts are added.
 Result<std::string> unnormalised(Engine& engine, uint64_t seed) {
   AttentionSpec spec;
@@ -394,6 +423,8 @@ const std::vector<Trial>& trials() {
       {"device_plan", device_plan},
       {"hooked", hooked},
       {"turned", turned},
+      {"turned_codes", turned_codes},
+      {"summed", summed},
       {"unnormalised", unnormalised},
   };
   return kTrials;

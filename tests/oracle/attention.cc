@@ -76,7 +76,12 @@ double of_token(const AttentionInput& in, const FloatView& table, Place at, int6
   return in.spec.layout.kind == LayoutKind::ragged ? element(table, at.slot, h) : element(table, at.page, at.slot, h);
 }
 
-// What the code that kv_element finds stands for. The channels' scales of keys are left out: the query has them.
+// True when the query takes the channels' scales of keys. A hook key is given what the codes stand for, these included.
+bool query_takes_scales(const AttentionSpec& spec) {
+  return has_channel_scale(spec.kscale) && !spec.hooks.has(Hook::key);
+}
+
+// What the code that kv_element finds stands for, but for what the query takes.
 double kv_value(const AttentionInput& in, Part part, Place at, int64_t h, int64_t d) {
   const bool key = part == Part::key;
   const ScaleViews& scales = key ? in.k_scales : in.v_scales;
@@ -87,7 +92,7 @@ double kv_value(const AttentionInput& in, Part part, Place at, int64_t h, int64_
   if (zero == KvZero::token) x -= of_token(in, scales.zero, at, h);
   if (zero == KvZero::channel) x -= element(scales.zero, h, d);
   if (has_token_scale(scale)) x *= of_token(in, scales.token_scale, at, h);
-  if (has_channel_scale(scale) && !key) x *= element(scales.channel_scale, h, d);
+  if (has_channel_scale(scale) && !(key && query_takes_scales(in.spec))) x *= element(scales.channel_scale, h, d);
   return x * scales.scale;
 }
 
@@ -193,7 +198,10 @@ AttentionOutput attention(const AttentionInput& in) {
           hooks.set(Input::h, head), hooks.set(Input::q, i), hooks.set(Input::tok, token);
           for (int64_t d = 0; d < dim_qk; ++d) q[static_cast<size_t>(d)] = element(in.q, spec.q_dtype, token, head, d);
           transform(hooks, Hook::query, spec.q_dtype, q);
-          for (int64_t d = 0; d < dim_qk && has_channel_scale(spec.kscale); ++d) {
+          double sum = 0, squares = 0;
+          for (double x : q) sum += x, squares += x * x;
+          hooks.set_float(Input::qsum, sum), hooks.set_float(Input::qnorm, std::sqrt(squares));
+          for (int64_t d = 0; d < dim_qk && query_takes_scales(spec); ++d) {
             double& x = q[static_cast<size_t>(d)];
             x = decode(spec.q_dtype, encode(spec.q_dtype, x * element(in.k_scales.channel_scale, h, d)));
           }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lathe/oracle/float16.h"
+#include "lathe/spec/expr/parse.h"
 
 namespace lathe::oracle {
 namespace {
@@ -162,6 +163,34 @@ TEST(AttentionOracle, SoftCap) {
 }
 
 // Every form of paging names the same keys: element values tell page, slot, head and K or V apart.
+// The query is (3, 4, 0, ...), made (6, 8, 0, ...) by its hook; two keys have the score 0 but for the hook logits.
+TEST(AttentionOracle, SumsAndNormsOfQueriesByHand) {
+  Ragged r({3}, {0, 0}, {1, 3});
+  r.q[1] = encode(DType::bf16, 4);
+  r.spec.hooks = *expr::parse("query = x * 2; logits = score + (kv == 0 ? qsum : qnorm)");
+  const AttentionOutput out = r.run();
+  EXPECT_NEAR(out.lse[0], std::log(std::exp(14) + std::exp(10)), 1e-12);
+  EXPECT_NEAR(out.o[0], (1 * std::exp(4) + 3) / (std::exp(4) + 1), 1e-12);
+}
+
+// Hooks of keys and values see what codes stand for: (3 - 1) * 0.5 * 4 * 0.25 = 1 and (10 - 2) * 0.5 * 2 = 8.
+TEST(AttentionOracle, HooksOfCodesByHand) {
+  Ragged r({2}, {0}, {0});
+  r.spec.kfmt = r.spec.vfmt = DType::i8;
+  r.spec.kscale = KvScale::token_channel, r.spec.kzero = KvZero::token;
+  r.spec.vscale = KvScale::channel, r.spec.vzero = KvZero::channel;
+  r.k.assign(16, encode(DType::i8, 1)), r.v.assign(16, encode(DType::i8, 2));
+  r.k[0] = encode(DType::i8, 3), r.v[0] = encode(DType::i8, 10);
+  const std::vector<float> token{4}, one_zero{1}, channels(16, 0.25f), twos(16, 2), zeros(16, 2);
+  r.in.k_scales = {0.5, {token.data(), {1, 1}}, {channels.data(), {16, 1}}, {one_zero.data(), {1, 1}}};
+  r.in.v_scales = {0.5, {}, {twos.data(), {16, 1}}, {zeros.data(), {16, 1}}};
+  r.spec.hooks = *expr::parse("key = x + 2; value = x * x");
+  const AttentionOutput out = r.run();
+  EXPECT_NEAR(out.lse[0], 2 * (1 + 2), 1e-12);
+  EXPECT_NEAR(out.o[0], 64, 1e-12);
+  EXPECT_NEAR(out.o[1], 0, 1e-12);
+}
+
 TEST(AttentionOracle, FindsKeysInEveryPageForm) {
   const int page_size = 3, heads = 2, dim = 16, pages = 6;
   const std::vector<int32_t> ids{4, 1, 5};  // of the one request: 8 tokens

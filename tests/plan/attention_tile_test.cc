@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "lathe/spec/expr/parse.h"
+
 namespace lathe::testing {
 namespace {
 
@@ -45,6 +47,21 @@ TEST(AttentionTile, SharedMemoryFollowsTheModel) {
   // A head dim of 80 takes two panels of 64 elements.
   spec.head_dim_qk = 80;
   EXPECT_EQ(attention_shared_bytes(spec, 8, 2, {{128, 64}}), 128 * 256 + 2 * 64 * 512 + kControlBytes);
+}
+
+TEST(AttentionTile, HooksOfCodesTakeATileOfElements) {
+  AttentionSpec spec = spec_of(128);
+  spec.kfmt = DType::e4m3, spec.vfmt = DType::i8, spec.head_dim_vo = 80;
+  const int32_t codes = 128 * 256 + 2 * 64 * (128 + 128) + kControlBytes;
+  EXPECT_EQ(attention_shared_bytes(spec, 8, 2, {{128, 64}}), codes);
+  spec.hooks = *expr::parse("key = x * 2");
+  EXPECT_EQ(attention_shared_bytes(spec, 8, 2, {{128, 64}}), codes + 64 * 256);
+  spec.head_dim_qk = 64;  // keys and values take turns in the larger one
+  const int32_t smaller = 128 * 128 + 2 * 64 * (128 + 128) + kControlBytes;
+  spec.hooks = *expr::parse("key = x * 2; value = x * 2");
+  EXPECT_EQ(attention_shared_bytes(spec, 8, 2, {{128, 64}}), smaller + 64 * 256);
+  spec.vfmt = spec.q_dtype;  // elements change where they lie
+  EXPECT_EQ(attention_shared_bytes(spec, 8, 2, {{128, 64}}), 128 * 128 + 2 * 64 * (128 + 256) + kControlBytes + 64 * 128);
 }
 
 TEST(AttentionTile, AutomaticTileOfHeadDim128) {

@@ -153,6 +153,11 @@ VARIANTS = {
     ),
     "dilated window": lambda: le.hooks(mask=dilated),
     "NATTEN 2-D": lambda: le.hooks(mask=natten),
+    "cosine attention": lambda: le.hooks(
+        logits=lambda dot, slot, hk, qnorm: (
+            le.param("tau", "f32", (1, 100)) * dot * by_head("rk", axes=["SLOT", "HKV"])[slot, hk] / le.max(qnorm, 1e-6)
+        )
+    ),
     "SSMax": lambda: le.hooks(logits=lambda score, h, kv_len: score * by_head("s")[h] * le.log(le.f32(kv_len))),
 }
 

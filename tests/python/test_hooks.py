@@ -14,10 +14,13 @@ START = le.tensor("start", "i32", ["TOK"])
 
 
 def expected(q, k, v, mask=None, logits=None, sink=None, normalize=True, output=None):
-    """Everything is [head, row, key]; functions get h, q_pos, kv_pos and tok as arrays that broadcast to that."""
+    """Everything is [head, row, key]; functions get h, q_pos, kv_pos, tok, qsum and qnorm as arrays that broadcast to that."""
     k, v = (np.repeat(x.astype(np.float64), HEADS // KV_HEADS, axis=1) for x in (k, v))
     score = np.einsum("qhd,khd->hqk", q.astype(np.float64), k) * DIM**-0.5
+    row = q.astype(np.float64).transpose(1, 0, 2)[..., None, :]
     names = {
+        "qsum": row.sum(-1),
+        "qnorm": np.sqrt((row * row).sum(-1)),
         "h": np.arange(HEADS)[:, None, None],
         "tok": np.arange(ROWS)[None, :, None],
         "q_pos": np.arange(ROWS)[None, :, None] + KEYS - ROWS,
@@ -54,6 +57,10 @@ CASES = {
     "documents": (
         dict(mask=lambda q_pos, kv_pos, tok: (START[tok] <= kv_pos) & (kv_pos <= q_pos), tensors={"start": None}),
         dict(mask=lambda q_pos, kv_pos, tok, **_: (START_VALUES[tok] <= kv_pos) & (kv_pos <= q_pos)),
+    ),
+    "norm and sum of the query": (
+        dict(logits=lambda score, qnorm, qsum, kv_pos: 8 * score / le.max(qnorm, 1e-6) + 0.25 * qsum * le.f32(kv_pos % 3)),
+        dict(logits=lambda score, qnorm, qsum, kv_pos, **_: 8 * score / qnorm + 0.25 * qsum * (kv_pos % 3)),
     ),
     "sigmoid": (
         dict(logits=lambda score: le.sigmoid(score - le.param("bias", "f32")), normalizer="none", params={"bias": 1.5}),

@@ -1,6 +1,7 @@
 """Keys and values as codes of 8 bits, against numpy in fp64."""
 
 import lathe
+import lathe.expr as le
 import ml_dtypes
 import numpy as np
 import pytest
@@ -29,14 +30,36 @@ def draw(rng):
 FIELDS = {"kfmt": "e4m3", "kscale": "channel", "vfmt": "i8", "vscale": "token", "vzero": "token"}
 
 
+def meaning(k, v, k_scales, v_scales):
+    keys = k.astype(np.float64) * k_scales["scale"] * k_scales["channel_scale"]
+    return keys, (v - v_scales["zero"][..., None].astype(np.float64)) * v_scales["scale"] * v_scales["token_scale"][..., None]
+
+
+def test_hooks_see_what_codes_stand_for(rng):
+    q, k, v, k_scales, v_scales = draw(rng)
+    o = lathe.attention(
+        *(q, k, v),
+        kv_indptr=[0, sum(KV)],
+        key=lambda x: le.min(x, 0.5),
+        value=lambda x: x * abs(x),
+        k_scales=k_scales,
+        v_scales=v_scales,
+        **FIELDS,
+    )
+    keys, values = meaning(k, v, k_scales, v_scales)
+    expected, _ = attend_batch(q, [np.minimum(keys, 0.5)], [values * np.abs(values)], [0, sum(QO)])
+    assert worst(o, expected) < BOUND
+    without, _ = attend_batch(q, [keys], [values * np.abs(values)], [0, sum(QO)])
+    assert worst(o, without) > 5 * BOUND
+
+
 def test_ragged(rng):
     q, k, v, k_scales, v_scales = draw(rng)
     kv_indptr, qo_indptr = np.cumsum([0, *KV]), np.cumsum([0, *QO])
     o = lathe.attention(
         q, k, v, qo_indptr=qo_indptr, kv_indptr=kv_indptr, mask="causal", k_scales=k_scales, v_scales=v_scales, **FIELDS
     )
-    keys = k.astype(np.float64) * k_scales["scale"] * k_scales["channel_scale"]
-    values = (v - v_scales["zero"][..., None].astype(np.float64)) * v_scales["scale"] * v_scales["token_scale"][..., None]
+    keys, values = meaning(k, v, k_scales, v_scales)
     parts = list(zip(kv_indptr, kv_indptr[1:], strict=False))
     expected, _ = attend_batch(q, [keys[a:b] for a, b in parts], [values[a:b] for a, b in parts], qo_indptr, mask="causal")
     assert worst(o, expected) < BOUND

@@ -242,7 +242,6 @@ TEST(Validate, HooksBesideFieldsThatSayTheSame) {
       {"normalizer = none; logits = score", [](auto& s) { s.lse = LseOut::ln; }, "lse: ln is given, but without a softmax"},
       {"normalizer = none", [](auto&) {}, "hooks: normalizer none makes weights of the logits"},
       {"weight = w * w", [](auto&) {}, "hooks: weight must be w times what does not depend on w"},
-      {"logits = score + qsum", [](auto&) {}, "hooks: qsum is not served"},
   };
   for (const HookConflict& conflict : conflicts) {
     AttentionSpec spec;

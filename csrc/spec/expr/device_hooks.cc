@@ -188,12 +188,22 @@ std::string device_hooks(const Hooks& hooks) {
     return std::string("constexpr bool ") + name + " = " + (value ? "true" : "false") + ";\n";
   };
   const auto given = [&](Hook hook) { return hooks.root(hook) != kNone; };
+  const std::vector<bool> used = reachable(hooks.graph, hooks.roots);
+  const auto sees = [&](Input input) {
+    for (Id id = 0; id < hooks.graph.size(); ++id) {
+      const Node& node = hooks.graph[id];
+      if (used[id] && node.op == Op::input && node.value == static_cast<uint32_t>(input)) return true;
+    }
+    return false;
+  };
   return flag("kNormalizes", hooks.normalizer == Normalizer::softmax) + flag("kMask", given(Hook::mask)) +
          flag("kLogits", given(Hook::logits)) + flag("kWeight", given(Hook::weight)) + flag("kSink", given(Hook::sink)) +
          flag("kOutput", given(Hook::output)) + flag("kLseTransform", given(Hook::lse_transform)) +
          flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) + flag("kValue", given(Hook::value)) +
+         flag("kQuerySum", sees(Input::qsum)) + flag("kQueryNorm", sees(Input::qnorm)) +
          flag("kRotaryInterleaved", hooks.rotary.interleaved) + "constexpr int kRotaryDims = " + std::to_string(hooks.rotary.dims) +
-         ";\n" + cuda_functions(hooks) + ScoreFunctions(hooks).text() +
+         ";\nLATHE_DEVICE float query_norm(float squares) {\n  return " + (sees(Input::qnorm) ? "dev::sqrt(squares)" : "squares") +
+         ";\n}\n" + cuda_functions(hooks) + ScoreFunctions(hooks).text() +
          element_function(hooks, Hook::query, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::key, ", float x, [[maybe_unused]] float rot_x", "x") +
          element_function(hooks, Hook::value, ", float x, [[maybe_unused]] float rot_x", "x") +

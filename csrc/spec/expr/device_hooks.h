@@ -10,6 +10,8 @@ namespace lathe::expr {
 /// The inside of `namespace hooks` of a kernel (templates/kernels/attention/hook_inputs.cuh has what it builds on). Whatever hooks
 /// are given, it declares
 ///   constexpr bool kNormalizes, kMask, kLogits, kWeight, kSink, kOutput, kQuery, kKey, kValue
+///   constexpr bool kQuerySum, kQueryNorm    whether the hook logits sees these of a row
+///   query_norm(squares) -> float    a norm by its square; only sources with hooks include functions
 ///   constexpr bool kRotaryInterleaved; constexpr int kRotaryDims    of rot(x); 0: the whole vector
 ///   Tile, Row, Column    what the hooks of scores need that changes with the tile, its rows or its columns alone, beside the
 ///   inputs tile(args, TileInputs) -> Tile, row(args, Tile, RowInputs) -> Row, column(args, Tile, ColumnInputs) -> Column

@@ -47,8 +47,8 @@ enum class Input : uint8_t {
   rot_x,  // its rotary partner, written rot(x)
   acc,
   acc2,   // accumulators of a matrix product (epilogue)
-  qsum,   // sum of the query row
-  qnorm,  // Euclidean norm of the query row
+  qsum,   // sum of the query row's elements, as the hook query leaves them
+  qnorm,  // their Euclidean norm
 };
 inline constexpr size_t kInputs = static_cast<size_t>(Input::qnorm) + 1;
 

@@ -13,6 +13,7 @@ struct TileInputs {
 };
 struct RowInputs {
   int h, hk, q, tok;
+  float qsum = 0.0f, qnorm = 0.0f;  // of the hook logits
 };
 struct ColumnInputs {
   int kv, slot;

@@ -6,16 +6,30 @@
 //   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j),        w'_j = w_j t_j
 //
 // The channels' scales of keys go to the query, the tokens' scales of values to the weights; both are then rounded to elements.
+//
+// All of this is about codes that the products read. Where a hook key or value stands between, it makes elements of them first
+// (vector_hooks.cuh), and the products are those of elements.
 #pragma once
 
 #include "device/gemm_codes.cuh"
 #include "kernels/attention/problem.cuh"
+#include "kernels/attention/query_sums.cuh"
 
 namespace attention {
 
-using config::KeyFormat;
-using config::ValueFormat;
 using kv::ZeroPoint;
+
+// What the products read: keys, or values, as they lie in memory, or elements where a hook has changed them.
+template <class STORED, bool CHANGED>
+struct InProducts {
+  using Format = STORED;
+};
+template <class STORED>
+struct InProducts<STORED, true> {
+  using Format = kv::Format<Element, false, false, ZeroPoint::none>;
+};
+using KeyFormat = InProducts<config::KeyFormat, hooks::kKey>::Format;
+using ValueFormat = InProducts<config::ValueFormat, hooks::kValue>::Format;
 
 template <class FORMAT>
 constexpr bool kCodes = sizeof(typename FORMAT::Element) == 1;
@@ -93,27 +107,12 @@ LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& param
 template <class TILE>
 LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
                               const Problem& problem) {
-  constexpr int kLanes = 4;  // that share a row
   const kv::Table zero{params.k_scales.zero, problem.kv_head()};
-  dev::for_each_row(
-      [&](int row, float& sum) {
-        sum = 0.0f;
-#pragma unroll 1
-        for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
-#pragma unroll 1
-          for (int word = 0; word < 8; ++word) {
-            const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
-#pragma unroll
-            for (int c = 0; c < 2; ++c) {
-              float z = 1.0f;
-              if constexpr (KeyFormat::kZero == ZeroPoint::channel) z = zero.of_channel(16 * step + dev::column_for_codes(word, c));
-              sum = dev::fma(dev::unpack<Element>(x, c), z, sum);
-            }
-          }
-        }
-      },
-      sums);
-  dev::row_add_lanes(sums);
+  add_up_queries(sums, tile, row_begin, [&](float sum, float x, int step, int word, int c) {
+    float z = 1.0f;
+    if constexpr (KeyFormat::kZero == ZeroPoint::channel) z = zero.of_channel(16 * step + dev::column_for_codes(word, c));
+    return dev::fma(x, z, sum);
+  });
 }
 
 // Makes scores of the products with codes, but for score_scale.

@@ -23,10 +23,11 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   constexpr int kKeys = C::kKeys / Group::kGroups;  // keys of a tile that one group takes
   static_assert(kKeys % 16 == 0, "a group takes whole matrix steps of keys");
   using QTile = dev::SharedTile<Element, C::kRows, config::kHeadDimQk>;
-  using KTile = dev::SharedTile<KeyFormat::Element, C::kKeys, config::kHeadDimQk>;
-  using VTile = dev::SharedTile<ValueFormat::Element, C::kKeys, config::kHeadDimVo>;
+  using KTile = dev::SharedTile<config::KeyFormat::Element, C::kKeys, config::kHeadDimQk>;
+  using VTile = dev::SharedTile<config::ValueFormat::Element, C::kKeys, config::kHeadDimVo>;
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
+  constexpr u32 kChangedBase = kVBase + kStages * VTile::kBytes;
 
   const Problem problem = Problem::read(Plan(params), index, head);
   const abi::AttentionWorkItem& item = problem.item;
@@ -37,6 +38,20 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   const QTile q_tile{config::kEpilogueOffset};
   const auto k_tile = [](int t) { return KTile{kKBase + static_cast<u32>(t % kStages) * KTile::kBytes}; };
   const auto v_tile = [](int t) { return VTile{kVBase + static_cast<u32>(t % kStages) * VTile::kBytes}; };
+  // What the products read: those tiles, or the elements that a hook has made of their codes. There is one tile of these: keys and
+  // values take turns, and each turn begins with a wait.
+  const auto keys = [&](int t) {
+    if constexpr (dev::kSame<KeyFormat, config::KeyFormat>)
+      return k_tile(t);
+    else
+      return dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>{kChangedBase};
+  };
+  const auto values = [&](int t) {
+    if constexpr (dev::kSame<ValueFormat, config::ValueFormat>)
+      return v_tile(t);
+    else
+      return dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>{kChangedBase};
+  };
 
   KeyLine line(params, problem, C::kRows);
   KvLoader<Group, kKeys> loader(params, problem, group, line, group_keys, C::kKeys);
@@ -59,6 +74,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo, kOutputColumns> o;
   dev::clear(o);
+  QueryStatistics queries;
   dev::Row<float> query_sums;
   ValueDebt debt;
   // Loads run kStages tiles ahead of the products, which begin at tile 0.
@@ -71,6 +87,12 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       if (t == 0) {
         transform_queries(q_tile, params, problem);
         dev::block_barrier();
+      }
+    }
+    if constexpr (hooks::kQuerySum || hooks::kQueryNorm) {
+      if (t == 0) {
+        queries.read(q_tile, row_begin);
+        if constexpr (kCodes<KeyFormat>) dev::block_barrier();  // before they are scaled
       }
     }
     if constexpr (kCodes<KeyFormat>) {
@@ -87,8 +109,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     if (!filling) {
       const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
       if constexpr (hooks::kKey) {
-        transform_keys(
-            group, k_tile(t), group_keys, kKeys, params, problem, first_key,
+        transform_keys<config::KeyFormat>(
+            group, k_tile(t), keys(t), group_keys, kKeys, params, params.k_scales, problem, first_key,
             [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
         group.sync();
       }
@@ -96,27 +118,27 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       const TokenScales<ValueFormat, kKeys> value_scales(params, params.v_scales, problem, first_key);
       dev::Accumulator<kKeys> scores;
       dev::clear(scores);
-      dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
+      dev::gemm_nt_issue(scores, q_tile, row_begin, keys(t), group_keys);
       dev::gemm_commit();
       dev::gemm_wait<0>();
       pipeline.release();
 
       apply_key_scales(scores, query_sums, key_scales);
-      shape_scores(scores, params, problem, row_begin, first_key, line.full());
+      shape_scores(scores, params, problem, queries, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
         softmax.update(scores, shrink, scale);
         dev::scale_rows(o, shrink);
         debt.shrink(shrink);
       }
-      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
+      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, queries, row_begin, first_key);
       debt.apply_scales(scores, value_scales);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
       if constexpr (hooks::kValue) {
-        transform_keys(
-            group, v_tile(t), group_keys, kKeys, params, problem, first_key,
+        transform_keys<config::ValueFormat>(
+            group, v_tile(t), values(t), group_keys, kKeys, params, params.v_scales, problem, first_key,
             [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::value(params.hooks, in, x, rot_x); });
         group.sync();
       }
@@ -124,7 +146,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     load_keys(t + kStages);
     if (filling) continue;
 
-    dev::gemm_nn_issue(o, weights, v_tile(t), group_keys);
+    dev::gemm_nn_issue(o, weights, values(t), group_keys);
     dev::gemm_commit();
     dev::gemm_wait<0>();
     pipeline.release();

@@ -52,6 +52,8 @@ inline constexpr std::array kExamples{
             "rotary = interleaved(32); tensor f: f32[N]; let angle = d < 32 ? f32(pos) * f[d // 2] : 0;\n"
             "query = x * cos(angle) + rot(x) * sin(angle); key = x * cos(angle) + rot(x) * sin(angle); mask = kv_pos <= q_pos"},
     Example{"scaled values", "tensor vs: bf16[HKV, D]; value = x * vs[hk, d]; mask = kv_pos <= q_pos"},
+    Example{"cosine attention",
+            "param tau:f32 in [1, 100]; tensor rk:f32[SLOT,HKV]; logits = tau * dot * rk[slot,hk] / max(qnorm, 1e-6)"},
     Example{"SSMax", "tensor s:f32[HQ]; logits = score * s[h] * log(f32(kv_len))"},
 };
 
