@@ -1068,6 +1068,7 @@ struct TileInputs {
 };
 struct RowInputs {
   int h, hk, q, tok;
+  float qsum = 0.0f, qnorm = 0.0f;  // of the hook logits
 };
 struct ColumnInputs {
   int kv, slot;
@@ -1094,8 +1095,13 @@ constexpr bool kLseTransform = false;
 constexpr bool kQuery = false;
 constexpr bool kKey = false;
 constexpr bool kValue = false;
+constexpr bool kQuerySum = false;
+constexpr bool kQueryNorm = false;
 constexpr bool kRotaryInterleaved = false;
 constexpr int kRotaryDims = 0;
+LATHE_DEVICE float query_norm(float squares) {
+  return squares;
+}
 struct Tile {
   TileInputs in;
 };
@@ -1261,6 +1267,9 @@ LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 //   o_d = s_d (sum_j w'_j c_jd - sum_j w'_j z_j),        w'_j = w_j t_j
 //
 // The channels' scales of keys go to the query, the tokens' scales of values to the weights; both are then rounded to elements.
+//
+// All of this is about codes that the products read. Where a hook key or value stands between, it makes elements of them first
+// (vector_hooks.cuh), and the products are those of elements.
 
 
 #line 1 "templates/device/gemm_codes.cuh"
@@ -1616,13 +1625,71 @@ class KeyLine {
 };
 
 }  // namespace attention
-#line 13 "templates/kernels/attention/kv_formats.cuh"
+#line 1 "templates/kernels/attention/query_sums.cuh"
+// Sums over the elements of queries, each by the warp that multiplies them.
+
+
+
 
 namespace attention {
 
-using config::KeyFormat;
-using config::ValueFormat;
+// For each of the warp's rows, the first of which is row `row_begin` of the tile: adds up its elements x by
+// sum = add(sum, x, step, word, c), where x is element c of word `word` of the row's 16 columns from 16 * step on.
+template <class TILE, class F>
+LATHE_DEVICE void add_up_queries(dev::Row<float>& sums, TILE tile, int row_begin, F&& add) {
+  constexpr int kLanes = 4;  // that share a row
+  dev::for_each_row(
+      [&](int row, float& sum) {
+        sum = 0.0f;
+#pragma unroll 1
+        for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
+#pragma unroll 1
+          for (int word = 0; word < 8; ++word) {
+            const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
+#pragma unroll
+            for (int c = 0; c < 2; ++c) sum = add(sum, dev::unpack<Element>(x, c), step, word, c);
+          }
+        }
+      },
+      sums);
+  dev::row_add_lanes(sums);
+}
+
+// What the hook logits sees of a row's query, after the hook query.
+struct QueryStatistics {
+  dev::Row<float> sum, norm;
+
+  // By all threads, when the tile of queries is what the hook query made of it; it may change after the next barrier.
+  template <class TILE>
+  LATHE_DEVICE void read(TILE tile, int row_begin) {
+    if constexpr (hooks::kQuerySum) {
+      add_up_queries(sum, tile, row_begin, [](float so_far, float x, int, int, int) { return so_far + x; });
+    }
+    if constexpr (hooks::kQueryNorm) {
+      add_up_queries(norm, tile, row_begin, [](float so_far, float x, int, int, int) { return dev::fma(x, x, so_far); });
+      dev::for_each_row([](int, float& x) { x = hooks::query_norm(x); }, norm);
+    }
+  }
+};
+
+}  // namespace attention
+#line 17 "templates/kernels/attention/kv_formats.cuh"
+
+namespace attention {
+
 using kv::ZeroPoint;
+
+// What the products read: keys, or values, as they lie in memory, or elements where a hook has changed them.
+template <class STORED, bool CHANGED>
+struct InProducts {
+  using Format = STORED;
+};
+template <class STORED>
+struct InProducts<STORED, true> {
+  using Format = kv::Format<Element, false, false, ZeroPoint::none>;
+};
+using KeyFormat = InProducts<config::KeyFormat, hooks::kKey>::Format;
+using ValueFormat = InProducts<config::ValueFormat, hooks::kValue>::Format;
 
 template <class FORMAT>
 constexpr bool kCodes = sizeof(typename FORMAT::Element) == 1;
@@ -1700,27 +1767,12 @@ LATHE_DEVICE void fold_query_scales(TILE tile, const abi::AttentionParams& param
 template <class TILE>
 LATHE_DEVICE void sum_queries(dev::Row<float>& sums, TILE tile, int row_begin, const abi::AttentionParams& params,
                               const Problem& problem) {
-  constexpr int kLanes = 4;  // that share a row
   const kv::Table zero{params.k_scales.zero, problem.kv_head()};
-  dev::for_each_row(
-      [&](int row, float& sum) {
-        sum = 0.0f;
-#pragma unroll 1
-        for (int step = static_cast<int>(dev::lane_index()) % kLanes; step < TILE::kCols / 16; step += kLanes) {
-#pragma unroll 1
-          for (int word = 0; word < 8; ++word) {
-            const u32 x = dev::shared_load_u32(tile.chunk_offset(row_begin + row, 2 * step + word / 4) + word % 4 * 4);
-#pragma unroll
-            for (int c = 0; c < 2; ++c) {
-              float z = 1.0f;
-              if constexpr (KeyFormat::kZero == ZeroPoint::channel) z = zero.of_channel(16 * step + dev::column_for_codes(word, c));
-              sum = dev::fma(dev::unpack<Element>(x, c), z, sum);
-            }
-          }
-        }
-      },
-      sums);
-  dev::row_add_lanes(sums);
+  add_up_queries(sums, tile, row_begin, [&](float sum, float x, int step, int word, int c) {
+    float z = 1.0f;
+    if constexpr (KeyFormat::kZero == ZeroPoint::channel) z = zero.of_channel(16 * step + dev::column_for_codes(word, c));
+    return dev::fma(x, z, sum);
+  });
 }
 
 // Makes scores of the products with codes, but for score_scale.
@@ -2044,14 +2096,17 @@ struct HookView {
   dev::Row<hooks::Row> rows;
   int slots[kEach + 1];
 
-  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, int row_begin, int key)
+  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, QueryStatistics& queries, int row_begin, int key)
       : params(par), problem(prob), first_key(key), tile(hooks::tile(par.hooks, prob.hook_tile())) {
     const int last = problem.num_rows(1 << 30) - 1;
     dev::for_each_row(
-        [&](int row, hooks::Row& r) {
-          r = hooks::row(params.hooks, tile, problem.hook_row(row_begin + row < last ? row_begin + row : last));
+        [&](int row, hooks::Row& r, float sum, float norm) {
+          hooks::RowInputs in = problem.hook_row(row_begin + row < last ? row_begin + row : last);
+          if constexpr (hooks::kQuerySum) in.qsum = sum;
+          if constexpr (hooks::kQueryNorm) in.qnorm = norm;
+          r = hooks::row(params.hooks, tile, in);
         },
-        rows);
+        rows, queries.sum, queries.norm);
 #pragma unroll
     for (int i = 0; i < kEach; ++i)
       slots[i] = problem.hook_column(params, inside(first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()))).slot;
@@ -2081,9 +2136,9 @@ constexpr float kMasked = hooks::kNormalizes ? -dev::kInfinity : 0.0f;
 // The hooks logits and mask, the latter only where `judges`.
 template <int N>
 LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                                    int row_begin, int first_key, bool judges) {
+                                    QueryStatistics& queries, int row_begin, int first_key, bool judges) {
   if (!hooks::kLogits && !judges) return;
-  HookView<N> view(params, problem, row_begin, first_key);
+  HookView<N> view(params, problem, queries, row_begin, first_key);
   if constexpr (hooks::kLogits) {
     dev::for_each_by_column(
         scores, [&](int column) { return view.column(column); },
@@ -2107,8 +2162,8 @@ LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::Atte
 // The hook weight, on weights of the keys from `first_key` on.
 template <int N>
 LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
-                                    int row_begin, int first_key) {
-  HookView<N> view(params, problem, row_begin, first_key);
+                                    QueryStatistics& queries, int row_begin, int first_key) {
+  HookView<N> view(params, problem, queries, row_begin, first_key);
   dev::for_each_by_column(
       weights, [&](int column) { return view.column(column); },
       [&](float& w, const hooks::Column& column, const hooks::Row& row) {
@@ -2121,12 +2176,13 @@ LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::Att
 // the soft-cap or the hooks, and gives keys that a row must not see the score -inf. Where `full`, the mask of hooks hides none.
 template <int N>
 LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                               int row_begin, int first_key, bool full) {
+                               QueryStatistics& queries, int row_begin, int first_key, bool full) {
   if constexpr (config::kSoftCap) {
     const float inverse_cap = score_scale(params) / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
   }
-  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);  // after the cap, which would give hidden keys a score
+  apply_score_hooks(scores, params, problem, queries, row_begin, first_key,
+                    !full);  // after the cap, which would give hidden keys a score
   const int last_row = row_begin + dev::kFragmentRows - 1;
   const bool all_visible = problem.first_key(last_row, params.window) <= first_key && first_key + N <= problem.end_key(row_begin);
   if (all_visible) return;
@@ -2380,7 +2436,9 @@ class KvLoader {
 
 }  // namespace attention
 #line 1 "templates/kernels/attention/vector_hooks.cuh"
-// Hooks of whole vectors: query, key and value change tiles in shared memory, in place, before the products read them.
+// Hooks of whole vectors: query, key and value change tiles in shared memory before the products read them. Elements change in
+// place; codes become the elements of another tile.
+
 
 
 
@@ -2403,20 +2461,70 @@ struct RotaryPairs {
   }
 };
 
-// Replaces x by f(row, d, x, rot_x) for rows [row_begin, row_begin + rows) of `tile`, by `threads` threads of which this one is
-// `thread`; every other reader and writer is behind a barrier. Four elements at a time: two words, with the partners of both.
-template <class T, int ROWS, int COLS, class F>
-LATHE_DEVICE void transform_rows(dev::SharedTile<T, ROWS, COLS> tile, int row_begin, int rows, int thread, int threads, F&& f) {
+// Elements, or codes, `column` and `column + 1` of a row; `column` is even.
+template <class E, int ROWS, int COLS>
+LATHE_DEVICE void load_pair(dev::SharedTile<E, ROWS, COLS> tile, int row, int column, float (&x)[2]) {
+  if constexpr (sizeof(E) == 1) {
+    const u32 word = dev::shared_load_u32(tile.chunk_offset(row, column / 16) + static_cast<u32>(column % 16 / 4) * 4);
+    const u32 codes = word >> (column % 4 * 8);
+    x[0] = dev::unpack<Element>(dev::widen<Element, E, 0>(codes), 0);
+    x[1] = dev::unpack<Element>(dev::widen<Element, E, 1>(codes), 0);
+  } else {
+    const u32 word = dev::shared_load_u32(tile.chunk_offset(row, column / 8) + static_cast<u32>(column % 8) * 2);
+    x[0] = dev::unpack<E>(word, 0), x[1] = dev::unpack<E>(word, 1);
+  }
+}
+template <class E, int ROWS, int COLS>
+LATHE_DEVICE void store_pair(dev::SharedTile<E, ROWS, COLS> tile, int row, int column, float x, float y) {
+  dev::shared_store_u32(tile.chunk_offset(row, column / 8) + static_cast<u32>(column % 8) * 2, dev::pack2<E>(x, y));
+}
+
+// What elements stand for: themselves.
+struct Plain {
+  LATHE_DEVICE float operator()(int, float x) const { return x; }
+};
+// What codes of one key or value stand for.
+template <class FORMAT>
+class CodeMeaning {
+ public:
+  LATHE_DEVICE CodeMeaning(const abi::AttentionParams& params, const abi::KvScales& scales, const Problem& problem, int key)
+      : scales_(scales), kv_head_(problem.kv_head()), scale_(scales.scale) {
+    if constexpr (!FORMAT::kTokenScale && FORMAT::kZero != ZeroPoint::token) return;
+    const kv::Place at = problem.place_of(params, key);
+    if constexpr (FORMAT::kTokenScale) scale_ *= kv::Table{scales.token_scale, kv_head_}.of_token(at);
+    if constexpr (FORMAT::kZero == ZeroPoint::token) zero_ = kv::Table{scales.zero, kv_head_}.of_token(at);
+  }
+  LATHE_DEVICE float operator()(int d, float code) const {
+    float x = code - (FORMAT::kZero == ZeroPoint::channel ? kv::Table{scales_.zero, kv_head_}.of_channel(d) : zero_);
+    x *= scale_;
+    if constexpr (FORMAT::kChannelScale) x *= kv::Table{scales_.channel_scale, kv_head_}.of_channel(d);
+    return x;
+  }
+
+ private:
+  const abi::KvScales& scales_;
+  int kv_head_;
+  float scale_, zero_ = 0.0f;
+};
+
+// Writes y = f(row, d, x, rot_x) to rows [row_begin, row_begin + rows) of `to`, where x is what the element of `from` at that place
+// stands for: meaning_of(row)(d, element). `from` and `to` may be one tile. By `threads` threads of which this one is `thread`;
+// every other reader and writer is behind a barrier. Four elements at a time: two pairs, with the partners of both.
+template <class FROM, class T, int ROWS, int COLS, class M, class F>
+LATHE_DEVICE void transform_rows(FROM from, dev::SharedTile<T, ROWS, COLS> to, int row_begin, int rows, int thread, int threads,
+                                 M&& meaning_of, F&& f) {
   using Pairs = RotaryPairs<COLS>;
-  const auto address = [&](int row, int column) { return tile.chunk_offset(row, column / 8) + static_cast<u32>(column % 8) * 2; };
 #pragma unroll 1
   for (int i = thread; i < rows * (COLS / 4); i += threads) {
     const int row = row_begin + i / (COLS / 4);
     const int first = Pairs::column(i % (COLS / 4));
     const bool apart = !hooks::kRotaryInterleaved && first < Pairs::kDims;  // the second word holds the first one's partners
     const int second = apart ? first + Pairs::kDistance : first + 2;
-    const u32 a = dev::shared_load_u32(address(row, first)), b = dev::shared_load_u32(address(row, second));
-    const float x[4] = {dev::unpack<T>(a, 0), dev::unpack<T>(a, 1), dev::unpack<T>(b, 0), dev::unpack<T>(b, 1)};
+    const auto meaning = meaning_of(row);
+    float a[2], b[2];
+    load_pair(from, row, first, a);
+    load_pair(from, row, second, b);
+    const float x[4] = {meaning(first, a[0]), meaning(first + 1, a[1]), meaning(second, b[0]), meaning(second + 1, b[1])};
     float rot[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (apart) {
       rot[0] = -x[2], rot[1] = -x[3], rot[2] = x[0], rot[3] = x[1];
@@ -2427,8 +2535,8 @@ LATHE_DEVICE void transform_rows(dev::SharedTile<T, ROWS, COLS> tile, int row_be
     float y[4];
 #pragma unroll
     for (int c = 0; c < 4; ++c) y[c] = f(row, (c < 2 ? first : second) + c % 2, x[c], rot[c]);
-    dev::shared_store_u32(address(row, first), dev::pack2<T>(y[0], y[1]));
-    dev::shared_store_u32(address(row, second), dev::pack2<T>(y[2], y[3]));
+    store_pair(to, row, first, y[0], y[1]);
+    store_pair(to, row, second, y[2], y[3]);
   }
 }
 
@@ -2437,28 +2545,46 @@ template <class TILE>
 LATHE_DEVICE void transform_queries(TILE tile, const abi::AttentionParams& params, const Problem& problem) {
   hooks::ElementInputs in{};
   in.tile = problem.hook_tile();
-  transform_rows(tile, 0, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
-                 [&](int row, int d, float x, float rot_x) {
-                   in.row = problem.hook_row(row);
-                   in.d = d;
-                   return hooks::query(params.hooks, in, x, rot_x);
-                 });
+  transform_rows(
+      tile, tile, 0, problem.num_rows(TILE::kRows), static_cast<int>(dev::thread_index()), config::kWarps * dev::kWarpSize,
+      [](int) { return Plain{}; },
+      [&](int row, int d, float x, float rot_x) {
+        in.row = problem.hook_row(row);
+        in.d = d;
+        return hooks::query(params.hooks, in, x, rot_x);
+      });
 }
 
-// The hook key or value, on `rows` rows of a tile from `row_begin` on, which hold the keys from `first_key` on; by their group.
-template <class GROUP, class TILE, class F>
-LATHE_DEVICE void transform_keys(GROUP group, TILE tile, int row_begin, int rows, const abi::AttentionParams& params,
-                                 const Problem& problem, int first_key, F&& hook) {
+// The hook key or value, on `rows` rows of a tile from `row_begin` on, which hold the keys from `first_key` on; by their group. Of
+// FORMAT they are in `from`, elements in `to`.
+template <class FORMAT, class GROUP, class FROM, class TO, class F>
+LATHE_DEVICE void transform_keys(GROUP group, FROM from, TO to, int row_begin, int rows, const abi::AttentionParams& params,
+                                 [[maybe_unused]] const abi::KvScales& scales, const Problem& problem, int first_key, F&& hook) {
   hooks::ElementInputs in{};
   in.tile = problem.hook_tile();
   in.row.hk = problem.kv_head();
   const int left = problem.request.kv_len - first_key;
-  transform_rows(tile, row_begin, rows < left ? rows : left, group.thread(), GROUP::kThreads,
-                 [&](int row, int d, float x, float rot_x) {
-                   in.column = problem.hook_column(params, first_key + row - row_begin);
-                   in.d = d;
-                   return hook(in, x, rot_x);
-                 });
+  if constexpr (kCodes<FORMAT>) {
+    const auto key_of = [&](int row) { return first_key + row - row_begin; };
+    const int last = problem.request.kv_len - 1;
+    transform_rows(
+        from, to, row_begin, rows, group.thread(), GROUP::kThreads,
+        [&](int row) { return CodeMeaning<FORMAT>(params, scales, problem, key_of(row) < last ? key_of(row) : last); },
+        [&](int row, int d, float x, float rot_x) {
+          if (key_of(row) > last) return 0.0f;  // rows that do not exist are zeros
+          in.column = problem.hook_column(params, key_of(row));
+          in.d = d;
+          return hook(in, x, rot_x);
+        });
+  } else {
+    transform_rows(
+        from, to, row_begin, rows < left ? rows : left, group.thread(), GROUP::kThreads, [](int) { return Plain{}; },
+        [&](int row, int d, float x, float rot_x) {
+          in.column = problem.hook_column(params, first_key + row - row_begin);
+          in.d = d;
+          return hook(in, x, rot_x);
+        });
+  }
 }
 
 }  // namespace attention
@@ -2474,10 +2600,11 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   constexpr int kKeys = C::kKeys / Group::kGroups;  // keys of a tile that one group takes
   static_assert(kKeys % 16 == 0, "a group takes whole matrix steps of keys");
   using QTile = dev::SharedTile<Element, C::kRows, config::kHeadDimQk>;
-  using KTile = dev::SharedTile<KeyFormat::Element, C::kKeys, config::kHeadDimQk>;
-  using VTile = dev::SharedTile<ValueFormat::Element, C::kKeys, config::kHeadDimVo>;
+  using KTile = dev::SharedTile<config::KeyFormat::Element, C::kKeys, config::kHeadDimQk>;
+  using VTile = dev::SharedTile<config::ValueFormat::Element, C::kKeys, config::kHeadDimVo>;
   constexpr u32 kKBase = config::kEpilogueOffset + QTile::kBytes;
   constexpr u32 kVBase = kKBase + kStages * KTile::kBytes;
+  constexpr u32 kChangedBase = kVBase + kStages * VTile::kBytes;
 
   const Problem problem = Problem::read(Plan(params), index, head);
   const abi::AttentionWorkItem& item = problem.item;
@@ -2488,6 +2615,22 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   const QTile q_tile{config::kEpilogueOffset};
   const auto k_tile = [](int t) { return KTile{kKBase + static_cast<u32>(t % kStages) * KTile::kBytes}; };
   const auto v_tile = [](int t) { return VTile{kVBase + static_cast<u32>(t % kStages) * VTile::kBytes}; };
+  // What the products read: those tiles, or the elements that a hook has made of their codes. There is one tile of these: keys and
+  // values take turns, and each turn begins with a wait.
+  const auto keys = [&](int t) {
+    if constexpr (kCodes<KeyFormat> == kCodes<config::KeyFormat>) {
+      return k_tile(t);
+    } else {
+      return dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>{kChangedBase};
+    }
+  };
+  const auto values = [&](int t) {
+    if constexpr (kCodes<ValueFormat> == kCodes<config::ValueFormat>) {
+      return v_tile(t);
+    } else {
+      return dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>{kChangedBase};
+    }
+  };
 
   KeyLine line(params, problem, C::kRows);
   KvLoader<Group, kKeys> loader(params, problem, group, line, group_keys, C::kKeys);
@@ -2510,6 +2653,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo, kOutputColumns> o;
   dev::clear(o);
+  QueryStatistics queries;
   dev::Row<float> query_sums;
   ValueDebt debt;
   // Loads run kStages tiles ahead of the products, which begin at tile 0.
@@ -2522,6 +2666,12 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       if (t == 0) {
         transform_queries(q_tile, params, problem);
         dev::block_barrier();
+      }
+    }
+    if constexpr (hooks::kQuerySum || hooks::kQueryNorm) {
+      if (t == 0) {
+        queries.read(q_tile, row_begin);
+        if constexpr (kCodes<KeyFormat>) dev::block_barrier();  // before they are scaled
       }
     }
     if constexpr (kCodes<KeyFormat>) {
@@ -2538,8 +2688,8 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     if (!filling) {
       const int first_key = line.key(params, item.kv_begin + t * C::kKeys) + group_keys;
       if constexpr (hooks::kKey) {
-        transform_keys(
-            group, k_tile(t), group_keys, kKeys, params, problem, first_key,
+        transform_keys<config::KeyFormat>(
+            group, k_tile(t), keys(t), group_keys, kKeys, params, params.k_scales, problem, first_key,
             [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::key(params.hooks, in, x, rot_x); });
         group.sync();
       }
@@ -2547,27 +2697,27 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       const TokenScales<ValueFormat, kKeys> value_scales(params, params.v_scales, problem, first_key);
       dev::Accumulator<kKeys> scores;
       dev::clear(scores);
-      dev::gemm_nt_issue(scores, q_tile, row_begin, k_tile(t), group_keys);
+      dev::gemm_nt_issue(scores, q_tile, row_begin, keys(t), group_keys);
       dev::gemm_commit();
       dev::gemm_wait<0>();
       pipeline.release();
 
       apply_key_scales(scores, query_sums, key_scales);
-      shape_scores(scores, params, problem, row_begin, first_key, line.full());
+      shape_scores(scores, params, problem, queries, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
         softmax.update(scores, shrink, scale);
         dev::scale_rows(o, shrink);
         debt.shrink(shrink);
       }
-      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
+      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, queries, row_begin, first_key);
       debt.apply_scales(scores, value_scales);
       dev::round_to_operand(weights, scores);
 
       pipeline.wait();  // V t; and K t is done with
       if constexpr (hooks::kValue) {
-        transform_keys(
-            group, v_tile(t), group_keys, kKeys, params, problem, first_key,
+        transform_keys<config::ValueFormat>(
+            group, v_tile(t), values(t), group_keys, kKeys, params, params.v_scales, problem, first_key,
             [&](const hooks::ElementInputs& in, float x, float rot_x) { return hooks::value(params.hooks, in, x, rot_x); });
         group.sync();
       }
@@ -2575,7 +2725,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     load_keys(t + kStages);
     if (filling) continue;
 
-    dev::gemm_nn_issue(o, weights, v_tile(t), group_keys);
+    dev::gemm_nn_issue(o, weights, values(t), group_keys);
     dev::gemm_commit();
     dev::gemm_wait<0>();
     pipeline.release();

@@ -11,6 +11,7 @@
 #include "lathe/arch/traits.h"
 #include "lathe/proof/harness.h"
 #include "lathe/spec/expr/parse.h"
+#include "lathe/spec_testing/random_spec.h"
 #include "lathe/testing/seed.h"
 
 namespace lathe::testing {
@@ -102,6 +103,37 @@ TEST_P(CompileVariants, UnsafeCuda) {
   ASSERT_TRUE(artifact.ok()) << artifact.status().to_string();
   EXPECT_TRUE((*artifact)->unsafe_cuda);
   EXPECT_EQ((*artifact)->spill_bytes, 0);
+}
+// Hooks of keys and values that are codes, and statistics of queries, in specs of any kind with automatic tiles.
+TEST_P(CompileVariants, OfCodes) {
+  const char* skip = std::getenv("LATHE_TEST_NO_NVRTC");
+  if (skip != nullptr && std::string(skip) == "1") GTEST_SKIP() << "LATHE_TEST_NO_NVRTC is set";
+  static constexpr std::array kHooks{
+      "key = x * 0.5 + rot(x); value = x * abs(x)", "tensor c, s: f32[N, D]; key = x * c[pos, d] + rot(x) * s[pos, d]",
+      "rotary = interleaved; key = x + rot(x) * 0.5; logits = score + qsum * f32(kv & 1) / max(qnorm, 1)",
+      "param S: i32; mask = kv_pos <= q_pos && kv_pos >= S; value = max(x, 0); logits = score / max(qnorm, 1)"};
+  std::mt19937_64 rng(seed());
+  int most_registers = 0;
+  int64_t most_ptx = 0;
+  for (size_t done = 0; done < std::min<size_t>(40, LATHE_COMPILE_VARIANTS);) {
+    AttentionSpec spec = random_spec(rng);
+    if (!is_code(spec.kfmt) && !is_code(spec.vfmt)) continue;
+    spec.arch = GetParam(), spec.label.clear(), spec.tile = {}, spec.soft_cap = false;
+    const AttentionHooks hooks = *expr::parse(kHooks[rng() % kHooks.size()]);
+    spec.hooks = hooks;
+    if (hooks.has(expr::Hook::mask)) spec.mask = Mask::none;
+    if (!validate(spec).ok()) continue;
+    const Result<ArtifactPtr> artifact = build(spec);
+    ASSERT_TRUE(artifact.ok()) << artifact.status().to_string() << "\n" << to_json(spec);
+    const Artifact& a = **artifact;
+    const auto classes = static_cast<int64_t>(resolve_tile(spec, *arch_traits(spec.arch))->classes.size());
+    most_registers = std::max(most_registers, a.registers), most_ptx = std::max(most_ptx, a.ptx_bytes / classes);
+    EXPECT_EQ(a.spill_bytes, 0) << to_json(spec) << "\nrepeat: " << repeat_command();
+    EXPECT_LE(a.ptx_bytes / classes, kPtxPerClass) << to_json(spec);
+    ++done;
+  }
+  std::printf("%s: at most %d registers, %.1f KB of PTX per class\n", GetParam(), most_registers,
+              static_cast<double>(most_ptx) / 1024);
 }
 INSTANTIATE_TEST_SUITE_P(, CompileVariants, ::testing::ValuesIn(kArchs), [](const auto& arch) { return std::string(arch.param); });
 

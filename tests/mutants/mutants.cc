@@ -200,7 +200,7 @@ constexpr Mutant kMutants[] = {
     {"sum_of_the_neighbours_query", KERNEL "query_sums.cuh", "tile.chunk_offset(row_begin + row,",
      "tile.chunk_offset(row_begin + (row ^ 1),"},
     {"norm_without_root", KERNEL "query_sums.cuh", "x = hooks::query_norm(x);", ""},
-    {"sum_of_magnitudes", KERNEL "query_sums.cuh", "return so_far + x;", "return so_far + dev::abs(x);"},
+    {"sum_of_squares", KERNEL "query_sums.cuh", "return so_far + x;", "return so_far + x * x;"},
     {"norm_is_the_sum", KERNEL "softmax.cuh", "in.qnorm = norm;", "in.qnorm = sum;"},
     {"queries_summed_with_the_keys_scales", KERNEL "run_item.cuh",
      "fold_query_scales(q_tile, params, problem);\n        dev::block_barrier();",

@@ -97,6 +97,10 @@ RAGGED = {
     "no split": (dict(disable_split_kv=True, o_data_type="bfloat16"), {}),
     "bf16": (dict(q_data_type="bfloat16"), {}),
     "8-bit keys": (dict(kv_data_type="float8_e4m3fn"), {}),
+    "rotary, 8-bit keys": (
+        dict(kv_data_type="float8_e4m3fn", pos_encoding_mode="ROPE_LLAMA", rope_scale=2.0, rope_theta=5e3),
+        dict(rope=(2.0, 5e3)),
+    ),
 }
 
 
@@ -104,7 +108,7 @@ RAGGED = {
 def test_ragged(draw, name):
     given, means = RAGGED[name]
     q_dtype = getattr(torch, str(given.get("q_data_type", "float16")))
-    kv_dtype = F8 if name == "8-bit keys" else q_dtype
+    kv_dtype = F8 if "8-bit keys" in name else q_dtype
     q, k, v = draw(sum(QO), HEADS, DIM, dtype=q_dtype), *(draw(sum(KV), KV_HEADS, DIM, dtype=kv_dtype) for _ in range(2))
     wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace(), backend="fa3")
     wrapper.plan(offsets(QO), offsets(KV), HEADS, KV_HEADS, DIM, **given)

@@ -10,7 +10,6 @@ import lathe.compat.flashinfer as flashinfer  # noqa: E402
 from compat_cases import (  # noqa: E402
     BF,
     DIM,
-    F8,
     HEADS,
     KV,
     KV_HEADS,
@@ -324,7 +323,6 @@ def test_numbers_of_a_plan(calls):
             (dict(window_left="x"), r"window_left: is 'x'; allowed: a whole number"),
             (dict(rope_scale=math.inf), r"rope_scale: is inf; allowed: finite and > 0"),
             (dict(pos_encoding_mode="ROPE"), r"pos_encoding_mode: is 'ROPE'; allowed: NONE"),
-            (dict(pos_encoding_mode="ROPE_LLAMA", kv_data_type=F8), r"hooks|key"),
         ):
             refused(match, plan, *arguments, **given)
 

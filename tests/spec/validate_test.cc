@@ -205,11 +205,8 @@ TEST(Validate, JointStorageOfTwoFormats) {
 TEST(Validate, HooksThatChangeCodes) {
   AttentionSpec spec;
   spec.kfmt = spec.vfmt = DType::e5m2;
-  spec.hooks = *expr::parse("key = x * 2; value = x + 1; query = x * 2");
-  const Status status = validate(spec);
-  for (const char* words : {"2 problems", "hooks: key changes vectors of 16-bit elements, but kfmt is e5m2",
-                            "hooks: value changes vectors of 16-bit elements, but vfmt is e5m2"})
-    EXPECT_THAT(status.message(), HasSubstr(words));
+  spec.hooks = *expr::parse("key = x * 2; value = x + 1; query = x * 2; logits = score + qsum / max(qnorm, 1)");
+  EXPECT_TRUE(validate(spec).ok()) << validate(spec).to_string();
 }
 
 TEST(Validate, AllProblemsAtOnce) {

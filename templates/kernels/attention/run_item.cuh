@@ -41,16 +41,18 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   // What the products read: those tiles, or the elements that a hook has made of their codes. There is one tile of these: keys and
   // values take turns, and each turn begins with a wait.
   const auto keys = [&](int t) {
-    if constexpr (dev::kSame<KeyFormat, config::KeyFormat>)
+    if constexpr (kCodes<KeyFormat> == kCodes<config::KeyFormat>) {
       return k_tile(t);
-    else
+    } else {
       return dev::SharedTile<Element, C::kKeys, config::kHeadDimQk>{kChangedBase};
+    }
   };
   const auto values = [&](int t) {
-    if constexpr (dev::kSame<ValueFormat, config::ValueFormat>)
+    if constexpr (kCodes<ValueFormat> == kCodes<config::ValueFormat>) {
       return v_tile(t);
-    else
+    } else {
       return dev::SharedTile<Element, C::kKeys, config::kHeadDimVo>{kChangedBase};
+    }
   };
 
   KeyLine line(params, problem, C::kRows);
