@@ -1595,7 +1595,32 @@ class KeyLine {
 // Sums over the elements of queries, each by the warp that multiplies them.
 
 
+#line 1 "templates/kernels/attention/control.cuh"
+// The control block at the start of shared memory, in front of the tiles.
 
+
+
+
+namespace attention {
+
+using dev::u32;
+
+struct Control {
+  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
+  dev::SharedFloats max{0};                                          // [kRows], raw score units
+  dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
+  dev::SharedFloats debt{kRows * 8};                                 // [kRows], likewise (kernels/attention/kv_formats.cuh)
+  // Of a row's query, in the main loop (kernels/attention/query_sums.cuh): its state takes their place at the end.
+  dev::SharedFloats query_sum{0}, query_norm{kRows * 4};  // [kRows]
+  static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
+
+  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are
+  // settled.
+  LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
+};
+
+}  // namespace attention
+#line 6 "templates/kernels/attention/query_sums.cuh"
 
 namespace attention {
 
@@ -1621,22 +1646,38 @@ LATHE_DEVICE void add_up_queries(dev::Row<float>& sums, TILE tile, int row_begin
   dev::row_add_lanes(sums);
 }
 
-// What the hook logits sees of a row's query, after the hook query.
-struct QueryStatistics {
-  dev::Row<float> sum, norm;
-
-  // By all threads, when the tile of queries is what the hook query made of it; it may change after the next barrier.
-  template <class TILE>
-  LATHE_DEVICE void read(TILE tile, int row_begin) {
-    if constexpr (hooks::kQuerySum) {
-      add_up_queries(sum, tile, row_begin, [](float so_far, float x, int, int, int) { return so_far + x; });
-    }
-    if constexpr (hooks::kQueryNorm) {
-      add_up_queries(norm, tile, row_begin, [](float so_far, float x, int, int, int) { return dev::fma(x, x, so_far); });
-      dev::for_each_row([](int, float& x) { x = hooks::query_norm(x); }, norm);
-    }
+// What the hook logits sees of the warp's queries, as the hook query leaves them: kept in shared memory, each warp's own, as the
+// registers are the products'. The tile may change after the next barrier.
+template <class TILE>
+LATHE_DEVICE void keep_query_sums(TILE tile, int row_begin) {
+  const Control control;
+  const int slot = static_cast<int>(dev::warp_index()) * dev::kFragmentRows;
+  dev::Row<float> sums;
+  if constexpr (hooks::kQuerySum) {
+    add_up_queries(sums, tile, row_begin, [](float sum, float x, int, int, int) { return sum + x; });
+    dev::for_each_row(
+        [&](int row, float& x) {
+          if (dev::leads_row()) control.query_sum.store(slot + row, x);
+        },
+        sums);
   }
-};
+  if constexpr (hooks::kQueryNorm) {
+    add_up_queries(sums, tile, row_begin, [](float sum, float x, int, int, int) { return dev::fma(x, x, sum); });
+    dev::for_each_row(
+        [&](int row, float& x) {
+          if (dev::leads_row()) control.query_norm.store(slot + row, hooks::query_norm(x));
+        },
+        sums);
+  }
+  dev::warp_sync();
+}
+
+// Adds them to what hooks see of the warp's row `row`.
+LATHE_DEVICE void add_query_sums([[maybe_unused]] hooks::RowInputs& in, [[maybe_unused]] int row) {
+  [[maybe_unused]] const int at = static_cast<int>(dev::warp_index()) * dev::kFragmentRows + row;
+  if constexpr (hooks::kQuerySum) in.qsum = Control().query_sum.load(at);
+  if constexpr (hooks::kQueryNorm) in.qnorm = Control().query_norm.load(at);
+}
 
 }  // namespace attention
 #line 17 "templates/kernels/attention/kv_formats.cuh"
@@ -1858,22 +1899,9 @@ LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8])
 }
 
 }  // namespace merge
-#line 7 "templates/kernels/attention/merge_parts.cuh"
+#line 8 "templates/kernels/attention/merge_parts.cuh"
 
 namespace attention {
-
-// The control block at the start of shared memory.
-struct Control {
-  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
-  dev::SharedFloats max{0};                                          // [kRows], raw score units
-  dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
-  dev::SharedFloats debt{kRows * 8};                                 // [kRows], likewise (kernels/attention/kv_formats.cuh)
-  static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
-
-  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are
-  // settled.
-  LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
-};
 
 // Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
 LATHE_DEVICE void add_sink(const abi::AttentionParams& params, const hooks::ElementInputs& at, float (&o)[8], float& lse) {
@@ -2062,17 +2090,16 @@ struct HookView {
   dev::Row<hooks::Row> rows;
   int slots[kEach + 1];
 
-  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, QueryStatistics& queries, int row_begin, int key)
+  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, int row_begin, int key)
       : params(par), problem(prob), first_key(key), tile(hooks::tile(par.hooks, prob.hook_tile())) {
     const int last = problem.num_rows(1 << 30) - 1;
     dev::for_each_row(
-        [&](int row, hooks::Row& r, float sum, float norm) {
+        [&](int row, hooks::Row& r) {
           hooks::RowInputs in = problem.hook_row(row_begin + row < last ? row_begin + row : last);
-          if constexpr (hooks::kQuerySum) in.qsum = sum;
-          if constexpr (hooks::kQueryNorm) in.qnorm = norm;
+          add_query_sums(in, row);
           r = hooks::row(params.hooks, tile, in);
         },
-        rows, queries.sum, queries.norm);
+        rows);
 #pragma unroll
     for (int i = 0; i < kEach; ++i)
       slots[i] = problem.hook_column(params, inside(first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()))).slot;
@@ -2102,9 +2129,9 @@ constexpr float kMasked = hooks::kNormalizes ? -dev::kInfinity : 0.0f;
 // The hooks logits and mask, the latter only where `judges`.
 template <int N>
 LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                                    QueryStatistics& queries, int row_begin, int first_key, bool judges) {
+                                    int row_begin, int first_key, bool judges) {
   if (!hooks::kLogits && !judges) return;
-  HookView<N> view(params, problem, queries, row_begin, first_key);
+  HookView<N> view(params, problem, row_begin, first_key);
   if constexpr (hooks::kLogits) {
     dev::for_each_by_column(
         scores, [&](int column) { return view.column(column); },
@@ -2128,8 +2155,8 @@ LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::Atte
 // The hook weight, on weights of the keys from `first_key` on.
 template <int N>
 LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
-                                    QueryStatistics& queries, int row_begin, int first_key) {
-  HookView<N> view(params, problem, queries, row_begin, first_key);
+                                    int row_begin, int first_key) {
+  HookView<N> view(params, problem, row_begin, first_key);
   dev::for_each_by_column(
       weights, [&](int column) { return view.column(column); },
       [&](float& w, const hooks::Column& column, const hooks::Row& row) {
@@ -2142,13 +2169,12 @@ LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::Att
 // the soft-cap or the hooks, and gives keys that a row must not see the score -inf. Where `full`, the mask of hooks hides none.
 template <int N>
 LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                               QueryStatistics& queries, int row_begin, int first_key, bool full) {
+                               int row_begin, int first_key, bool full) {
   if constexpr (config::kSoftCap) {
     const float inverse_cap = score_scale(params) / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
   }
-  apply_score_hooks(scores, params, problem, queries, row_begin, first_key,
-                    !full);  // after the cap, which would give hidden keys a score
+  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);  // after the cap, which would give hidden keys a score
   const int last_row = row_begin + dev::kFragmentRows - 1;
   const bool all_visible = problem.first_key(last_row, params.window) <= first_key && first_key + N <= problem.end_key(row_begin);
   if (all_visible) return;
@@ -2619,7 +2645,6 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo, kOutputColumns> o;
   dev::clear(o);
-  QueryStatistics queries;
   dev::Row<float> query_sums;
   ValueDebt debt;
   // Loads run kStages tiles ahead of the products, which begin at tile 0.
@@ -2636,7 +2661,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     }
     if constexpr (hooks::kQuerySum || hooks::kQueryNorm) {
       if (t == 0) {
-        queries.read(q_tile, row_begin);
+        keep_query_sums(q_tile, row_begin);
         if constexpr (kCodes<KeyFormat>) dev::block_barrier();  // before they are scaled
       }
     }
@@ -2669,14 +2694,14 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       pipeline.release();
 
       apply_key_scales(scores, query_sums, key_scales);
-      shape_scores(scores, params, problem, queries, row_begin, first_key, line.full());
+      shape_scores(scores, params, problem, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
         softmax.update(scores, shrink, scale);
         dev::scale_rows(o, shrink);
         debt.shrink(shrink);
       }
-      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, queries, row_begin, first_key);
+      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
       debt.apply_scales(scores, value_scales);
       dev::round_to_operand(weights, scores);
 

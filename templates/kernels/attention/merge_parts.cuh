@@ -2,23 +2,11 @@
 // merge group merges its states and writes the final rows.
 #pragma once
 
+#include "kernels/attention/control.cuh"
 #include "kernels/attention/problem.cuh"
 #include "kernels/shared/merge_states.cuh"
 
 namespace attention {
-
-// The control block at the start of shared memory.
-struct Control {
-  static constexpr int kRows = config::kWarps * dev::kFragmentRows;  // fp32 rows of all warps; no tile has more
-  dev::SharedFloats max{0};                                          // [kRows], raw score units
-  dev::SharedFloats sum{kRows * 4};                                  // [kRows], relative to its own maximum
-  dev::SharedFloats debt{kRows * 8};                                 // [kRows], likewise (kernels/attention/kv_formats.cuh)
-  static_assert(kRows * 12 + 4 <= config::kEpilogueOffset, "the control block ends where the tiles begin");
-
-  // Whether the block arrived last at the leaf of a link; -1: at its own merge group. Takes the place of the debts, which are
-  // settled.
-  LATHE_DEVICE u32 completes(int link) const { return kRows * 8 + 4 + static_cast<u32>(link) * 4; }
-};
 
 // Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
 LATHE_DEVICE void add_sink(const abi::AttentionParams& params, const hooks::ElementInputs& at, float (&o)[8], float& lse) {

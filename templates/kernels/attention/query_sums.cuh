@@ -1,6 +1,7 @@
 // Sums over the elements of queries, each by the warp that multiplies them.
 #pragma once
 
+#include "kernels/attention/control.cuh"
 #include "kernels/attention/problem.cuh"
 
 namespace attention {
@@ -27,21 +28,37 @@ LATHE_DEVICE void add_up_queries(dev::Row<float>& sums, TILE tile, int row_begin
   dev::row_add_lanes(sums);
 }
 
-// What the hook logits sees of a row's query, after the hook query.
-struct QueryStatistics {
-  dev::Row<float> sum, norm;
-
-  // By all threads, when the tile of queries is what the hook query made of it; it may change after the next barrier.
-  template <class TILE>
-  LATHE_DEVICE void read(TILE tile, int row_begin) {
-    if constexpr (hooks::kQuerySum) {
-      add_up_queries(sum, tile, row_begin, [](float so_far, float x, int, int, int) { return so_far + x; });
-    }
-    if constexpr (hooks::kQueryNorm) {
-      add_up_queries(norm, tile, row_begin, [](float so_far, float x, int, int, int) { return dev::fma(x, x, so_far); });
-      dev::for_each_row([](int, float& x) { x = hooks::query_norm(x); }, norm);
-    }
+// What the hook logits sees of the warp's queries, as the hook query leaves them: kept in shared memory, each warp's own, as the
+// registers are the products'. The tile may change after the next barrier.
+template <class TILE>
+LATHE_DEVICE void keep_query_sums(TILE tile, int row_begin) {
+  const Control control;
+  const int slot = static_cast<int>(dev::warp_index()) * dev::kFragmentRows;
+  dev::Row<float> sums;
+  if constexpr (hooks::kQuerySum) {
+    add_up_queries(sums, tile, row_begin, [](float sum, float x, int, int, int) { return sum + x; });
+    dev::for_each_row(
+        [&](int row, float& x) {
+          if (dev::leads_row()) control.query_sum.store(slot + row, x);
+        },
+        sums);
   }
-};
+  if constexpr (hooks::kQueryNorm) {
+    add_up_queries(sums, tile, row_begin, [](float sum, float x, int, int, int) { return dev::fma(x, x, sum); });
+    dev::for_each_row(
+        [&](int row, float& x) {
+          if (dev::leads_row()) control.query_norm.store(slot + row, hooks::query_norm(x));
+        },
+        sums);
+  }
+  dev::warp_sync();
+}
+
+// Adds them to what hooks see of the warp's row `row`.
+LATHE_DEVICE void add_query_sums([[maybe_unused]] hooks::RowInputs& in, [[maybe_unused]] int row) {
+  [[maybe_unused]] const int at = static_cast<int>(dev::warp_index()) * dev::kFragmentRows + row;
+  if constexpr (hooks::kQuerySum) in.qsum = Control().query_sum.load(at);
+  if constexpr (hooks::kQueryNorm) in.qnorm = Control().query_norm.load(at);
+}
 
 }  // namespace attention

@@ -76,7 +76,6 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
   Softmax softmax;
   dev::Accumulator<config::kHeadDimVo, kOutputColumns> o;
   dev::clear(o);
-  QueryStatistics queries;
   dev::Row<float> query_sums;
   ValueDebt debt;
   // Loads run kStages tiles ahead of the products, which begin at tile 0.
@@ -93,7 +92,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
     }
     if constexpr (hooks::kQuerySum || hooks::kQueryNorm) {
       if (t == 0) {
-        queries.read(q_tile, row_begin);
+        keep_query_sums(q_tile, row_begin);
         if constexpr (kCodes<KeyFormat>) dev::block_barrier();  // before they are scaled
       }
     }
@@ -126,14 +125,14 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
       pipeline.release();
 
       apply_key_scales(scores, query_sums, key_scales);
-      shape_scores(scores, params, problem, queries, row_begin, first_key, line.full());
+      shape_scores(scores, params, problem, row_begin, first_key, line.full());
       if constexpr (hooks::kNormalizes) {
         dev::Row<float> shrink;
         softmax.update(scores, shrink, scale);
         dev::scale_rows(o, shrink);
         debt.shrink(shrink);
       }
-      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, queries, row_begin, first_key);
+      if constexpr (hooks::kWeight) apply_weight_hook(scores, params, problem, row_begin, first_key);
       debt.apply_scales(scores, value_scales);
       dev::round_to_operand(weights, scores);
 

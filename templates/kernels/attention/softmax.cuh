@@ -35,17 +35,16 @@ struct HookView {
   dev::Row<hooks::Row> rows;
   int slots[kEach + 1];
 
-  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, QueryStatistics& queries, int row_begin, int key)
+  LATHE_DEVICE HookView(const abi::AttentionParams& par, const Problem& prob, int row_begin, int key)
       : params(par), problem(prob), first_key(key), tile(hooks::tile(par.hooks, prob.hook_tile())) {
     const int last = problem.num_rows(1 << 30) - 1;
     dev::for_each_row(
-        [&](int row, hooks::Row& r, float sum, float norm) {
+        [&](int row, hooks::Row& r) {
           hooks::RowInputs in = problem.hook_row(row_begin + row < last ? row_begin + row : last);
-          if constexpr (hooks::kQuerySum) in.qsum = sum;
-          if constexpr (hooks::kQueryNorm) in.qnorm = norm;
+          add_query_sums(in, row);
           r = hooks::row(params.hooks, tile, in);
         },
-        rows, queries.sum, queries.norm);
+        rows);
 #pragma unroll
     for (int i = 0; i < kEach; ++i)
       slots[i] = problem.hook_column(params, inside(first_key + dev::kWarpSize * i + static_cast<int>(dev::lane_index()))).slot;
@@ -75,9 +74,9 @@ constexpr float kMasked = hooks::kNormalizes ? -dev::kInfinity : 0.0f;
 // The hooks logits and mask, the latter only where `judges`.
 template <int N>
 LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                                    QueryStatistics& queries, int row_begin, int first_key, bool judges) {
+                                    int row_begin, int first_key, bool judges) {
   if (!hooks::kLogits && !judges) return;
-  HookView<N> view(params, problem, queries, row_begin, first_key);
+  HookView<N> view(params, problem, row_begin, first_key);
   if constexpr (hooks::kLogits) {
     dev::for_each_by_column(
         scores, [&](int column) { return view.column(column); },
@@ -101,8 +100,8 @@ LATHE_DEVICE void apply_score_hooks(dev::Accumulator<N>& scores, const abi::Atte
 // The hook weight, on weights of the keys from `first_key` on.
 template <int N>
 LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::AttentionParams& params, const Problem& problem,
-                                    QueryStatistics& queries, int row_begin, int first_key) {
-  HookView<N> view(params, problem, queries, row_begin, first_key);
+                                    int row_begin, int first_key) {
+  HookView<N> view(params, problem, row_begin, first_key);
   dev::for_each_by_column(
       weights, [&](int column) { return view.column(column); },
       [&](float& w, const hooks::Column& column, const hooks::Row& row) {
@@ -115,13 +114,12 @@ LATHE_DEVICE void apply_weight_hook(dev::Accumulator<N>& weights, const abi::Att
 // the soft-cap or the hooks, and gives keys that a row must not see the score -inf. Where `full`, the mask of hooks hides none.
 template <int N>
 LATHE_DEVICE void shape_scores(dev::Accumulator<N>& scores, const abi::AttentionParams& params, const Problem& problem,
-                               QueryStatistics& queries, int row_begin, int first_key, bool full) {
+                               int row_begin, int first_key, bool full) {
   if constexpr (config::kSoftCap) {
     const float inverse_cap = score_scale(params) / params.soft_cap;
     dev::for_each(scores, [&](float& s, int, int) { s = soft_cap(s, inverse_cap, params.soft_cap); });
   }
-  apply_score_hooks(scores, params, problem, queries, row_begin, first_key,
-                    !full);  // after the cap, which would give hidden keys a score
+  apply_score_hooks(scores, params, problem, row_begin, first_key, !full);  // after the cap, which would give hidden keys a score
   const int last_row = row_begin + dev::kFragmentRows - 1;
   const bool all_visible = problem.first_key(last_row, params.window) <= first_key && first_key + N <= problem.end_key(row_begin);
   if (all_visible) return;
