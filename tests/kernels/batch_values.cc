@@ -18,17 +18,21 @@ std::vector<uint16_t> normal(DType dtype, int64_t n, double deviation, std::mt19
 }
 
 // Codes and their scales for normal numbers of about `deviation`: scales differ by up to a factor of four, zero-points by up to
-// half of what codes reach.
+// half of what codes reach. Where a hook sees what codes stand for, `short_digits`: all of it then is exact in fp32, as what a hook
+// makes of it is rounded to elements, and must be rounded as the reference rounds it.
 struct Codes {
   std::vector<uint16_t> codes;
   ScaleValues scales;
 };
 Codes draw_codes(DType format, KvScale scale, KvZero zero, int64_t tokens, int64_t heads, int64_t dim, double deviation,
-                 std::mt19937_64& rng) {
+                 bool short_digits, std::mt19937_64& rng) {
   const double spread = format == DType::i8 ? 30 : format == DType::e4m3 ? 20 : 1;  // of the codes' own numbers
   std::uniform_real_distribution<double> factor(0.5, 2.0), shift(-60.0, 60.0);
   const auto draw = [&](std::vector<float>& table, int64_t n, auto&& from) {
-    for (int64_t i = 0; i < n; ++i) table.push_back(static_cast<float>(from(rng)));
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = from(rng);
+      table.push_back(static_cast<float>(short_digits ? std::round(x * 8) / 8 : x));
+    }
   };
   Codes out;
   if (has_token_scale(scale)) draw(out.scales.token_scale, tokens * heads, factor);
@@ -39,7 +43,7 @@ Codes draw_codes(DType format, KvScale scale, KvZero zero, int64_t tokens, int64
   if (has_channel_scale(scale)) draw(out.scales.channel_scale, heads * dim, short_factor);
   if (zero == KvZero::token) draw(out.scales.zero, tokens * heads, shift);
   if (zero == KvZero::channel) draw(out.scales.zero, heads * dim, shift);
-  out.scales.scale = static_cast<float>(deviation / spread);
+  out.scales.scale = static_cast<float>(short_digits ? std::exp2(std::round(std::log2(deviation / spread))) : deviation / spread);
   std::normal_distribution<double> number(0, spread);
   for (int64_t i = 0; i < tokens * heads * dim; ++i) {
     const int64_t row = i / dim, channel = row % heads * dim + i % dim;
@@ -105,17 +109,17 @@ BatchValues draw_values(const AttentionSpec& spec, const BatchShape& shape, doub
   const int64_t qo_heads = shape.num_kv_heads * spec.group_size;
   BatchValues values;
   values.q = normal(spec.q_dtype, shape.qo_tokens() * qo_heads * spec.head_dim_qk, gain, rng);
-  const auto draw = [&](DType format, KvScale kind, KvZero zero, int64_t dim, double deviation, std::vector<uint16_t>& elements,
-                        ScaleValues& scales) {
+  const auto draw = [&](DType format, KvScale kind, KvZero zero, int64_t dim, double deviation, bool hook,
+                        std::vector<uint16_t>& elements, ScaleValues& scales) {
     if (!is_code(format)) {
       elements = normal(format, shape.kv_tokens() * shape.num_kv_heads * dim, deviation, rng);
       return;
     }
-    Codes codes = draw_codes(format, kind, zero, shape.kv_tokens(), shape.num_kv_heads, dim, deviation, rng);
+    Codes codes = draw_codes(format, kind, zero, shape.kv_tokens(), shape.num_kv_heads, dim, deviation, hook, rng);
     elements = std::move(codes.codes), scales = std::move(codes.scales);
   };
-  draw(spec.kfmt, spec.kscale, spec.kzero, spec.head_dim_qk, gain, values.k, values.k_scales);
-  draw(spec.vfmt, spec.vscale, spec.vzero, spec.head_dim_vo, 1, values.v, values.v_scales);
+  draw(spec.kfmt, spec.kscale, spec.kzero, spec.head_dim_qk, gain, spec.hooks.has(expr::Hook::key), values.k, values.k_scales);
+  draw(spec.vfmt, spec.vscale, spec.vzero, spec.head_dim_vo, 1, spec.hooks.has(expr::Hook::value), values.v, values.v_scales);
   for (int round = 0; round < kMaxRounds && spec.head_dim_vo <= kSmallHeadDim; ++round) {
     const std::vector<int64_t> rows = short_rows(spec, shape, values);
     if (rows.empty()) break;

@@ -176,7 +176,7 @@ Result<std::string> turned_codes(Engine& engine, uint64_t seed) {
   spec.lse = LseOut::ln;
   spec.hooks = *expr::parse(
       "rotary = neox(64); tensor a: bf16[SLOT, HKV]; mask = kv_pos <= q_pos; query = x - rot(x) * 0.5;\n"
-      "key = min(x, 0.5) + rot(x) * 0.25; value = x * abs(x) + abs(a[slot, hk]);\n"
+      "key = min(x, 0.5) + rot(x) * 0.25; value = clamp(x, -1, 0.5) + abs(a[slot, hk]);\n"
       "logits = score + 0.125 * qsum * f32(kv & 1) - 0.25 * qnorm * f32(kv % 3)");
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 40, 3}, .kv_lens = {500, 160, 90}});
 }
