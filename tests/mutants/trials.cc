@@ -150,7 +150,8 @@ Result<std::string> hooked(Engine& engine, uint64_t seed) {
       "param S: i32 in [1, 16]; param W: i32 in [100, 200];\n"
       "tensor a, s: f32[HQ], fq: f32[TOK, HQ], fk, wt: f32[SLOT, HQ], g: bf16[TOK, HQ, D];\n"
       "mask = kv_pos <= q_pos && (kv_pos < S || q_pos - kv_pos < W);\n"
-      "logits = score + a[h] * 0.01 * f32(kv_pos - q_pos) + fq[tok, h] - fk[slot, h]; sink = 3 + s[h];\n"
+      "logits = score + a[h] * 0.01 * f32(kv_pos - q_pos) + fq[tok, h] - fk[slot, h] + 0.125 * qsum * f32(kv & 1); sink = 3 + "
+      "s[h];\n"
       "weight = w * (1 + abs(wt[slot, h])); output = o * (1 + abs(g[tok, h, d]));\n"
       "lse_transform = lse * 0.5 - s[h]");
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 150, 3}, .kv_lens = {700, 470, 90}});
