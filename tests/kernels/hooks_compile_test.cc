@@ -123,7 +123,7 @@ TEST_P(CompileVariants, OfCodes) {
     spec.hooks = hooks;
     if (hooks.has(expr::Hook::mask)) spec.mask = Mask::none;
     if (!validate(spec).ok()) continue;
-    const Result<ArtifactPtr> artifact = build(spec);
+    const Result<ArtifactPtr> artifact = build(engine(), spec);
     ASSERT_TRUE(artifact.ok()) << artifact.status().to_string() << "\n" << to_json(spec);
     const Artifact& a = **artifact;
     const auto classes = static_cast<int64_t>(resolve_tile(spec, *arch_traits(spec.arch))->classes.size());
