@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "lathe/spec/expr/advice.h"
 #include "lathe/spec/expr/check.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/spec/expr/simplify.h"
@@ -19,8 +20,8 @@ const expr::Hooks& no_hooks() {
   return kNone;
 }
 
-std::string named(const char* kind, const std::string& text) {
-  return std::string(kind) + " " + text;
+std::string placed_text(const expr::Finding& finding) {
+  return (finding.where.empty() ? "" : finding.where + ": ") + finding.text();
 }
 
 /// Whether `id` is `w` times what does not depend on w, so that it means the same whatever w is relative to.
@@ -53,21 +54,6 @@ bool is_proportional(const expr::Graph& graph, Id id) {
   }
 }
 
-/// What the language allows and attention does not serve.
-void add_unserved(const expr::Hooks& hooks, std::vector<std::string>& problems) {
-  const auto refuse = [&](Hook hook, const char* why) {
-    if (hooks.root(hook) != expr::kNone) problems.push_back(named(expr::info(hook).text, why));
-  };
-  refuse(Hook::epilogue, "is a hook of matrix products; allowed: the other hooks");
-  const Id weight = hooks.root(Hook::weight);
-  if (weight != expr::kNone && !is_proportional(hooks.graph, weight))
-    problems.push_back("weight must be w times what does not depend on w: weights are kept relative to a running maximum");
-  if (hooks.params.size() > kMaxHookParams)
-    problems.push_back(std::to_string(hooks.params.size()) + " params; allowed: at most " + std::to_string(kMaxHookParams));
-  if (hooks.tensors.size() > kMaxHookTensors)
-    problems.push_back(std::to_string(hooks.tensors.size()) + " tensors; allowed: at most " + std::to_string(kMaxHookTensors));
-}
-
 std::vector<uint32_t> used_by_mask(const expr::Hooks& hooks, Op op) {
   const Id mask = hooks.root(Hook::mask);
   std::vector<uint32_t> out;
@@ -83,9 +69,34 @@ std::vector<uint32_t> used_by_mask(const expr::Hooks& hooks, Op op) {
 
 }  // namespace
 
+std::vector<expr::Finding> attention_findings(const expr::Hooks& hooks) {
+  std::vector<expr::Finding> out;
+  const auto refuse = [&](Hook hook, Id node, const std::string& why, const char* hint = "") {
+    out.push_back({true, hook, node, why, hint, ""});  // the message names the hook
+  };
+  if (hooks.root(Hook::epilogue) != expr::kNone)
+    refuse(Hook::epilogue, expr::kNone, "epilogue is a hook of matrix products; allowed: the other hooks",
+           "output changes the result");
+  const Id weight = hooks.root(Hook::weight);
+  if (weight != expr::kNone && !is_proportional(hooks.graph, weight))
+    refuse(Hook::weight, weight, "weight must be w times what does not depend on w: weights are kept relative to a running maximum",
+           "write w * (...), or change the logits");
+  const auto count = [&](const char* what, size_t given, size_t allowed, std::optional<size_t> expr::Finding::*declared) {
+    if (given <= allowed) return;
+    expr::Finding& finding = out.emplace_back();
+    finding.message = std::to_string(given) + " " + what + "; allowed: at most " + std::to_string(allowed);
+    finding.hint = "put several numbers into one tensor";
+    finding.where = "declarations";
+    finding.*declared = allowed;
+  };
+  count("params", hooks.params.size(), kMaxHookParams, &expr::Finding::param);
+  count("tensors", hooks.tensors.size(), kMaxHookTensors, &expr::Finding::tensor);
+  return out;
+}
+
 struct AttentionHooks::Data {
   expr::Hooks given, canonical;
-  std::vector<std::string> problems;
+  std::vector<std::string> problems, warnings, notes;
   Bytes key;
   std::string text;
   std::optional<expr::MaskTiles> mask;
@@ -93,21 +104,38 @@ struct AttentionHooks::Data {
 };
 
 AttentionHooks::AttentionHooks(expr::Hooks hooks) {
-  if (hooks.empty() && hooks.params.empty() && hooks.tensors.empty()) return;
-  auto data = std::make_shared<Data>();
-  for (const expr::Finding& finding : expr::check(hooks)) {
-    if (finding.error) data->problems.push_back((finding.where.empty() ? "" : finding.where + ": ") + finding.text());
+  std::vector<expr::Finding> found = expr::check(hooks);
+  const bool sound = std::none_of(found.begin(), found.end(), [](const expr::Finding& finding) { return finding.error; });
+  if (sound) {
+    for (expr::Finding& finding : attention_findings(hooks)) found.push_back(std::move(finding));
   }
-  if (data->problems.empty()) data->text = expr::to_text(hooks);
-  if (data->problems.empty()) add_unserved(hooks, data->problems);
+  data_ = data_of(std::move(hooks), found, sound);
+}
+
+AttentionHooks::AttentionHooks(expr::Hooks hooks, const std::vector<expr::Finding>& found)
+    : data_(data_of(std::move(hooks), found, true)) {}
+
+/// Of hooks that are `sound` as expressions or not; nothing of none.
+std::shared_ptr<const AttentionHooks::Data> AttentionHooks::data_of(expr::Hooks hooks, const std::vector<expr::Finding>& found,
+                                                                    bool sound) {
+  if (hooks.empty() && hooks.params.empty() && hooks.tensors.empty()) return nullptr;
+  auto data = std::make_shared<Data>();
+  for (const expr::Finding& finding : found) {
+    std::vector<std::string>& list = finding.error ? data->problems : data->warnings;
+    std::string text = placed_text(finding);
+    // What two hooks share is found in both, at one place.
+    if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(std::move(text));
+  }
+  if (sound) data->text = expr::to_text(hooks);
   if (data->problems.empty()) {
     data->canonical = expr::canonicalise(hooks);
     data->key = expr::canonical_bytes(hooks);
     data->mask.emplace(data->canonical);
     data->skip = expr::skip_class(data->canonical);
+    for (const expr::Finding& finding : expr::advice(hooks)) data->notes.push_back(placed_text(finding));
   }
   data->given = std::move(hooks);
-  data_ = std::move(data);
+  return data;
 }
 
 const expr::Hooks& AttentionHooks::given() const {
@@ -119,6 +147,14 @@ const expr::Hooks& AttentionHooks::canonical() const {
 const std::vector<std::string>& AttentionHooks::problems() const {
   static const std::vector<std::string> kNone;
   return data_ == nullptr ? kNone : data_->problems;
+}
+const std::vector<std::string>& AttentionHooks::warnings() const {
+  static const std::vector<std::string> kNone;
+  return data_ == nullptr ? kNone : data_->warnings;
+}
+const std::vector<std::string>& AttentionHooks::notes() const {
+  static const std::vector<std::string> kNone;
+  return data_ == nullptr ? kNone : data_->notes;
 }
 BytesView AttentionHooks::key_bytes() const {
   return data_ == nullptr ? BytesView() : BytesView(data_->key);

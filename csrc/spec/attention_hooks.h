@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lathe/base/bytes.h"
+#include "lathe/spec/expr/check.h"
 #include "lathe/spec/expr/hooks.h"
 #include "lathe/spec/expr/skip_class.h"
 #include "lathe/spec/expr/tiles.h"
@@ -21,12 +22,18 @@ class AttentionHooks {
  public:
   AttentionHooks() = default;
   AttentionHooks(expr::Hooks hooks);  // NOLINT(google-explicit-constructor)
+  /// Hooks that parse() or hooks_from_json() returned, with what they handed over when given attention_findings: problems and
+  /// warnings have their columns then.
+  AttentionHooks(expr::Hooks hooks, const std::vector<expr::Finding>& found);
 
   /// No hook is given and the normalizer is softmax.
   bool empty() const { return data_ == nullptr; }
   const expr::Hooks& given() const;
   /// What is wrong with them, each with its place; empty when they may be used.
   const std::vector<std::string>& problems() const;
+  /// What is allowed but doubtful, and advice that the patterns of their expressions give (expr/advice.h); each with its place.
+  const std::vector<std::string>& warnings() const;
+  const std::vector<std::string>& notes() const;
   /// The normal form, which kernels are printed from: slot i is its params[i] or tensors[i]. Empty hooks when there are problems.
   const expr::Hooks& canonical() const;
   /// What enters a kernel's key; empty without hooks.
@@ -49,8 +56,12 @@ class AttentionHooks {
 
  private:
   struct Data;
+  static std::shared_ptr<const Data> data_of(expr::Hooks hooks, const std::vector<expr::Finding>& found, bool sound);
   std::shared_ptr<const Data> data_;
 };
+
+/// What the language allows and attention does not serve, in hooks that check() has no error of.
+std::vector<expr::Finding> attention_findings(const expr::Hooks& hooks);
 
 /// Slots of `hooks`' params that its mask depends on, ascending: the skipping of tiles rests on their values.
 std::vector<uint32_t> mask_params(const expr::Hooks& hooks);

@@ -80,19 +80,32 @@ std::string text_in(BytesView in) {
   T value{};
   return read(in, value) ? text_of(value) : in_hex(in);
 }
-template <>
-std::string text_in<AttentionHooks>(BytesView in) {
+
+// The parts of hooks that are given, each a field of its own.
+void add_hooks(const std::string& path, BytesView in, std::vector<CanonicalField>& out) {
   const auto hooks = expr::hooks_from_bytes(in);
-  if (!hooks) return in_hex(in);
-  std::string text = expr::to_text(*hooks);
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return "{" + text.substr(0, text.empty() ? 0 : text.size() - 1) + "}";
+  if (!hooks) return out.push_back({path, in_hex(in)});
+  const auto add = [&](const std::string& part, std::string text) {
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    if (!text.empty()) out.push_back({path + "." + part, std::move(text)});
+  };
+  std::string params, tensors;
+  for (const expr::Param& param : hooks->params) params += (params.empty() ? "" : ", ") + expr::to_text(param);
+  for (const expr::Tensor& tensor : hooks->tensors) tensors += (tensors.empty() ? "" : ", ") + expr::to_text(tensor, hooks->params);
+  add("params", params);
+  add("tensors", tensors);
+  if (hooks->normalizer == expr::Normalizer::none) add("normalizer", "none");
+  if (hooks->rotary != expr::Rotary{}) add("rotary", expr::to_text(hooks->rotary));
+  for (size_t i = 0; i < expr::kHooks; ++i) {
+    const auto hook = static_cast<expr::Hook>(i);
+    if (hooks->root(hook) != expr::kNone) add(expr::info(hook).text, expr::hook_text(*hooks, hook));
+  }
 }
 
 // What the writer leaves out, it leaves out at this value; other fields are always there.
 template <class T>
 std::string text_of_absent() {
-  constexpr bool kMayBe = std::is_same_v<T, AttentionHooks> || std::is_same_v<T, KvScale> || std::is_same_v<T, KvZero>;
+  constexpr bool kMayBe = std::is_same_v<T, KvScale> || std::is_same_v<T, KvZero>;
   return kMayBe ? "none" : "";
 }
 
@@ -128,9 +141,13 @@ std::optional<std::vector<CanonicalField>> fields_of(BytesView in) {
     if (field.tag == 0) return;
     const auto at = std::ranges::find(*found, field.tag, &Record::tag);
     if (at == found->end()) {
-      out.push_back({field.path, text_of_absent<T>()});
+      if (!std::is_same_v<T, AttentionHooks>) out.push_back({field.path, text_of_absent<T>()});
     } else {
-      out.push_back({field.path, text_in<T>(at->value)});
+      if constexpr (std::is_same_v<T, AttentionHooks>) {
+        add_hooks(field.path, at->value, out);
+      } else {
+        out.push_back({field.path, text_in<T>(at->value)});
+      }
       found->erase(at);
     }
   });

@@ -14,8 +14,8 @@ struct CanonicalField {
   std::string value;  // for people; in hex what is no value of the field, "" for a field that should be there and is not
 };
 
-/// "op" and the fields of canonical_bytes(). Nothing when `bytes`, which may be any, are not cut into fields as theirs are, or are
-/// of another op or version of the form.
+/// "op" and the fields of canonical_bytes(), hooks as one for each part that is given: "hooks.params", "hooks.mask", ... Nothing
+/// when `bytes`, which may be any, are not cut into fields as theirs are, or are of another op or version of the form.
 std::optional<std::vector<CanonicalField>> canonical_fields(BytesView bytes);
 
 }  // namespace lathe

@@ -103,12 +103,14 @@ class NodeReader {
 
   void read(const Json& node, const std::string& path, const HooksRule& rule, AttentionHooks& value) {
     if (!node.is_string() && !node.is_object()) return refuse(node, path, allowed(rule));
-    Result<expr::Hooks> hooks =
-        node.is_string() ? expr::parse(node.get_ref<const std::string&>()) : expr::hooks_from_json(node.dump());
+    std::vector<expr::Finding> found;  // with its columns, which the value does not have
+    Result<expr::Hooks> hooks = node.is_string() ? expr::parse(node.get_ref<const std::string&>(), &found, attention_findings)
+                                                 : expr::hooks_from_json(node.dump(), &found, attention_findings);
     if (hooks.ok()) {
-      value = *std::move(hooks);
-    } else {
-      problems_.add(path, hooks.status().message());
+      value = AttentionHooks(*std::move(hooks), found);
+    } else {  // of several problems the message has the places, of one the status
+      const std::string& at = hooks.status().where();
+      problems_.add(path, (at.empty() ? "" : at + ": ") + hooks.status().message());
     }
   }
 

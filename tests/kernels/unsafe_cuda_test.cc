@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lathe/arch/traits.h"
-#include "lathe/expr_testing/hostile_strings.h"
+#include "lathe/expr_testing/hostile_texts.h"
 #include "lathe/proof/harness.h"
 #include "lathe/spec/expr/json.h"
 #include "lathe/spec/expr/lexer.h"

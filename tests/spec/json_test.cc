@@ -68,6 +68,49 @@ TEST(Json, HooksThatAttentionRefusesAreKept) {
   EXPECT_EQ(*read, spec);
 }
 
+/// With exactly one problem its column was lost, in the JSON form the hook's name too.
+TEST(Json, OneProblemOfHooksHasItsPlace) {
+  const auto refused = [](const std::string& hooks) {
+    const Result<AttentionSpec> spec = attention_spec_from_json(R"({"op":"attention","hooks":)" + hooks + "}");
+    return spec.ok() ? validate(*spec).to_string() : spec.status().to_string();
+  };
+  EXPECT_EQ(refused(R"("mask = kv_poss <= q_pos")"),
+            "invalid_argument: hooks: column 8: unknown name 'kv_poss' (did you mean kv_pos?)");
+  EXPECT_EQ(refused(R"({"mask":"kv_poss <= q_pos"})"),
+            "invalid_argument: hooks: mask, column 1: unknown name 'kv_poss' (did you mean kv_pos?)");
+  EXPECT_THAT(refused(R"("mask = kv_poss <= q_poss")"), HasSubstr("\n  column 19: unknown name 'q_poss'"));
+  EXPECT_THAT(refused(R"({"params":{"kv":{"type":"i32"}},"mask":"kv < 3"})"), HasSubstr("hooks: params.kv: the name \"kv\""));
+  EXPECT_THAT(refused(R"({"params":{"a":{"type":"f32","range":[1, 0]}},"sink":"a"})"),
+              HasSubstr("hooks: params.a: param a has the range"));
+}
+
+/// What attention refuses of the language was told of without a column.
+TEST(Json, WhatAttentionRefusesOfHooksHasItsPlace) {
+  const auto refused = [](const std::string& hooks) {
+    const Result<AttentionSpec> spec = attention_spec_from_json(R"({"hooks":)" + hooks + "}");
+    EXPECT_TRUE(spec.ok()) << "reading does not validate";
+    return validate(*spec).to_string();
+  };
+  EXPECT_THAT(refused(R"("sink = 1; weight = w * w")"), HasSubstr("hooks: column 22: weight must be w times"));
+  EXPECT_THAT(refused(R"({"weight":"w * w"})"), HasSubstr("hooks: weight, column 3: weight must be w times"));
+  EXPECT_THAT(refused(R"("epilogue = acc")"), HasSubstr("hooks: column 12: epilogue is a hook of matrix products"));
+  std::string params = "param p0";
+  for (int i = 1; i < 33; ++i) params += ", p" + std::to_string(i);
+  const size_t at = params.find("p32") + 1;
+  EXPECT_THAT(refused("\"" + params + ": f32; sink = p0\""),
+              HasSubstr("hooks: column " + std::to_string(at) + ": 33 params; allowed: at most 32"));
+}
+
+TEST(Json, WarningsOfHooksHaveTheirPlace) {
+  const Result<AttentionSpec> spec =
+      attention_spec_from_json(R"({"hooks":"tensor t: f32[N]; key = x * 2; logits = score + t[kv]"})");
+  ASSERT_TRUE(spec.ok()) << spec.status().to_string();
+  ASSERT_EQ(spec->hooks.warnings().size(), 1u);
+  EXPECT_THAT(spec->hooks.warnings()[0], HasSubstr("column 51: index 1 of tensor t, 'kv', is not proven to stay in its axis"));
+  ASSERT_EQ(spec->hooks.notes().size(), 1u);
+  EXPECT_THAT(spec->hooks.notes()[0], HasSubstr("key is computed for each tile of rows"));
+}
+
 TEST(Json, CanonicalText) {
   AttentionSpec spec;
   spec.split_kv = {SplitMode::fixed, 2048};

@@ -42,10 +42,17 @@ bool is_integer(Type type) {
   return type == Type::i32 || type == Type::u32;
 }
 
-Built mismatch(std::string_view sign, Type a, Type b) {
+Built mismatch(const Graph& graph, std::string_view sign, Id left, Id right) {
+  const Type a = graph[left].type, b = graph[right].type;
   const bool convertible = a != Type::boolean && b != Type::boolean && (a == Type::f32 || b == Type::f32);
-  return {"operands of " + quoted(sign) + " are " + name_of(a) + " and " + name_of(b) + "; allowed: two of one type",
-          convertible ? "convert with f32() or i32()" : ""};
+  std::string hint = convertible ? "convert with f32() or i32()" : "";
+  for (const auto& [number, other] : {std::pair{graph[left], b}, std::pair{graph[right], a}}) {
+    const bool is_large = number.op == Op::constant && number.type == Type::u32 && number.value > uint32_t{INT32_MAX};
+    const std::string digits = std::to_string(number.value);
+    if (is_large && other == Type::i32) hint = digits + " is past 2147483647, the greatest i32, so it is a u32";
+    if (is_large && other == Type::f32) hint = digits + " is a u32: write " + digits + ".0";
+  }
+  return {"operands of " + quoted(sign) + " are " + name_of(a) + " and " + name_of(b) + "; allowed: two of one type", hint};
 }
 
 class NoLeaves : public Environment {
@@ -152,7 +159,7 @@ Built Builder::arithmetic(Op op, std::string_view sign, Id a, Id b) {
     return {std::string("operands of '/' are ") + name_of(type(a)) + " and " + name_of(type(b)) + "; allowed: f32",
             "'//' divides integers, f32() converts them"};
   }
-  if (!unify(a, b)) return mismatch(sign, type(a), type(b));
+  if (!unify(a, b)) return mismatch(hooks_.graph, sign, a, b);
   const bool integers_only = op != Op::add && op != Op::sub && op != Op::mul;
   const bool allowed = integers_only ? is_integer(type(a)) : type(a) != Type::boolean;
   if (!allowed) {
@@ -172,12 +179,12 @@ Built Builder::infix(std::string_view sign, Id a, Id b) {
             "compare first, as in x != 0"};
   }
   if (sign == "==" || sign == "!=") {
-    if (!unify(a, b)) return mismatch(sign, type(a), type(b));
+    if (!unify(a, b)) return mismatch(hooks_.graph, sign, a, b);
     const Id same = make(Op::equal, Type::boolean, {a, b});
     return sign == "==" ? same : make(Op::logical_not, Type::boolean, {same});
   }
   if (sign == "<" || sign == "<=" || sign == ">" || sign == ">=") {
-    if (!unify(a, b)) return mismatch(sign, type(a), type(b));
+    if (!unify(a, b)) return mismatch(hooks_.graph, sign, a, b);
     if (type(a) == Type::boolean) return {"operands of " + quoted(sign) + " are bool; allowed: i32, u32, f32", ""};
     if (sign[0] == '>') std::swap(a, b);
     return make(sign.size() == 1 ? Op::less : Op::less_equal, Type::boolean, {a, b});
@@ -193,7 +200,7 @@ Built Builder::select(Id condition, Id yes, Id no) {
   if (type(condition) != Type::boolean) {
     return {"condition of '?' is " + std::string(name_of(type(condition))) + "; allowed: bool", "compare first, as in x != 0"};
   }
-  if (!unify(yes, no)) return mismatch("? :", type(yes), type(no));
+  if (!unify(yes, no)) return mismatch(hooks_.graph, "? :", yes, no);
   return make(Op::select, type(yes), {condition, yes, no});
 }
 
@@ -253,7 +260,7 @@ Built Builder::call(std::string_view name, std::span<const Id> given) {
     }
     case Op::min:
     case Op::max:
-      if (!unify(args[0], args[1])) return mismatch(name, type(args[0]), type(args[1]));
+      if (!unify(args[0], args[1])) return mismatch(hooks_.graph, name, args[0], args[1]);
       if (type(args[0]) == Type::boolean) return refuse(args[0], "i32, u32, f32");
       return make(op, type(args[0]), {args[0], args[1]});
     case Op::abs:

@@ -93,7 +93,7 @@ class HookCheck {
 
   void check_node(Id id, const Node& node) {
     if (node.op == Op::constant && node.type == Type::f32 && !std::isfinite(as_f32(node)) && hook_ != Hook::logits) {
-      error(id, std::string("inf in ") + info(hook_).text + "; allowed: in logits");
+      error(id, std::string("inf in ") + info(hook_).text + "; allowed: in logits", "write a large finite number, such as 3e38");
     }
     if (node.op == Op::cuda) check_cuda(id, node);
     if (node.op == Op::read) {
@@ -125,7 +125,8 @@ class HookCheck {
 
   void check_divisor(Id id, const Node& node) {
     const Range& divisor = range(node.args[1]);
-    if (divisor.is_point() && divisor.lo == 0) return error(id, "division by zero in " + text(id));
+    if (divisor.is_point() && divisor.lo == 0)
+      return error(id, "division by zero in " + text(id), "a divisor of 0 is no number: leave it out, or choose with ? :");
     if (node.op == Op::div || !holds(divisor, 0)) return;
     const std::string message = "the divisor " + text(node.args[1]) + " may be 0";
     if (divisor.undeclared) {
@@ -158,7 +159,7 @@ class HookCheck {
         return check_domain(id, node, a.within(-1, 1), "[-1, 1]", "guard it with clamp(x, -1, 1)");
       case Op::sin:
       case Op::cos:
-        return check_domain(id, node, !may_be_infinite(a), "finite numbers", "");
+        return check_domain(id, node, !may_be_infinite(a), "finite numbers", "guard it with clamp(x, -1e6, 1e6)");
       case Op::add:
         if ((holds(a, INFINITY) && holds(b, -INFINITY)) || (holds(a, -INFINITY) && holds(b, INFINITY))) undefined(id, "inf - inf");
         return;
@@ -224,19 +225,28 @@ bool is_range_of(Type type, const std::array<double, 2>& range) {
 /// Problems of names and numbers of declarations, which the text form cannot have but hand-made values can.
 void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
   std::set<std::string_view> names;
-  auto error = [&](const std::string& message) { out.push_back({true, std::nullopt, kNone, message, "", "declarations"}); };
+  std::optional<size_t> of_param, of_tensor;  // the declaration that is looked at
+  auto error = [&](const std::string& message, const char* hint = "") {
+    out.push_back({true, std::nullopt, kNone, message, hint, "declarations", of_param, of_tensor});
+  };
   auto check_name = [&](const std::string& name) {
     const std::string problem = names.insert(name).second ? name_problem(name) : "is declared twice";
     if (!problem.empty()) error("the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
   };
-  for (const Param& param : hooks.params) {
+  for (size_t i = 0; i < hooks.params.size(); ++i) {
+    const Param& param = hooks.params[i];
+    of_param = i;
     check_name(param.name);
     if (param.range && !is_range_of(param.type, *param.range)) {
       error("param " + fields::shown(param.name) + " has the range [" + number_text((*param.range)[0]) + ", " +
-            number_text((*param.range)[1]) + "]; allowed: [least, greatest] of " + name_of(param.type));
+                number_text((*param.range)[1]) + "]; allowed: [least, greatest] of " + name_of(param.type),
+            "both ends are finite; without a range every value is allowed");
     }
   }
-  for (const Tensor& tensor : hooks.tensors) {
+  of_param.reset();
+  for (size_t i = 0; i < hooks.tensors.size(); ++i) {
+    const Tensor& tensor = hooks.tensors[i];
+    of_tensor = i;
     check_name(tensor.name);
     for (const TensorAxis& axis : tensor.axes) {
       const bool is_param = axis.axis == Axis::param;
@@ -251,6 +261,12 @@ void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
       error("tensor " + fields::shown(tensor.name) + " has " + std::to_string(tensor.axes.size()) + " axes; allowed: 1.." +
             std::to_string(kMaxAxes));
     }
+  }
+  of_tensor.reset();
+  if (hooks.params.size() > kMaxDeclarations) {
+    of_param = kMaxDeclarations;
+  } else if (hooks.tensors.size() > kMaxDeclarations) {
+    of_tensor = kMaxDeclarations;
   }
   if (hooks.params.size() > kMaxDeclarations || hooks.tensors.size() > kMaxDeclarations) {
     error(std::to_string(hooks.params.size()) + " params and " + std::to_string(hooks.tensors.size()) +

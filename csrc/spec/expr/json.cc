@@ -52,7 +52,7 @@ std::string text_of(const OrderedJson& node) {
 /// Reads one JSON text into a Parser.
 class Reader {
  public:
-  Result<Hooks> read(const OrderedJson& root) {
+  Result<Hooks> read(const OrderedJson& root, std::vector<Finding>* warnings, const MoreRules& more) {
     for (const auto& [key, node] : root.items()) {
       const bool is_known = key == "params" || key == "tensors" || key == "normalizer" || key == "rotary" || hook_named(key);
       if (!is_known) refuse(fields::shown(key), "unknown field", "params, tensors, normalizer, rotary, or a hook");
@@ -71,7 +71,7 @@ class Reader {
         refuse(name, text_of(node), "an expression as text");
       }
     }
-    return parser_.finish(nullptr);
+    return parser_.finish(warnings, more);
   }
 
  private:
@@ -199,7 +199,7 @@ std::string to_json(const Hooks& hooks) {
   return out.dump();
 }
 
-Result<Hooks> hooks_from_json(std::string_view text) {
+Result<Hooks> hooks_from_json(std::string_view text, std::vector<Finding>* warnings, const MoreRules& more) {
   const std::string where = "hooks";
   if (text.size() > kMaxJson) {
     return invalid_argument(where, std::to_string(text.size()) + " bytes of JSON; allowed: at most " + std::to_string(kMaxJson));
@@ -207,7 +207,7 @@ Result<Hooks> hooks_from_json(std::string_view text) {
   if (auto problem = json_problem(text)) return invalid_argument(where, *problem);
   const OrderedJson root = OrderedJson::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return invalid_argument(where, text_of(root) + "; allowed: a JSON object");
-  return Reader().read(root);
+  return Reader().read(root, warnings, more);
 }
 
 }  // namespace lathe::expr

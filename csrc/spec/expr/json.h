@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "lathe/base/status.h"
+#include "lathe/spec/expr/check.h"
 #include "lathe/spec/expr/hooks.h"
 
 namespace lathe::expr {
@@ -14,6 +15,6 @@ namespace lathe::expr {
 std::string to_json(const Hooks& hooks);
 
 /// Reads it and checks it as parse() does. Fails with all problems that were found; total on any bytes.
-Result<Hooks> hooks_from_json(std::string_view json);
+Result<Hooks> hooks_from_json(std::string_view json, std::vector<Finding>* warnings = nullptr, const MoreRules& more = {});
 
 }  // namespace lathe::expr

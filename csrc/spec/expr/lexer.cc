@@ -8,12 +8,12 @@
 namespace lathe::expr {
 namespace {
 
-constexpr size_t kMaxProblems = 4;  // bytes that do not belong there come in crowds
+constexpr size_t kMaxForeign = 4;  // bytes that do not belong there come in crowds
 
 // Longer signs first: the first that fits is taken.
-constexpr std::array<std::string_view, 31> kSigns{"<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "//", ":=", "+",
-                                                  "-",  "*",  "/",  "%",  "&",  "|",  "^",  "<",  ">",  "!",  "?",
-                                                  ":",  "=",  "(",  ")",  "[",  "]",  ",",  ";",  "."};
+constexpr std::array<std::string_view, 31> kSignTexts{"<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "//", ":=", "+",
+                                                      "-",  "*",  "/",  "%",  "&",  "|",  "^",  "<",  ">",  "!",  "?",
+                                                      ":",  "=",  "(",  ")",  "[",  "]",  ",",  ";",  "."};
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
@@ -104,7 +104,7 @@ std::string text_of(const Token& token) {
 std::vector<LexProblem> tokenize(std::string_view text, std::vector<Token>& tokens) {
   std::vector<LexProblem> problems;
   size_t at = 0;
-  while (at < text.size() && problems.size() < kMaxProblems) {
+  while (at < text.size() && problems.size() < kMaxForeign) {
     const char c = text[at];
     if (is_space(c)) {
       ++at;
@@ -125,8 +125,8 @@ std::vector<LexProblem> tokenize(std::string_view text, std::vector<Token>& toke
         break;  // where it ends is not known
       }
     } else {
-      const auto sign = std::find_if(kSigns.begin(), kSigns.end(), [&](std::string_view s) { return rest.starts_with(s); });
-      if (sign == kSigns.end()) {
+      const auto sign = std::find_if(kSignTexts.begin(), kSignTexts.end(), [&](std::string_view s) { return rest.starts_with(s); });
+      if (sign == kSignTexts.end()) {
         problems.push_back(foreign(text, at));
         while (++at < text.size() && (static_cast<uint8_t>(text[at]) & 0xc0u) == 0x80u) {
         }

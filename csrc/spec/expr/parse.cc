@@ -28,6 +28,7 @@ std::optional<double> bound_of(const Node& node, Type type) {
 
 std::string Parser::location(const Place& place) const {
   const Source& source = sources_[place.source];
+  if (source.is_value) return source.name;
   const std::string at = place_in(source.text, place.at);
   return source.name.empty() ? at : source.name + ", " + at;
 }
@@ -55,11 +56,11 @@ bool Parser::open(std::string source, std::string_view text) {
   return problems.empty();
 }
 
-void Parser::add_statements(std::string source, std::string_view text) {
+void Parser::add_statements(std::string source, std::string_view text, std::optional<Hook> bare) {
   if (!open(std::move(source), text)) return;
   while (peek().kind != TokenKind::end) {
     if (accept(";")) continue;
-    statement();
+    statement(bare);
     if (!lost_ && peek().kind != TokenKind::end) expect(";");
     if (lost_) skip_statement();
   }
@@ -79,16 +80,28 @@ bool Parser::may_declare(const std::string& source, const std::string& name) {
   return problem.empty();
 }
 
+void Parser::add(Param param, const Place& place) {
+  hooks_.params.push_back(std::move(param));
+  param_places_.push_back(place);
+}
+
+void Parser::add(Tensor tensor, const Place& place) {
+  hooks_.tensors.push_back(std::move(tensor));
+  tensor_places_.push_back(place);
+}
+
 void Parser::add_param(const std::string& source, Param param) {
   if (!may_declare(source, param.name)) return;
   names_.push_back({param.name, {Binding::param, static_cast<uint32_t>(hooks_.params.size()), kNone}});
-  hooks_.params.push_back(std::move(param));
+  sources_.push_back({source, {}, true});
+  add(std::move(param), {sources_.size() - 1, 0});
 }
 
 void Parser::add_tensor(const std::string& source, Tensor tensor) {
   if (!may_declare(source, tensor.name)) return;
   names_.push_back({tensor.name, {Binding::tensor, static_cast<uint32_t>(hooks_.tensors.size()), kNone}});
-  hooks_.tensors.push_back(std::move(tensor));
+  sources_.push_back({source, {}, true});
+  add(std::move(tensor), {sources_.size() - 1, 0});
 }
 
 bool Parser::starts_statement() const {
@@ -109,7 +122,16 @@ void Parser::skip_statement() {
   } while (peek().kind != TokenKind::end && !starts_statement());
 }
 
-void Parser::statement() {
+bool Parser::is_bare() const {
+  const std::string_view next = peek().kind == TokenKind::name ? tokens_[next_ + 1].text : std::string_view();
+  return next != "=" && next != ":=" && next != ":";
+}
+
+void Parser::statement(std::optional<Hook> bare) {
+  if (bare && !starts_statement() && is_bare()) {
+    if (!places_.contains({static_cast<int>(*bare), kNone})) return hook_body(*bare);
+    return expected(std::string("no second ") + info(*bare).text);
+  }
   const Token first = peek();
   if (accept("param")) return param_declaration();
   if (accept("tensor")) return tensor_declaration();
@@ -158,7 +180,7 @@ bool Parser::range(Param& param) {
   for (size_t i = 0; i < ends.size(); ++i) {
     Node node;
     const Token at = peek();
-    if (!constant_number(node) || !expect(i == 0 ? "," : "]")) return false;
+    if (!constant_number(node, param.type) || !expect(i == 0 ? "," : "]")) return false;
     const auto bound = bound_of(node, param.type);
     if (!bound) {
       report(at, std::string("the range of ") + name_of(param.type) + " ends at " + shown(at) + "; allowed: a number of that type");
@@ -190,7 +212,7 @@ void Parser::param_declaration() {
       const auto index = static_cast<uint32_t>(hooks_.params.size());
       param.name = std::string(name.text);
       declare(name, {sound ? Binding::param : Binding::broken, index, kNone});
-      hooks_.params.push_back(param);
+      add(param, {sources_.size() - 1, name.at});
     }
   } while (accept(","));
 }
@@ -256,7 +278,7 @@ void Parser::tensor_declaration() {
       const auto index = static_cast<uint32_t>(hooks_.tensors.size());
       tensor.name = std::string(name.text);
       declare(name, {sound ? Binding::tensor : Binding::broken, index, kNone});
-      hooks_.tensors.push_back(tensor);
+      add(tensor, {sources_.size() - 1, name.at});
     }
   } while (accept(","));
 }
@@ -337,8 +359,10 @@ void Parser::hook_body(Hook hook) {
   hooks_.root(hook) = typed != kNone ? note(start, typed) : id;
 }
 
-/// Where the text has what was found: its node within that hook, in a `let` outside hooks, or the hook.
+/// Where the text has what was found: the declaration, or its node within that hook, in a `let` outside hooks, or the hook.
 std::string Parser::location(const Finding& finding) const {
+  if (finding.param) return location(param_places_[*finding.param]);
+  if (finding.tensor) return location(tensor_places_[*finding.tensor]);
   if (!finding.hook) return finding.where;
   const int hook = static_cast<int>(*finding.hook);
   for (const auto& key : {std::pair{hook, finding.node}, std::pair{-1, finding.node}, std::pair{hook, kNone}}) {
@@ -348,20 +372,26 @@ std::string Parser::location(const Finding& finding) const {
   return finding.where;
 }
 
-Result<Hooks> Parser::finish(std::vector<Finding>* warnings) {
+Result<Hooks> Parser::finish(std::vector<Finding>* warnings, const MoreRules& more) {
   for (Finding& finding : check(hooks_)) {
     finding.where = location(finding);
     if (finding.error && problems_.size() < kMaxProblems) problems_.add(finding.where, finding.text());
     if (!finding.error && warnings != nullptr) warnings->push_back(std::move(finding));
   }
+  if (problems_.empty() && more && warnings != nullptr) {
+    for (Finding& finding : more(hooks_)) {
+      finding.where = location(finding);
+      warnings->push_back(std::move(finding));
+    }
+  }
   if (!problems_.empty()) return problems_.status();
   return std::move(hooks_);
 }
 
-Result<Hooks> parse(std::string_view text, std::vector<Finding>* warnings) {
+Result<Hooks> parse(std::string_view text, std::vector<Finding>* warnings, const MoreRules& more) {
   Parser parser;
   parser.add_statements({}, text);
-  return parser.finish(warnings);
+  return parser.finish(warnings, more);
 }
 
 }  // namespace lathe::expr

@@ -16,7 +16,7 @@ inline constexpr int kMaxNesting = 64;                 // parentheses, operators
 /// Reads declarations and hooks separated by ';', e.g. "param W:i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W",
 /// and checks them (check.h). Fails with all problems that were found, one a line: "column 7: found ..., expected ... (hint)";
 /// columns count bytes from 1, and a text of several lines has "line 2, column 7". `warnings`, when given, takes what is allowed
-/// but doubtful. Total on any bytes; deterministic; thread-safe.
-Result<Hooks> parse(std::string_view text, std::vector<Finding>* warnings = nullptr);
+/// but doubtful, and what `more` finds. Total on any bytes; deterministic; thread-safe.
+Result<Hooks> parse(std::string_view text, std::vector<Finding>* warnings = nullptr, const MoreRules& more = {});
 
 }  // namespace lathe::expr

@@ -28,6 +28,15 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+/// A whole number that is past i32, as a number of f32; nothing for others.
+std::optional<Node> whole_f32(std::string_view text) {
+  if (!std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  double value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  if (value <= std::numeric_limits<int32_t>::max() || value > std::numeric_limits<float>::max()) return std::nullopt;
+  return f32_node(static_cast<float>(value));
+}
+
 /// Counts how deep the reader is; too deep makes it false.
 class Nesting {
  public:
@@ -283,12 +292,14 @@ bool Parser::arguments(std::string_view close, std::vector<Id>& args) {
   return expect(close) && sound;
 }
 
-bool Parser::constant_number(Node& node) {
+bool Parser::constant_number(Node& node, Type wanted) {
   const bool negative = accept("-");
   const Token token = peek();
   const Binding* binding = token.kind == TokenKind::name ? find(token.text) : nullptr;
   if (binding != nullptr && binding->kind == Binding::constant) {
     node = hooks_.graph[binding->id];
+  } else if (auto whole = wanted == Type::f32 && token.kind == TokenKind::number ? whole_f32(token.text) : std::nullopt) {
+    node = *whole;
   } else if (auto given = token.kind == TokenKind::number || token.text == "inf" ? number_node(token.text) : std::nullopt) {
     node = *given;
   } else {

@@ -21,8 +21,9 @@ class Parser {
   Parser(const Parser&) = delete;
   Parser& operator=(const Parser&) = delete;
 
-  /// Declarations and hooks, separated by ';'. `source` names the text in messages; empty: it is the only one.
-  void add_statements(std::string source, std::string_view text);
+  /// Declarations and hooks, separated by ';'. `source` names the text in messages; empty: it is the only one. With `bare` a
+  /// statement that is neither is the expression of that hook.
+  void add_statements(std::string source, std::string_view text, std::optional<Hook> bare = {});
   /// What follows the '=' of a hook.
   void add_hook(std::string source, Hook hook, std::string_view text);
   /// A declaration that comes as a value; `source` is where problems are reported.
@@ -34,7 +35,7 @@ class Parser {
   const Hooks& hooks() const { return hooks_; }
 
   /// The hooks, when every text was sound and check() finds no error. Called once, last.
-  Result<Hooks> finish(std::vector<Finding>* warnings);
+  Result<Hooks> finish(std::vector<Finding>* warnings, const MoreRules& more = {});
 
  private:
   struct Place {
@@ -43,6 +44,7 @@ class Parser {
   struct Source {
     std::string name;
     std::string_view text;
+    bool is_value = false;  // a declaration that came as a value: it has no columns
   };
   /// What a name stands for.
   struct Binding {
@@ -57,9 +59,10 @@ class Parser {
 
   // parse.cc: statements
   bool open(std::string source, std::string_view text);  // false when the text cannot be read at all
-  void statement();
+  void statement(std::optional<Hook> bare);
   void skip_statement();
   bool starts_statement() const;
+  bool is_bare() const;  // what is next is no statement that has lost its first word
   void param_declaration();
   void tensor_declaration();
   void const_declaration();
@@ -77,6 +80,8 @@ class Parser {
   bool may_declare(const Token& name, bool is_let);
   std::string location(const Place& place) const;
   std::string location(const Finding& finding) const;
+  void add(Param param, const Place& place);
+  void add(Tensor tensor, const Place& place);
 
   // parse_expression.cc
   Id expression();
@@ -92,7 +97,8 @@ class Parser {
   Id note(const Token& at, const Built& built);  // reports a refusal
   const Binding* find(std::string_view name) const;
   std::string nearest_name(std::string_view name) const;
-  bool constant_number(Node& node);  // of declarations: a number or the name of a const, with or without '-'
+  // Of declarations: a number or the name of a const, with or without '-'; where f32 is wanted a whole number may be of any size.
+  bool constant_number(Node& node, Type wanted = Type::i32);
 
   // tokens
   const Token& peek() const { return tokens_[next_]; }
@@ -114,6 +120,7 @@ class Parser {
   bool lost_ = false;  // the statement cannot be read on
   int where_ = -1;     // the hook that is being read; -1: a `let` outside hooks
   std::map<std::pair<int, Id>, Place> places_;
+  std::vector<Place> param_places_, tensor_places_;  // by their places in hooks_
   Problems problems_;
 };
 

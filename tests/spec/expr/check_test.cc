@@ -66,6 +66,8 @@ TEST(ParseErrors, NameColumnAndWhatWasExpected) {
       {"mask = kv < \x01", "column 13: found byte 0x01, expected printable ASCII"},
       {"mask = kv <= q_pos && (kv_pos", "found the end, expected ')'"},
       {"logits = rot(score)", "column 14: found 'score', expected 'x'"},
+      {"param W:i32 in [0, 3000000000]; mask = kv < W", "column 20: the range of i32 ends at '3000000000'"},
+      {"param a:f32 in [0, 5u]; sink = a", "column 20: the range of f32 ends at '5u'"},
   };
   for (const Case& c : cases) expect_refused(c);
   EXPECT_NE(parse(std::string_view("mask = kv\0 < 3", 14)).status().to_string().find("column 10: found byte 0x00"),
@@ -99,6 +101,50 @@ TEST(ParseErrors, TypesAreStrict) {
       {"param u:u32; mask = kv < u", "operands of '<' are i32 and u32"},
       {"param u:u32; mask = u < -1", "operands of '<' are u32 and i32"},
       {"logits = score * 16777217", "operands of '*' are f32 and i32"},
+      {"mask = kv < 3000000000",
+       "operands of '<' are i32 and u32; allowed: two of one type (3000000000 is past 2147483647, the greatest "
+       "i32, so it is a u32)"},
+      {"logits = 3000000000 * score",
+       "operands of '*' are u32 and f32; allowed: two of one type (3000000000 is a u32: write "
+       "3000000000.0)"},
+  };
+  for (const Case& c : cases) expect_refused(c);
+}
+
+/// What is wrong with a declaration was told of without its column.
+TEST(Check, DeclarationsHaveTheirColumn) {
+  std::string many = "param p0", tensors;
+  for (int i = 1; i < 70; ++i) many += ", p" + std::to_string(i);
+  for (int i = 0; i < 65; ++i) tensors += "tensor t" + std::to_string(i) + ": f32[HQ];\n";
+  const std::string params = many + ": i32; mask = kv < p0", at = std::to_string(many.find("p64") + 1);
+  const std::string of_param = "column " + at + ": 70 params and 0 tensors; allowed: 64 each";
+  tensors += "sink = t0[h]";
+  const Case cases[] = {
+      {"param b: i32; param a: f32 in [0, inf]; sink = a",
+       "column 21: param a has the range [0, inf]; allowed: [least, greatest] of f32 (both ends are finite"},
+      {params.c_str(), of_param.c_str()},
+      {tensors.c_str(), "line 65, column 8: 0 params and 65 tensors; allowed: 64 each"},
+  };
+  for (const Case& c : cases) expect_refused(c);
+}
+
+TEST(Check, WholeNumbersAreFloatsInTheRangeOfAFloat) {
+  const std::pair<const char*, double> cases[] = {{"param a: f32 in [0, 3000000000]; sink = a", 3e9},
+                                                  {"param a: f32 in [-1, 5000000000]; sink = a", 5e9},
+                                                  {"param a: f32 in [-3000000000, 16777217]; sink = a", 16777217},
+                                                  {"const C = 3; param a: f32 in [0, C]; sink = a", 3}};
+  for (const auto& [text, most] : cases) {
+    const Result<Hooks> hooks = parse(text);
+    ASSERT_TRUE(hooks.ok()) << hooks.status().to_string();
+    EXPECT_EQ((*hooks->params[0].range)[1], most) << text;
+  }
+}
+
+TEST(Check, MessagesHaveHints) {
+  const Case cases[] = {
+      {"logits = score / 0", "column 16: division by zero in 'score / 0.0' (a divisor of 0 is no number"},
+      {"sink = inf", "inf in sink; allowed: in logits (write a large finite number, such as 3e38)"},
+      {"logits = score + sin(inf)", "allowed: finite numbers (guard it with clamp(x, -1e6, 1e6))"},
   };
   for (const Case& c : cases) expect_refused(c);
 }

@@ -1,7 +1,7 @@
 // Hooks whose expression is CUDA text: kept as it is in every form, and nothing is known of it.
 #include <gtest/gtest.h>
 
-#include "hostile_strings.h"
+#include "hostile_texts.h"
 #include "lathe/spec/expr/bytes_read.h"
 #include "lathe/spec/expr/device_hooks.h"
 #include "lathe/spec/expr/json.h"

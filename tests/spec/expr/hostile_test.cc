@@ -3,9 +3,8 @@
 
 #include <algorithm>
 
-#include "examples.h"
 #include "expression_cases.h"
-#include "hostile_strings.h"
+#include "hostile_texts.h"
 #include "lathe/spec/expr/device_source.h"
 #include "lathe/spec/expr/json.h"
 #include "lathe/spec/expr/names.h"
@@ -20,58 +19,11 @@
 namespace lathe::expr {
 namespace {
 
-using testing::kExamples;
-using testing::Rng;
-
 using testing::hostile_strings;
+using testing::jsons_with;
 using testing::kMark;
-
-/// Where a hostile string is put. Every place takes the string as it is.
-std::vector<std::string> texts_with(const std::string& s) {
-  return {"param " + s + ":i32; mask = kv < " + s,
-          "tensor " + s + ":f32[HQ]; logits = score + " + s + "[h]",
-          "tensor t:f32[" + s + "]; logits = score + t[h]",
-          "tensor t:" + s + "[HQ]; logits = score + t[h]",
-          "const " + s + " = 3; mask = kv < " + s,
-          "const C = " + s + "; mask = kv < C",
-          "let " + s + " = kv + 1; mask = " + s + " < 3",
-          "param W:i32 in [0, " + s + "]; mask = kv < W",
-          "param W:" + s + "; mask = kv < W",
-          "mask = kv < " + s,
-          "mask = " + s + "(kv) < 3",
-          s + " = kv < 3",
-          "normalizer = " + s + "; mask = kv < 3",
-          s};
-}
-
-std::string json_string(const std::string& s) {
-  static constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string out = "\"";
-  for (char c : s) {
-    const auto byte = static_cast<uint8_t>(c);
-    if (byte < 0x20 || c == '"' || c == '\\') {
-      out += "\\u00";
-      out += kDigits[byte >> 4];
-      out += kDigits[byte & 15];
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
-}
-
-std::vector<std::string> jsons_with(const std::string& raw) {
-  const std::string s = json_string(raw);
-  return {"{\"params\":{" + s + ":{\"type\":\"i32\"}},\"mask\":\"kv < 3\"}",
-          "{\"params\":{\"W\":{\"type\":" + s + "}},\"mask\":\"kv < W\"}",
-          "{\"tensors\":{" + s + ":{\"elem\":\"f32\",\"axes\":[\"HQ\"]}},\"mask\":\"kv < 3\"}",
-          "{\"tensors\":{\"t\":{\"elem\":\"f32\",\"axes\":[" + s + "]}},\"mask\":\"kv < 3\"}",
-          "{\"tensors\":{\"t\":{\"elem\":" + s + ",\"axes\":[\"HQ\"]}},\"mask\":\"kv < 3\"}",
-          "{\"mask\":" + s + "}",
-          "{" + s + ":\"kv < 3\"}",
-          "{\"normalizer\":" + s + "}",
-          s};
-}
+using testing::Rng;
+using testing::texts_with;
 
 /// Prints every hook of `hooks`, as it is and canonical.
 std::string source_of(const Hooks& hooks) {
