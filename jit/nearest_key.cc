@@ -55,6 +55,12 @@ size_t distance(const std::vector<KeyDifference>& found) {
 
 }  // namespace
 
+std::optional<KeyComparison> compare_keys(const std::string& asked, const std::string& stored) {
+  const auto a = key_fields(asked), b = key_fields(stored);
+  if (!a || !b) return std::nullopt;
+  return KeyComparison{differences(*a, *b), spec_differences(asked, stored)};
+}
+
 std::optional<NearestKey> nearest_key(const DiskCache& cache, const std::string& key, size_t most) {
   const auto asked = key_fields(key);
   if (!asked) return std::nullopt;

@@ -13,6 +13,13 @@ struct KeyDifference {
   std::string field, asked, stored;  // as key_fields() prints them; empty where one key has no such field
 };
 
+struct KeyComparison {
+  std::vector<KeyDifference> differences;       // in the order of the fields; empty when the keys are equal
+  std::vector<KeyDifference> spec_differences;  // the same of "canonical" (docs/spec.md); empty where its bytes cannot be read
+};
+/// Of two keys, or of two that lack their ends (compile_key_prefix); nothing when one of them is no key.
+std::optional<KeyComparison> compare_keys(const std::string& asked, const std::string& stored);
+
 struct NearestKey {
   KeyPlace place;
   std::vector<KeyDifference> differences;       // in the order of the fields; empty when the very key is there

@@ -68,6 +68,7 @@ std::vector<std::string> row_of(const Compiled& compiled) {
 int compile(const CompileOptions& options) {
   Result<AnySpec> spec = read_spec(options.spec);
   if (!spec.ok()) return fail(spec.status());
+  warn_of(*spec);
   const std::vector<std::string> archs = options.archs.empty() ? std::vector{arch_of(*spec)} : options.archs;
   Engine engine(engine_allowing(options.unsafe_cuda));
   Json list = Json::array();

@@ -2,31 +2,32 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "batch_arg.h"
 #include "case.h"
 #include "case_report.h"
 #include "commands.h"
+#include "hooks_report.h"
 #include "input.h"
-#include "lathe/spec/expr/device_source.h"
-#include "lathe/spec/expr/parse.h"
-#include "lathe/spec/expr/print.h"
+#include "key_report.h"
+#include "lathe/jit/compile_key.h"
 #include "lathe/spec/field_docs.h"
-#include "mask_arg.h"
 #include "spec_arg.h"
 #include "table.h"
 
 namespace lathe::cli {
 namespace {
 
-struct ExplainOptions {
-  std::string spec, batch, arch;
-  MaskArgs mask;
-  bool unsafe_cuda = false;
+using Json = nlohmann::ordered_json;
 
-  bool draws() const { return mask.q_len != 0 || mask.kv_len != 0 || !mask.svg.empty(); }
+struct ExplainOptions {
+  std::string spec, batch, arch, with;
+  MaskArgs mask;
+  bool json = false, unsafe_cuda = false;
+
+  bool draws() const { return mask.q_len != 0 || mask.kv_len != 0; }
 };
 
 // Every field with the value it has, and which of those were chosen.
@@ -37,7 +38,7 @@ std::string fields_text(const std::string& canonical, const std::vector<FieldDoc
     std::string pointer = "/" + doc.path;
     std::ranges::replace(pointer, '.', '/');
     const auto at = nlohmann::json::json_pointer(pointer);
-    if (!root.contains(at)) continue;
+    if (!root.contains(at) || doc.path == "hooks") continue;  // hooks have a table of their own
     const nlohmann::json& node = root[at];
     const std::string value = node.is_string() ? node.get<std::string>() : node.dump();
     if (!value.empty()) rows.push_back({doc.path, value, value == doc.preset ? "(default)" : ""});
@@ -73,61 +74,11 @@ std::string tile_text(const AttentionSpec& spec, const AttentionTile& tile) {
   return table(rows) + paragraph("Why: " + tile.reason);
 }
 
-// The hooks as the kernel has them, and what each costs.
-std::string hooks_text(const AttentionHooks& hooks) {
-  const expr::Hooks& canonical = hooks.canonical();
-  std::vector<std::vector<std::string>> rows;
-  for (const expr::Param& param : canonical.params) rows.push_back({"param", expr::to_text(param)});
-  for (const expr::Tensor& tensor : canonical.tensors) rows.push_back({"tensor", expr::to_text(tensor, canonical.params)});
-  for (size_t i = 0; i < expr::kHooks; ++i) {
-    const auto hook = static_cast<expr::Hook>(i);
-    if (!hooks.has(hook)) continue;
-    if (canonical.graph[canonical.root(hook)].op == expr::Op::cuda)
-      rows.push_back({"", "CUDA text: compiled as it stands, marked unsafe_cuda in the cache, and nothing is known of it"});
-    std::array<int, 4> operations{};  // by what they change with
-    for (const expr::Statement& s : expr::device_source(canonical, hook).statements) ++operations[static_cast<size_t>(s.variation)];
-    rows.push_back({expr::info(hook).text, expr::hook_text(canonical, hook)});
-    rows.push_back({"", fmt::format("operations: {} an element, {} a column, {} a row, {} a tile", operations[3], operations[2],
-                                    operations[1], operations[0])});
-  }
-  if (!hooks.normalizes()) rows.push_back({"normalizer", "none: the logits are the weights"});
-  if (hooks.has(expr::Hook::mask)) {
-    static constexpr std::array kHow{"ranges of keys, found for each block of rows",
-                                     "each tile is looked at when a batch is planned",
-                                     "nothing is known ahead: every tile is evaluated"};
-    rows.push_back({"skip", std::string(expr::name_of(hooks.skip_class())) + ": " + kHow[static_cast<size_t>(hooks.skip_class())] +
-                                " (--q-len and --kv-len draw it)"});
-  }
-  return table(rows);
-}
-
-// The mask of a spec as hooks, whether it is a field or a hook.
-AttentionHooks mask_hooks(const AttentionSpec& spec) {
-  switch (spec.mask) {
-    case Mask::none:
-      return spec.hooks.has(expr::Hook::mask) ? spec.hooks : *expr::parse("mask = true");
-    case Mask::causal:
-      return *expr::parse("mask = kv_pos <= q_pos");
-    case Mask::window:
-      return *expr::parse("param window: i32 in [1, 2147483647]; mask = q_pos - kv_pos < window");
-    case Mask::causal_window:
-      return *expr::parse("param window: i32 in [1, 2147483647]; mask = kv_pos <= q_pos && q_pos - kv_pos < window");
-  }
-  return {};
-}
-
-// The tiles of one request, in those of the tallest class, and its picture where one is asked for.
-Result<std::string> map_text(const AttentionSpec& spec, const AttentionTile& tile, const MaskArgs& args) {
-  const TileClass& c = tile.classes.front();
-  const int64_t rows = std::max(tile.packed ? c.q / spec.group_size : c.q, 1);
-  Result<MaskProblem> problem = read_mask_problem(mask_hooks(spec), args, rows, c.kv);
-  LATHE_TRY(problem);
-  const MaskMap map = analyse(*problem);
-  LATHE_TRY(write_picture(args, map));
-  using expr::Truth;
-  return paragraph(fmt::format("{} rows and {} keys in tiles of {} by {}: {} empty, {} full, {} partial", args.q_len, args.kv_len,
-                               rows, c.kv, map.count(Truth::empty), map.count(Truth::full), map.count(Truth::partial))) +
-         draw_text(map) + "  . empty   # full   + partial\n";
+Json tile_json(const AttentionTile& tile) {
+  Json classes = Json::array();
+  for (const TileClass& c : tile.classes) classes.push_back({{"q", c.q}, {"kv", c.kv}});
+  return {{"warps", tile.warps}, {"stages", tile.stages},           {"packed", tile.packed},
+          {"classes", classes},  {"smem_bytes", tile.shared_bytes}, {"reason", tile.reason}};
 }
 
 std::string kernel_text(const Engine& engine, const KernelRequest& request) {
@@ -164,50 +115,158 @@ Result<std::string> batch_text(const AttentionSpec& spec, const AttentionTile& t
   return text + "\n" + draw(plan_shape, *plan, 76);
 }
 
-int explain(const ExplainOptions& options) {
-  if (options.spec == "-" && options.batch == "-")
-    return fail(invalid_argument("--batch", "is - and so is --spec; only one can be"));
-  Result<AnySpec> any = read_spec(options.spec, options.arch);
-  if (!any.ok()) return fail(any.status());
-  const auto* spec = std::get_if<AttentionSpec>(&*any);
-  if (spec == nullptr && !options.batch.empty()) return fail(invalid_argument("--batch", "is given, but only attention takes one"));
-  std::optional<testing::BatchShape> shape;
-  if (!options.batch.empty()) {
-    Result<testing::BatchShape> read = read_batch_arg(*spec, options.batch);
-    if (!read.ok()) return fail(read.status());
-    shape = *std::move(read);
-  }
-  if (spec == nullptr && options.draws()) return fail(invalid_argument("--q-len", "is given, but only attention has a mask"));
-  if (shape && skips_tiles(*spec))
-    return fail(
-        invalid_argument("--batch", "cannot go with a mask of hooks here: what it skips depends on its params and tensors"));
-  Result<KernelRequest> request = request_of(*any, {options.unsafe_cuda});
-  if (!request.ok()) return fail(request.status());
+// The whole key of a request or, where there is no compiler, all of it but that.
+Result<std::string> key_for(const Engine& engine, const KernelRequest& request) {
+  Result<std::string> key = engine.key(request);
+  if (key.status().code() != Code::unavailable) return key;
+  Result<std::string> source = engine.source(request);
+  LATHE_TRY(source);
+  return compile_key_prefix(request, *source);
+}
 
-  std::string text = "Spec\n" + fields_text(std::visit([](const auto& s) { return lathe::to_json(s); }, *any),
-                                            std::holds_alternative<AttentionSpec>(*any) ? attention_field_docs()
-                                            : std::holds_alternative<AppendSpec>(*any)  ? append_field_docs()
-                                                                                        : merge_field_docs());
-  std::string schedule;
+// What decides whether the specs of --spec and --with share a kernel.
+Result<KeyComparison> compare(const Engine& engine, const KernelRequest& request, const ExplainOptions& options) {
+  Result<AnySpec> other = read_spec(options.with, options.arch);
+  LATHE_TRY(other);
+  Result<KernelRequest> other_request = request_of(*other, {options.unsafe_cuda});
+  LATHE_TRY(other_request);
+  const Result<std::string> key = key_for(engine, request), other_key = key_for(engine, *other_request);
+  LATHE_TRY(key);
+  LATHE_TRY(other_key);
+  return *compare_keys(*key, *other_key);
+}
+
+std::string sharing_text(const KeyComparison& keys) {
+  if (keys.differences.empty()) return paragraph("one kernel: nothing that decides it differs");
+  return paragraph("two kernels; what differs in their keys:") + differences_text(keys, "--spec has", "--with has");
+}
+
+Json sharing_json(const KeyComparison& keys) {
+  Json out{{"one_kernel", keys.differences.empty()}, {"differences", Json::array()}};
+  for (const auto* list : {&keys.spec_differences, &keys.differences}) {
+    for (const KeyDifference& d : *list) {
+      if (d.field != "canonical" || keys.spec_differences.empty())
+        out["differences"].push_back({{"field", d.field}, {"spec", d.asked}, {"with", d.stored}});
+    }
+  }
+  return out;
+}
+
+// What cannot go together, before anything is worked out.
+Status check_options(const ExplainOptions& options, const AnySpec& any) {
+  const auto* spec = std::get_if<AttentionSpec>(&any);
+  if (spec == nullptr && !options.batch.empty()) return invalid_argument("--batch", "is given, but only attention takes one");
+  const char* drawn = options.draws() ? "--q-len" : options.mask.first_given();
+  if (spec == nullptr && drawn != nullptr) return invalid_argument(drawn, "is given, but only attention has a mask");
+  if (!options.draws() && drawn != nullptr)
+    return invalid_argument(drawn, "is given without --q-len and --kv-len, for which the mask is looked at");
+  if (options.json && !options.batch.empty())
+    return invalid_argument("--batch", "cannot go with --json; lathe run --json has a schedule");
+  if (spec != nullptr && !options.batch.empty() && skips_tiles(*spec))
+    return invalid_argument("--batch", "cannot go with a mask of hooks here: what it skips depends on its params and tensors");
+  return {};
+}
+
+// All that is known of a spec: what is worked out once, for words and JSON.
+struct Explained {
+  AnySpec spec;
+  std::optional<testing::BatchShape> shape;
+  KernelRequest request;
+  std::optional<AttentionTile> tile;  // of attention
+  std::optional<MaskReport> mask;
+  std::optional<KeyComparison> sharing;
+
+  const AttentionSpec* attention() const { return std::get_if<AttentionSpec>(&spec); }
+};
+
+Result<Explained> work_out(const Engine& engine, const ExplainOptions& options) {
+  int streams = 0;
+  for (const std::string* argument : {&options.spec, &options.batch, &options.with}) streams += *argument == "-" ? 1 : 0;
+  if (streams > 1) return invalid_argument("--spec", "is -, as another option is; only one can be");
+  Result<AnySpec> any = read_spec(options.spec, options.arch);
+  LATHE_TRY(any);
+  LATHE_TRY(check_options(options, *any));
+  Explained out{*std::move(any), {}, {}, {}, {}, {}};
+  const AttentionSpec* spec = out.attention();
+  if (!options.batch.empty()) {
+    Result<testing::BatchShape> shape = read_batch_arg(*spec, options.batch);
+    LATHE_TRY(shape);
+    out.shape = *std::move(shape);
+  }
+  Result<KernelRequest> request = request_of(out.spec, {options.unsafe_cuda});
+  LATHE_TRY(request);
+  out.request = *std::move(request);
   if (spec != nullptr) {
     Result<AttentionTile> tile = tile_of(*spec);
-    if (!tile.ok()) return fail(tile.status());
-    if (!spec->hooks.empty()) text += "\nHooks, as the kernel has them\n" + hooks_text(spec->hooks);
-    text += "\nTile classes, " + spec->arch + "\n" + tile_text(*spec, *tile);
+    LATHE_TRY(tile);
+    out.tile = *std::move(tile);
     if (options.draws()) {
-      Result<std::string> map = map_text(*spec, *tile, options.mask);
-      if (!map.ok()) return fail(map.status());
-      text += "\nTiles of the mask\n" + *map;
-    }
-    text += std::string("\nSplits of the keys\n") + paragraph(reason_of_split(*spec));
-    if (shape) {
-      Result<std::string> planned = batch_text(*spec, *tile, *shape);
-      if (!planned.ok()) return fail(planned.status());
-      schedule = "\nSchedule: " + sizes_of(*spec, *shape) + "\n" + *planned;
+      Result<MaskReport> report = report_mask(*spec, *out.tile, options.mask);
+      LATHE_TRY(report);
+      out.mask = *std::move(report);
     }
   }
-  text += "\nKernel\n" + kernel_text(Engine(engine_allowing(options.unsafe_cuda)), *request);
-  fmt::print("{}{}", text, schedule);
+  if (!options.with.empty()) {
+    Result<KeyComparison> keys = compare(engine, out.request, options);
+    LATHE_TRY(keys);
+    out.sharing = *std::move(keys);
+  }
+  return out;
+}
+
+std::string spec_json(const AnySpec& spec) {
+  return std::visit([](const auto& s) { return lathe::to_json(s); }, spec);
+}
+
+Result<std::string> explained_text(const Engine& engine, const Explained& e) {
+  std::string text =
+      "Spec\n" + fields_text(spec_json(e.spec), std::holds_alternative<AttentionSpec>(e.spec) ? attention_field_docs()
+                                                : std::holds_alternative<AppendSpec>(e.spec)  ? append_field_docs()
+                                                                                              : merge_field_docs());
+  std::string schedule;
+  if (const AttentionSpec* spec = e.attention()) {
+    if (!spec->hooks.empty()) text += "\nHooks, as the kernel has them\n" + hooks_text(spec->hooks);
+    text += "\nTile classes, " + spec->arch + "\n" + tile_text(*spec, *e.tile);
+    if (e.mask) text += "\nTiles of the mask\n" + mask_text(*e.mask);
+    text += std::string("\nSplits of the keys\n") + paragraph(reason_of_split(*spec));
+    if (e.shape) {
+      Result<std::string> planned = batch_text(*spec, *e.tile, *e.shape);
+      LATHE_TRY(planned);
+      schedule = "\nSchedule: " + sizes_of(*spec, *e.shape) + "\n" + *planned;
+    }
+  }
+  text += "\nKernel\n" + kernel_text(engine, e.request);
+  if (e.sharing) text += "\nBeside --with\n" + sharing_text(*e.sharing);
+  return text + schedule;
+}
+
+Json explained_json(const Engine& engine, const Explained& e) {
+  Json out{{"spec", Json::parse(spec_json(e.spec))}};
+  if (const AttentionSpec* spec = e.attention()) {
+    out["hooks"] = spec->hooks.empty() ? Json() : hooks_json(spec->hooks);
+    out["tile"] = tile_json(*e.tile);
+    if (e.mask) out["mask"] = mask_json(*e.mask);
+    out["splits"] = reason_of_split(*spec);
+  }
+  const Result<std::string> key = engine.key(e.request);
+  out["kernel"] = {{"family", e.request.family},
+                   {"entry", e.request.entry},
+                   {"threads", e.request.block_threads},
+                   {"smem_bytes", e.request.shared_bytes},
+                   {"key", key.ok() ? Json(digest_of(std::as_bytes(std::span(*key))).hex()) : Json()}};
+  if (e.sharing) out["with"] = sharing_json(*e.sharing);
+  return out;
+}
+
+int explain(const ExplainOptions& options) {
+  const Engine engine(engine_allowing(options.unsafe_cuda));
+  const Result<Explained> explained = work_out(engine, options);
+  if (!explained.ok()) return fail(explained.status());
+  const Result<std::string> text =
+      options.json ? explained_json(engine, *explained).dump(2) + "\n" : explained_text(engine, *explained);
+  if (!text.ok()) return fail(text.status());
+  warn_of(explained->spec);
+  fmt::print("{}", *text);
   return 0;
 }
 
@@ -219,8 +278,10 @@ void add_explain(CLI::App& app, int& exit_code) {
   job->add_option("--spec", options->spec, "the operation (docs/spec.md)")->required();
   job->add_option("--batch", options->batch, "lengths to schedule as well (lathe run --help)");
   job->add_option("--arch", options->arch, "in place of the spec's own");
-  add_unsafe_cuda(*job, options->unsafe_cuda);
+  job->add_option("--with", options->with, "another spec: whether it shares the kernel, and what differs if not");
   add_mask_options(*job, options->mask, false);
+  add_unsafe_cuda(*job, options->unsafe_cuda);
+  job->add_flag("--json", options->json, "one JSON object instead of the report");
   job->callback([options, &exit_code] { exit_code = explain(*options); });
 }
 

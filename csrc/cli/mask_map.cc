@@ -7,6 +7,9 @@
 #include <chrono>
 #include <cstring>
 #include <optional>
+#include <set>
+#include <span>
+#include <utility>
 
 #include "lathe/api/hook_values.h"
 #include "lathe/spec/expr/interpret.h"
@@ -20,7 +23,7 @@ using expr::Interval;
 using expr::Truth;
 
 int64_t tiles_of(int64_t length, int64_t tile) {
-  return (length + tile - 1) / tile;
+  return (length - 1) / tile + 1;
 }
 
 int64_t element(const MaskProblem::Elements& tensor, std::span<const int64_t> index) {
@@ -52,7 +55,7 @@ class HostCopies {
   }
 
   expr::Summary summary(const MaskProblem& problem) const {
-    HookExtents extents{.batch = 1, .qo_heads = 1, .kv_heads = 1};
+    HookExtents extents{.batch = 1, .qo_heads = problem.heads, .kv_heads = problem.heads / problem.group};
     extents.tokens = extents.qo_len = problem.q_len, extents.kv_len = problem.kv_len;
     Problems problems;  // shapes were checked when they were read
     return summarise(problem.hooks, tensors_, problem.params, extents, problems);
@@ -66,7 +69,8 @@ class HostCopies {
 class Element : public expr::Environment {
  public:
   explicit Element(const MaskProblem& problem) : problem_(problem) {
-    set(Input::qo_len, problem.q_len), set(Input::kv_len, problem.kv_len), set(Input::group, 1);
+    set(Input::qo_len, problem.q_len), set(Input::kv_len, problem.kv_len);
+    set(Input::group, problem.group);
   }
   void set(Input input, int64_t value) { inputs_[static_cast<size_t>(input)].i = static_cast<int32_t>(value); }
   expr::Value input(Input input) const override { return inputs_[static_cast<size_t>(input)]; }
@@ -81,18 +85,39 @@ class Element : public expr::Environment {
   std::array<expr::Value, expr::kInputs> inputs_{};
 };
 
+/// What the planner would know, in the form that analysis takes.
+class Knowledge {
+ public:
+  explicit Knowledge(const MaskProblem& problem) : copies_(problem) {
+    scope_.qo_len = problem.q_len, scope_.kv_len = problem.kv_len, scope_.group = problem.group;
+    scope_.params = problem.params;
+    scope_.summary = copies_.summary(problem);
+  }
+  const expr::Scope& scope() const { return scope_; }
+
+ private:
+  const HostCopies copies_;
+  expr::Scope scope_;
+};
+
+Interval rows_of(const MaskProblem& problem, int64_t tile) {
+  return {tile * problem.tile_rows, std::min((tile + 1) * problem.tile_rows, problem.q_len) - 1};
+}
+
 /// Calls truths(rows, first) for each row of tiles, where `first` is the first of its tiles, all of them empty before.
 template <class F>
 MaskMap map_of(const MaskProblem& problem, F&& truths) {
   MaskMap map{tiles_of(problem.q_len, problem.tile_rows), tiles_of(problem.kv_len, problem.tile_keys), {}, 0};
   map.tiles.assign(static_cast<size_t>(map.rows * map.columns), Truth::empty);
   const auto start = std::chrono::steady_clock::now();
-  for (int64_t r = 0; r < map.rows; ++r) {
-    const Interval q{r * problem.tile_rows, std::min((r + 1) * problem.tile_rows, problem.q_len) - 1};
-    truths(q, map.tiles.begin() + r * map.columns);
-  }
+  for (int64_t r = 0; r < map.rows; ++r) truths(rows_of(problem, r), map.tiles.begin() + r * map.columns);
   map.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return map;
+}
+
+expr::TileSearch search_of(const MaskProblem& problem, const Knowledge& known, int64_t tile_keys) {
+  const expr::Tile whole{{0, problem.q_len - 1}, {0, problem.kv_len - 1}, problem.looked_at};
+  return {problem.hooks.mask_tiles(), problem.hooks.skip_class(), known.scope(), whole, tile_keys};
 }
 
 }  // namespace
@@ -102,18 +127,48 @@ int64_t MaskMap::count(Truth truth) const {
 }
 
 MaskMap analyse(const MaskProblem& problem) {
-  expr::Scope scope;
-  scope.qo_len = problem.q_len, scope.kv_len = problem.kv_len;
-  scope.params = problem.params;
-  const HostCopies copies(problem);
-  scope.summary = copies.summary(problem);
-  const expr::Tile whole{{0, problem.q_len - 1}, {0, problem.kv_len - 1}, {0, 0}};
+  const Knowledge known(problem);
   std::optional<expr::TileSearch> search;
   return map_of(problem, [&](Interval q, auto first) {
-    if (!search) search.emplace(problem.hooks.mask_tiles(), problem.hooks.skip_class(), scope, whole, problem.tile_keys);
+    if (!search) search.emplace(search_of(problem, known, problem.tile_keys));  // part of what is timed
     for (const expr::TileRun& run : search->runs(q))
       std::fill(first + run.begin, first + run.end, run.full ? Truth::full : Truth::partial);
   });
+}
+
+std::vector<MaskLine> lines_of(const MaskProblem& problem) {
+  std::vector<MaskLine> out;
+  if (problem.hooks.skip_class() != expr::SkipClass::ranges) return out;
+  const Knowledge known(problem);
+  expr::TileSearch search = search_of(problem, known, 1);
+  const int64_t tiles = tiles_of(problem.q_len, problem.tile_rows);
+  for (int64_t tile : std::set<int64_t>{0, tiles / 2, tiles - 1}) {
+    MaskLine line{rows_of(problem, tile), {}, {}};
+    for (const expr::TileRun& run : search.runs(line.rows)) {
+      if (run.full) line.full.push_back({run.begin, run.end - 1});
+      if (!line.seen.empty() && line.seen.back().hi + 1 == run.begin) {
+        line.seen.back().hi = run.end - 1;
+      } else {
+        line.seen.push_back({run.begin, run.end - 1});
+      }
+    }
+    out.push_back(std::move(line));
+  }
+  return out;
+}
+
+std::string ranges_text(const std::vector<Interval>& ranges) {
+  constexpr size_t kShown = 8;
+  std::string out;
+  for (const Interval& range : std::span(ranges).first(std::min(ranges.size(), kShown)))
+    out += fmt::format("{}[{}, {})", out.empty() ? "" : " ", range.lo, range.hi + 1);
+  if (ranges.size() > kShown) out += fmt::format(" and {} more", ranges.size() - kShown);
+  return out.empty() ? "none" : out;
+}
+
+std::string heads_text(const MaskProblem& problem) {
+  if (problem.looked_at.lo == problem.looked_at.hi) return fmt::format("head {} of {}", problem.looked_at.lo, problem.heads);
+  return fmt::format("all {} together: empty where none sees a key, full where each sees every one", problem.heads);
 }
 
 MaskMap evaluate(const MaskProblem& problem) {
@@ -122,14 +177,17 @@ MaskMap evaluate(const MaskProblem& problem) {
   Element at(problem);
   const auto truth = [&](Interval q, Interval kv) {
     bool any = false, all = true;
-    for (int64_t i = q.lo; i <= q.hi; ++i) {
-      at.set(Input::q, i), at.set(Input::tok, i);
-      for (int64_t j = kv.lo; j <= kv.hi; ++j) {
-        at.set(Input::kv, j), at.set(Input::slot, j);
-        const bool seen = mask.value(at).i != 0;
-        any = any || seen;
-        all = all && seen;
-        if (any && !all) return Truth::partial;
+    for (int64_t h = problem.looked_at.lo; h <= problem.looked_at.hi; ++h) {
+      at.set(Input::h, h), at.set(Input::hk, h / problem.group);
+      for (int64_t i = q.lo; i <= q.hi; ++i) {
+        at.set(Input::q, i), at.set(Input::tok, i);
+        for (int64_t j = kv.lo; j <= kv.hi; ++j) {
+          at.set(Input::kv, j), at.set(Input::slot, j);
+          const bool seen = mask.value(at).i != 0;
+          any = any || seen;
+          all = all && seen;
+          if (any && !all) return Truth::partial;
+        }
       }
     }
     return any ? Truth::full : Truth::empty;

@@ -40,6 +40,7 @@ int run(const RunOptions& options) {
     return fail(invalid_argument("--check", "cannot go with hooks of unsafe_cuda: the reference evaluates expressions alone"));
   Result<testing::BatchShape> shape = read_batch_arg(*spec, options.batch);
   if (!shape.ok()) return fail(shape.status());
+  warn_of(*spec);
   Result<std::shared_ptr<Device>> device = device_of(options.target);
   if (!device.ok()) return fail(device.status());
   Engine engine(engine_allowing(options.run.unsafe_cuda));

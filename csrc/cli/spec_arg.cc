@@ -1,6 +1,7 @@
 #include "spec_arg.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "input.h"
@@ -67,6 +68,13 @@ const std::string& arch_of(const AnySpec& spec) {
 
 std::string text_of(const AnySpec& spec) {
   return std::visit([](const auto& s) { return to_string(s); }, spec);
+}
+
+void warn_of(const AnySpec& spec) {
+  const auto* attention = std::get_if<AttentionSpec>(&spec);
+  if (attention == nullptr) return;
+  for (const std::string& warning : attention->hooks.warnings())
+    std::fprintf(stderr, "lathe: warning: hooks: %s\n", warning.c_str());
 }
 
 Result<AttentionTile> tile_of(const AttentionSpec& spec) {

@@ -9,6 +9,7 @@
 #include "cache_view.h"
 #include "commands.h"
 #include "input.h"
+#include "key_report.h"
 #include "lathe/jit/compile_key.h"
 #include "lathe/jit/nearest_key.h"
 #include "lathe/spec/text.h"
@@ -17,8 +18,6 @@
 
 namespace lathe::cli {
 namespace {
-
-constexpr size_t kLongestValue = 2000;
 
 std::string place_of(const DiskCache& cache, const KeyPlace& place) {
   return place.bundle < cache.bundles().size() ? cache.bundles()[place.bundle].path() : cache.root();
@@ -39,12 +38,6 @@ int explain_hit(const DiskCache& cache, const NearestKey& found) {
   return 0;
 }
 
-// Of the two values the kept one is anybody's.
-void print_difference(const KeyDifference& d) {
-  const auto value = [](const std::string& text) { return text.empty() ? "nothing" : fields::shown(text, kLongestValue); };
-  fmt::print("  {}: asked for {}, kept {}\n", fields::shown(d.field), value(d.asked), value(d.stored));
-}
-
 void explain_miss(const DiskCache& cache, const std::string& asked, const std::string& key,
                   const std::optional<NearestKey>& nearest) {
   fmt::print("it is not there: {}\n  {}\n", digest_of(std::as_bytes(std::span(key))).hex(), asked);
@@ -59,11 +52,7 @@ void explain_miss(const DiskCache& cache, const std::string& asked, const std::s
   }
   fmt::print("nearest: {} in {}\n  {}\nwhat differs:\n", nearest->place.name, place_of(cache, nearest->place),
              description_of(cache, nearest->place));
-  const bool readable = !nearest->spec_differences.empty();
-  for (const KeyDifference& d : nearest->spec_differences) print_difference(d);
-  for (const KeyDifference& d : nearest->differences) {
-    if (d.field != "canonical" || !readable) print_difference(d);
-  }
+  fmt::print("{}", differences_text({nearest->differences, nearest->spec_differences}, "asked for", "kept"));
 }
 
 int why(const std::string& spec_argument, const std::string& arch) {

@@ -107,9 +107,12 @@ TEST(Mask, ExplainDrawsIt) {
   const std::string picture{std::istreambuf_iterator<char>(stream), {}};
   EXPECT_THAT(picture, HasSubstr(">" + counts["empty"].dump() + " empty</text>"));
   EXPECT_THAT(explained(R"("mask":"window")", {}).err, HasSubstr("--param: window is missing; the mask depends on it"));
-  EXPECT_THAT(explained(R"("mask":"causal")", {"--svg", "/nonexistent/map.svg"}).err, HasSubstr("--svg: /nonexistent/map.svg"));
+  EXPECT_THAT(explained(R"("mask":"causal")", {"--svg", "/nonexistent/map.svg"}).err, HasSubstr("--svg: \"/nonexistent/map.svg\""));
   EXPECT_THAT(lathe.run({"explain", "--spec", R"({"op":"merge"})", "--q-len", "8"}).err, HasSubstr("only attention has a mask"));
-  EXPECT_THAT(lathe.run({"explain", "--spec", "{}", "--svg", svg}).err, HasSubstr("--q-len: 0 is not allowed"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", "{}", "--svg", svg}).err, HasSubstr("--svg: is given without --q-len and --kv-len"));
+  // They were passed over.
+  EXPECT_THAT(lathe.run({"explain", "--spec", "{}", "--param", "W=3"}).err, HasSubstr("--param: is given without --q-len"));
+  EXPECT_THAT(lathe.run({"explain", "--spec", "{}", "--tensor", "t=x"}).err, HasSubstr("--tensor: is given without --q-len"));
 }
 
 TEST(Mask, Refusals) {
@@ -123,21 +126,114 @@ TEST(Mask, Refusals) {
       {mask("sink = 1.0; mask = true", {}, "0"), "--q-len: 0 is not allowed"},
       {mask("kv_pos <= q_pos", {}, "512", "99999999999"), "--kv-len"},
       {mask("kv_pos <= W"), "W"},
-      {mask("kv_pos <= W", {"--param", "W"}), "--param: W is not of the form name=value"},
+      {mask("kv_pos <= W", {"--param", "W"}), "--param: \"W\" is not of the form name=value"},
       {mask("kv_pos <= W", {"--param", "W=x"}), "is not a number"},
       {mask("kv_pos <= W", {"--param", "W=1.5"}), "a whole number"},
       {mask(documents, {"--tensor", "st=" + short_file}), "has 3 entries"},
       {mask(documents, {"--tensor", "st=" + bad_file}), "entry 1 is not in -2147483648..2147483647, as i32 is"},
       {mask("tensor on: u8[TOK]; mask = on[tok] > 0", {"--tensor", "on=" + wide_file}), "entry 1 is not in 0..255, as u8 is"},
-      {mask(documents, {"--tensor", "su=" + short_file}), "su is not read by the mask"},
+      {mask(documents, {"--tensor", "su=" + short_file}), "\"su\" is not a tensor that the mask reads"},
       {mask(documents, {"--tensor", "st=/nowhere"}), "/nowhere"},
-      {{"mask", "--expr", "kv_pos <= q_pos", "--q-len", "8", "--kv-len", "8", "--tile", "0x8"}, "--tile: 0x8"},
+      {{"mask", "--expr", "kv_pos <= q_pos", "--q-len", "8", "--kv-len", "8", "--tile", "0x8"}, "--tile: \"0x8\""},
+      {{"mask", "--expr", "kv < 3", "--q-len", "8", "--kv-len", "8", "--tile", "9223372036854775807x64"}, "both in 1..16777216"},
+      {mask(documents, {"--tensor", "st=" + short_file, "--heads", "0x"}), "--heads"},
+      {mask("kv < 3", {"--heads", "-1"}), "--heads: -1 is not allowed; allowed: 1..1024"},
+      {mask("kv < 3", {"--heads", "6", "--group", "4"}), "--heads: 6 is not allowed; allowed: multiples of the 4"},
+      {mask("kv < 3", {"--heads", "4", "--head", "4"}), "--head: 4 is not allowed; allowed: 0..3"},
+      {mask("kv < 3", {"--group", "-1"}), "--group: -1 is not allowed; allowed: 1..1024"},
   };
   for (const auto& [args, words] : cases) {
     const Ran ran = lathe.run(args);
     EXPECT_EQ(ran.exit_code, 2) << args[2];
     EXPECT_THAT(ran.err, HasSubstr(words)) << args[2];
   }
+}
+
+/// They counted those of a prefix that nobody saw.
+TEST(Mask, ColumnsAreThoseOfTheText) {
+  Program lathe;
+  EXPECT_THAT(lathe.run(mask("kv_pos <= WW + q_poz", {"--param", "WW=3"})).err,
+              HasSubstr("--expr, column 16: unknown name 'q_poz' (did you mean q_pos?)"));
+  EXPECT_THAT(lathe.run(mask("kv <")).err, HasSubstr("--expr, column 5: found the end, expected an expression"));
+  for (const char* text : {"", ";", "const C = 3", "sink = 1"})
+    EXPECT_THAT(lathe.run(mask(text)).err, HasSubstr("--expr: has no mask; expected an expression of bool, or hooks with mask ="));
+}
+
+TEST(Mask, DeclarationsMayComeBeforeTheExpression) {
+  Program lathe;
+  const Ran whole = lathe.run(mask("mask = kv_pos <= q_pos && kv < 3", {"--json"}));
+  for (const auto& args :
+       {mask("const C = 3; kv_pos <= q_pos && kv < C", {"--json"}), mask("let p = q_pos; kv_pos <= p && kv < 3;", {"--json"}),
+        mask("kv_pos := kv; kv_pos <= q_pos && kv < W", {"--json", "--param", "W=3"}),
+        mask("param W: i32; kv_pos <= q_pos && kv < W", {"--json", "--param", "W=3"}),
+        mask("mask = kv_pos <= q_pos && kv < W", {"--json", "--param", "W=3"})}) {
+    const Ran ran = lathe.run(args);
+    ASSERT_EQ(ran.exit_code, 0) << args[2] << ran.err;
+    for (const char* truth : {"empty", "full", "partial"})
+      EXPECT_EQ(Json::parse(ran.out)["analysis"][truth], Json::parse(whole.out)["analysis"][truth]) << args[2];
+  }
+  EXPECT_THAT(lathe.run(mask("kv < 3; q < 3")).err, HasSubstr("--expr, column 9: found 'q', expected no second mask"));
+  EXPECT_THAT(lathe.run(mask("masc = kv < 3")).err, HasSubstr("--expr, column 1: found 'masc', expected a declaration"));
+}
+
+/// A search for "mask =" by regular expression went down one level of the stack for each byte.
+TEST(Mask, LongTextsAreRead) {
+  Program lathe;
+  const Ran ran = lathe.run(mask("mask<" + std::string(50'000, ' ') + ">= kv < 3"));
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("column 50006: found '>='"));
+}
+
+/// The product of the extents wrapped to the number of entries, and elements far outside were read.
+TEST(Mask, ExtentsWhoseProductWrapsAreRefused) {
+  Program lathe;
+  std::string numbers;
+  for (int i = 0; i < 64; ++i) numbers += "1 ";
+  const Ran ran =
+      lathe.run(mask("tensor t:i32[201561927,1047664195,2015683168,566877150]; mask = "
+                     "t[100000000,clamp(q,0,7)*100000000,3,5] < kv",
+                     {"--tensor", "t=" + lathe.file("numbers", numbers)}));
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("its axes need more than 2^63"));
+}
+
+TEST(Mask, ATensorIsGivenOnce) {
+  Program lathe;
+  const std::string a = lathe.file("a", "1"), b = lathe.file("b", "2");
+  const Ran ran = lathe.run(mask("tensor t: i32[1]; mask = kv < t[0]", {"--tensor", "t=" + a, "--tensor", "t=" + b}));
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("--tensor: t is given twice; allowed: once"));
+}
+
+/// Only head 0 was looked at.
+TEST(Mask, HeadsAreLookedAtTogetherOrOneByOne) {
+  Program lathe;
+  const std::string flags = lathe.file("flags", "0 1 1 1"), groups = lathe.file("groups", "0 1");
+  const auto counts = [&](const std::string& expr, std::vector<std::string> more) {
+    more.insert(more.end(), {"--param", "W=64", "--json", "--heads", "4"});
+    const Ran ran = lathe.run(mask("param W: i32; " + expr, more));
+    EXPECT_EQ(ran.exit_code, 0) << ran.err;
+    const Json json = Json::parse(ran.out);
+    EXPECT_EQ(json["heads"], 4);
+    for (const char* truth : {"empty", "full", "partial"}) EXPECT_EQ(json["analysis"][truth], json["dense"][truth]) << ran.out;
+    return json["analysis"].dump().substr(0, json["analysis"].dump().find("\"ms\""));
+  };
+  const std::string duo = "tensor st: u8[HQ]; mask = kv_pos <= q_pos && (st[h] == 0 || q_pos - kv_pos < W)";
+  const std::string flag = "st=" + flags;
+  const std::string causal = counts("mask = kv_pos <= q_pos || kv < -W", {}),
+                    window = counts("mask = kv_pos <= q_pos && q_pos - kv_pos < W", {});
+  EXPECT_NE(causal, window);
+  EXPECT_EQ(counts(duo, {"--tensor", flag, "--head", "0"}), causal);
+  EXPECT_EQ(counts(duo, {"--tensor", flag, "--head", "3"}), window);
+  const std::string all = counts(duo, {"--tensor", flag});
+  EXPECT_NE(all, causal);
+  EXPECT_NE(all, window);
+  const std::string of_groups = "tensor st: u8[HKV]; mask = kv_pos <= q_pos && (st[hk] == 0 || q_pos - kv_pos < W)";
+  EXPECT_EQ(counts(of_groups, {"--tensor", "st=" + groups, "--group", "2", "--head", "1"}), causal);
+  EXPECT_EQ(counts(of_groups, {"--tensor", "st=" + groups, "--group", "2", "--head", "2"}), window);
+  const Ran text = lathe.run(mask("kv_pos <= q_pos", {"--heads", "4"}));
+  EXPECT_THAT(text.out, HasSubstr("all 4 together: empty where none sees a key, full where each sees every one"));
+  EXPECT_THAT(lathe.run(mask("kv_pos <= q_pos", {"--heads", "4", "--head", "1"})).out, HasSubstr("head 1 of 4"));
 }
 
 }  // namespace

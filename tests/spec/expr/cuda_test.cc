@@ -5,7 +5,7 @@
 #include "lathe/spec/expr/bytes_read.h"
 #include "lathe/spec/expr/device_hooks.h"
 #include "lathe/spec/expr/json.h"
-#include "lathe/spec/expr/kv_ranges.h"
+#include "lathe/spec/expr/skip_class.h"
 #include "lathe/spec/expr/lexer.h"
 #include "lathe/spec/expr/operators.h"
 #include "lathe/spec/expr/parse.h"
