@@ -1,7 +1,9 @@
 #include "hook_values.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,6 +11,7 @@
 
 #include "extremes.h"
 #include "lathe/base/bytes.h"
+#include "lathe/spec/expr/print.h"
 #include "tensor_checks.h"
 
 namespace lathe {
@@ -17,11 +20,11 @@ namespace {
 using expr::Elem;
 using expr::Type;
 
-std::string number(double x) {
-  std::string text = std::to_string(x);
-  if (text.find('.') != std::string::npos) text.erase(text.find_last_not_of('0') + 1);
-  if (!text.empty() && text.back() == '.') text.pop_back();
-  return text;
+/// An end of a param's range: of f32 with the digits that tell it from its neighbours.
+std::string number(Type type, double x) {
+  if (type != Type::f32) return expr::number_text(x);
+  std::array<char, 32> buffer{};
+  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), static_cast<float>(x)).ptr};
 }
 
 /// What a param may be.
@@ -42,7 +45,7 @@ std::array<double, 2> range_of(const expr::Param& param) {
 }
 
 expr::Value value_of(const expr::Param& param, double x) {
-  if (param.type == Type::f32) return expr::Value::of(static_cast<double>(static_cast<float>(x)));
+  if (param.type == Type::f32) return expr::Value::of(x);
   if (param.type == Type::u32) return expr::Value::of(static_cast<int32_t>(static_cast<uint32_t>(x)));
   return expr::Value::of(static_cast<int32_t>(x));
 }
@@ -164,13 +167,16 @@ std::vector<expr::Value> read_hook_params(const AttentionHooks& hooks, const cha
       continue;
     }
     const auto [lo, hi] = range_of(params[i]);
-    const bool is_whole = params[i].type == Type::f32 || std::floor(param->value) == param->value;
-    if (!is_whole || !(param->value >= lo && param->value <= hi)) {
-      problems.add(name, "is " + number(param->value) + ", must be " + (params[i].type == Type::f32 ? "" : "a whole number ") +
-                             "in " + number(lo) + ".." + number(hi));
+    const Type type = params[i].type;
+    // The kernel takes f32, so that is what lies in the range or not.
+    const double value = type == Type::f32 ? static_cast<double>(static_cast<float>(param->value)) : param->value;
+    const bool is_whole = type == Type::f32 || std::floor(value) == value;
+    if (!is_whole || !(value >= lo && value <= hi)) {
+      problems.add(name, "is " + expr::number_text(param->value) + ", must be " + (type == Type::f32 ? "" : "a whole number ") +
+                             "in " + number(type, lo) + ".." + number(type, hi));
       continue;
     }
-    out[i] = value_of(params[i], param->value);
+    out[i] = value_of(params[i], value);
   }
   return out;
 }

@@ -155,7 +155,7 @@ Result<MaskProblem> read_mask_problem(AttentionHooks hooks, const MaskArgs& args
                                            std::to_string(tile_rows) + "x" + std::to_string(tile_keys));
   out.hooks = std::move(hooks);
   for (const std::string& problem : out.hooks.problems()) problems.add("hooks", problem);
-  if (problems.empty() && !out.hooks.has(expr::Hook::mask)) problems.add("hooks", "have no mask");
+  if (problems.empty() && out.hooks.given().root(expr::Hook::mask) == expr::kNone) problems.add("hooks", "have no mask");
   LATHE_TRY(problems.status());
   Result<std::vector<HookParam>> params = read_params(args.params);
   LATHE_TRY(params);

@@ -36,6 +36,8 @@ bool is_proportional(const expr::Graph& graph, Id id) {
   const expr::Node& node = graph[id];
   const auto& args = node.args;
   switch (node.op) {
+    case Op::constant:
+      return expr::as_f32(node) == 0;
     case Op::input:
       return node.value == static_cast<uint32_t>(expr::Input::w);
     case Op::neg:
@@ -129,7 +131,7 @@ std::shared_ptr<const AttentionHooks::Data> AttentionHooks::data_of(expr::Hooks 
   if (sound) data->text = expr::to_text(hooks);
   if (data->problems.empty()) {
     data->canonical = expr::canonicalise(hooks);
-    data->key = expr::canonical_bytes(hooks);
+    if (!data->canonical.empty()) data->key = expr::canonical_bytes(hooks);
     data->mask.emplace(data->canonical);
     data->skip = expr::skip_class(data->canonical);
     for (const expr::Finding& finding : expr::advice(hooks)) data->notes.push_back(placed_text(finding));

@@ -36,7 +36,7 @@ class AttentionHooks {
   const std::vector<std::string>& notes() const;
   /// The normal form, which kernels are printed from: slot i is its params[i] or tensors[i]. Empty hooks when there are problems.
   const expr::Hooks& canonical() const;
-  /// What enters a kernel's key; empty without hooks.
+  /// What enters a kernel's key; empty without hooks, and where they change nothing.
   BytesView key_bytes() const;
   /// The text form, ended by a line end; empty without hooks, or where they are not even sound as
   /// expressions.

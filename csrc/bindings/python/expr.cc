@@ -47,8 +47,9 @@ class HookBuilder {
   Id i32(int32_t value) { return room(builder_.constant(i32_node(value))); }
   Id u32(uint32_t value) { return room(builder_.constant(constant_node(Type::u32, value))); }
   Id f32(double value) {
-    if (std::isnan(value)) refuse("constant", "is NaN; allowed: numbers and inf");
-    return room(builder_.constant(f32_node(static_cast<float>(value))));
+    const std::optional<float> held = f32_of(value);
+    if (!held) refuse("constant", "is " + number_text(value) + ", which is no number of f32");
+    return room(builder_.constant(f32_node(*held)));
   }
   Id boolean(bool value) { return room(builder_.constant(bool_node(value))); }
   Id input(const std::string& name) {
@@ -56,7 +57,9 @@ class HookBuilder {
   }
 
   uint32_t param(const std::string& name, const std::string& type, std::optional<std::array<double, 2>> range) {
-    hooks_.params.push_back({name, word(type_named(type), "type", type), range});
+    Param param{name, word(type_named(type), "type", type), range};
+    if (param.range) param.range = range_ends(param.type, *param.range);
+    hooks_.params.push_back(std::move(param));
     return count("params", hooks_.params.size());
   }
   /// Axes: a name of the language, a number, or the index of a param as a one-element tuple.

@@ -6,7 +6,8 @@
 
 #include "lathe/spec/expr/names.h"
 #include "lathe/spec/expr/print.h"
-#include "lathe/spec/expr/range.h"
+#include "lathe/spec/expr/range_arithmetic.h"
+#include "lathe/spec/expr/simplify.h"
 #include "lathe/spec/text.h"
 
 namespace lathe::expr {
@@ -25,15 +26,24 @@ std::string names_of(std::span<const Input> inputs) {
 bool holds(const Range& range, double value) {
   return range.lo <= value && range.hi >= value;
 }
-bool may_be_infinite(const Range& range) {
-  return std::isinf(range.lo) || std::isinf(range.hi);
+
+/// Ranges by which NaN is judged in `hook`: lse is -inf in rows without a key, which output sees.
+std::vector<Range> finite_ranges(const Hooks& hooks, Hook hook) {
+  const auto is_lse = [&](const Node& node) {
+    return node.op == Op::input && static_cast<Input>(node.value) == Input::lse && hook == Hook::output;
+  };
+  const auto leaf = [&](Id id) -> std::optional<Range> {
+    if (!is_lse(hooks.graph[id])) return std::nullopt;
+    return Range{.lo = -kInf, .hi = kMaxFloat, .undeclared = true};
+  };
+  return ranges(hooks, leaf, Floats::finite);
 }
 
 /// Looks at the expression of one hook.
 class HookCheck {
  public:
   HookCheck(const Hooks& hooks, Hook hook, const std::vector<Range>& ranges, std::vector<Finding>& out)
-      : hooks_(hooks), hook_(hook), ranges_(ranges), out_(out) {}
+      : hooks_(hooks), hook_(hook), ranges_(ranges), finite_(finite_ranges(hooks, hook)), out_(out) {}
 
   void run() {
     const Id root = hooks_.root(hook_);
@@ -47,6 +57,7 @@ class HookCheck {
     for (Id id = 0; id <= root; ++id) {
       if (used[id]) check_node(id, hooks_.graph[id]);
     }
+    if (type == Type::f32) check_result(root);
   }
 
  private:
@@ -58,6 +69,7 @@ class HookCheck {
   }
   std::string text(Id id) const { return "'" + fields::shown(to_text(hooks_, id), 48) + "'"; }
   const Range& range(Id id) const { return ranges_[id]; }
+  const Range& finite(Id id) const { return finite_[id]; }
 
   void check_inputs(const std::vector<bool>& used) {
     const HookInfo& hook = info(hook_);
@@ -92,8 +104,11 @@ class HookCheck {
   }
 
   void check_node(Id id, const Node& node) {
-    if (node.op == Op::constant && node.type == Type::f32 && !std::isfinite(as_f32(node)) && hook_ != Hook::logits) {
-      error(id, std::string("inf in ") + info(hook_).text + "; allowed: in logits", "write a large finite number, such as 3e38");
+    const bool is_odd = node.op == Op::constant && node.type == Type::f32 && !std::isfinite(as_f32(node));
+    if (is_odd && std::isnan(as_f32(node))) {
+      error(id, std::string("NaN in ") + info(hook_).text + "; allowed: numbers, and inf in logits", "leave it out");
+    } else if (is_odd && hook_ != Hook::logits) {
+      error(id, std::string("inf in ") + info(hook_).text + "; allowed: in logits", "write a large finite number, such as 1e30");
     }
     if (node.op == Op::cuda) check_cuda(id, node);
     if (node.op == Op::read) {
@@ -124,7 +139,7 @@ class HookCheck {
   }
 
   void check_divisor(Id id, const Node& node) {
-    const Range& divisor = range(node.args[1]);
+    const Range& divisor = finite(node.args[1]);
     if (divisor.is_point() && divisor.lo == 0)
       return error(id, "division by zero in " + text(id), "a divisor of 0 is no number: leave it out, or choose with ? :");
     if (node.op == Op::div || !holds(divisor, 0)) return;
@@ -139,14 +154,15 @@ class HookCheck {
   void check_domain(Id id, const Node& node, bool inside, const char* allowed, const char* hint) {
     if (inside) return;
     error(id,
-          std::string(info(node.op).text) + " of " + text(node.args[0]) + ", which lies in " + between(range(node.args[0])) +
+          std::string(info(node.op).text) + " of " + text(node.args[0]) + ", which lies in " + between(finite(node.args[0])) +
               "; allowed: " + allowed,
           hint);
   }
 
   void check_nan(Id id, const Node& node) {
-    const Range& a = range(node.args[0]);
-    const Range& b = range(node.args[node.arity - 1]);
+    const Range& a = finite(node.args[0]);
+    const Range& b = finite(node.args[node.arity - 1]);
+    const bool same = node.arity == 2 && node.args[0] == node.args[1];
     switch (node.op) {
       case Op::log:
       case Op::log2:
@@ -159,25 +175,56 @@ class HookCheck {
         return check_domain(id, node, a.within(-1, 1), "[-1, 1]", "guard it with clamp(x, -1, 1)");
       case Op::sin:
       case Op::cos:
+        if (a.overflows) return undefined(id, (std::string(info(node.op).text) + "(inf)").c_str(), true);
         return check_domain(id, node, !may_be_infinite(a), "finite numbers", "guard it with clamp(x, -1e6, 1e6)");
       case Op::add:
-        if ((holds(a, INFINITY) && holds(b, -INFINITY)) || (holds(a, -INFINITY) && holds(b, INFINITY))) undefined(id, "inf - inf");
+        if ((holds(a, kInf) && holds(b, -kInf)) || (holds(a, -kInf) && holds(b, kInf)))
+          undefined(id, "inf - inf", a.overflows || b.overflows);
         return;
       case Op::sub:
-        if ((holds(a, INFINITY) && holds(b, INFINITY)) || (holds(a, -INFINITY) && holds(b, -INFINITY))) undefined(id, "inf - inf");
+        if ((holds(a, kInf) && holds(b, kInf)) || (holds(a, -kInf) && holds(b, -kInf)))
+          undefined(id, "inf - inf", a.overflows || b.overflows);
         return;
       case Op::mul:
-        if ((may_be_infinite(a) && holds(b, 0)) || (may_be_infinite(b) && holds(a, 0))) undefined(id, "0 * inf");
+        if (same) return;
+        if ((may_be_infinite(a) && holds(b, 0)) || (may_be_infinite(b) && holds(a, 0)))
+          undefined(id, "0 * inf", may_be_infinite(a) ? a.overflows : b.overflows);
         return;
       case Op::div:
-        if (may_be_infinite(a) && may_be_infinite(b)) undefined(id, "inf / inf");
+        if (may_be_infinite(a) && may_be_infinite(b)) return undefined(id, "inf / inf", a.overflows || b.overflows);
+        if (holds(a, 0) && holds(b, 0) && !a.undeclared && !b.undeclared) undefined(id, "0 / 0", false);
         return;
       default:
         return;
     }
   }
-  void undefined(Id id, const char* form) {
-    error(id, text(id) + " may be " + form + ", which is no number", "choose between the two with ? :");
+  /// `overflows`: only where run-time data are large.
+  void undefined(Id id, const char* form, bool overflows) {
+    const std::string message = text(id) + " may be " + form + ", which is no number";
+    if (overflows) return warning(id, message, kBoundExponents);
+    error(id, message,
+          hook_ == Hook::output ? "lse is -inf in rows without a key: max(lse, -1e30)" : "choose between the two with ? :");
+  }
+
+  /// What comes after a hook makes NaN of infinities: a softmax of inf, a sum of infinite weights. An output may be infinite.
+  void check_result(Id root) {
+    const Range& a = finite(root);
+    const std::string name = info(hook_).text;
+    if (hook_ == Hook::logits) {
+      const bool may_hide = hooks_.normalizer == Normalizer::softmax;  // -inf takes a key out
+      const bool infinite = a.hi == kInf || (a.lo == -kInf && !may_hide);
+      const std::string message = name + " may be infinite; allowed: finite numbers" +
+                                  (may_hide ? " and -inf" : ", as normalizer = none makes weights of them");
+      if (infinite && a.overflows) warning(root, message, kBoundExponents);
+      if (infinite && !a.overflows) error(root, message);
+    } else if (hook_ != Hook::output && hooks_.graph[root].op != Op::constant && may_be_infinite(a) && !a.overflows) {
+      error(root, name + " may be infinite; allowed: finite numbers");
+    }
+    // The softmax works with powers of 2.
+    constexpr double kMostLog2 = kMaxFloat / 1.4426950408889634;
+    if (hook_ == Hook::sink && !a.undeclared && !a.within(-kMostLog2, kMostLog2)) {
+      error(root, "sink lies in " + between(a) + "; allowed: " + between({-kMostLog2, kMostLog2}));
+    }
   }
 
   void check_index(Id read, const Node& node, size_t axis) {
@@ -207,9 +254,12 @@ class HookCheck {
     warning(id, what + " is not proven to stay in its axis; it is clamped", hint);
   }
 
+  static constexpr const char* kBoundExponents = "bound what exp and exp2 take, as in exp(min(x, 80))";
+
   const Hooks& hooks_;
   const Hook hook_;
-  const std::vector<Range>& ranges_;
+  const std::vector<Range>& ranges_;  // whatever floats are given
+  const std::vector<Range> finite_;   // of finite ones
   std::vector<Finding>& out_;
 };
 
@@ -217,7 +267,7 @@ class HookCheck {
 bool is_range_of(Type type, const std::array<double, 2>& range) {
   const auto [lo, hi] = range;
   if (type == Type::boolean || !(lo <= hi) || !std::isfinite(lo) || !std::isfinite(hi)) return false;
-  if (type == Type::f32) return true;
+  if (type == Type::f32) return f32_of(lo) == lo && f32_of(hi) == hi;
   const double least = type == Type::i32 ? -2147483648.0 : 0, most = type == Type::i32 ? 2147483647.0 : 4294967295.0;
   return lo >= least && hi <= most && std::floor(lo) == lo && std::floor(hi) == hi;
 }
@@ -307,6 +357,32 @@ void check_cuda_bytes(const Hooks& hooks, std::vector<Finding>& out) {
        "hooks"});
 }
 
+/// Hooks that name what they transform, but come to the same whatever it is, as score - score + 1 does.
+void check_effects(const Hooks& hooks, std::vector<Finding>& out) {
+  const Hooks simple = simplify(hooks);
+  for (size_t i = 0; i < kHooks; ++i) {
+    const auto hook = static_cast<Hook>(i);
+    const HookInfo& of = info(hook);
+    const Id root = simple.root(hook);
+    if (root == kNone || of.needed.empty()) continue;
+    const std::vector<Range> known = finite_ranges(simple, hook);
+    std::vector<bool> matters(root + 1);
+    matters[root] = true;
+    bool has_needed = false;
+    for (Id id = root + 1; id-- > 0;) {
+      const Node& node = simple.graph[id];
+      if (!matters[id] || known[id].is_point()) continue;
+      if (node.op == Op::input && std::find(of.needed.begin(), of.needed.end(), static_cast<Input>(node.value)) != of.needed.end())
+        has_needed = true;
+      for (Id arg : node.operands()) matters[arg] = true;
+    }
+    if (has_needed) continue;
+    out.push_back({true, hook, kNone,
+                   std::string(of.text) + " drops what it transforms: it is the same for every " + names_of(of.needed), "",
+                   of.text});
+  }
+}
+
 }  // namespace
 
 std::vector<Finding> check(const Hooks& hooks) {
@@ -319,6 +395,7 @@ std::vector<Finding> check(const Hooks& hooks) {
   }
   check_normalizer(hooks, out);
   check_cuda_bytes(hooks, out);
+  if (std::none_of(out.begin(), out.end(), [](const Finding& finding) { return finding.error; })) check_effects(hooks, out);
   std::stable_partition(out.begin(), out.end(), [](const Finding& finding) { return finding.error; });
   return out;
 }

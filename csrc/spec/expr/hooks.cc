@@ -1,6 +1,7 @@
 #include "lathe/spec/expr/hooks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace lathe::expr {
@@ -120,6 +121,20 @@ Type read_type(Elem elem) {
     default:
       return Type::f32;
   }
+}
+
+std::optional<float> f32_of(double value) {
+  const auto nearest = static_cast<float>(value);
+  const bool changes = std::isnan(value) || std::isinf(nearest) != std::isinf(value) || (nearest == 0) != (value == 0);
+  return changes ? std::nullopt : std::optional(nearest);
+}
+
+std::array<double, 2> range_ends(Type type, std::array<double, 2> given) {
+  if (type != Type::f32) return given;
+  for (double& end : given) {
+    if (const std::optional<float> held = f32_of(end)) end = static_cast<double>(*held);
+  }
+  return given;
 }
 
 bool Hooks::empty() const {

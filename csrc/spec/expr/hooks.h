@@ -87,6 +87,14 @@ struct Param {
   std::optional<std::array<double, 2>> range;  // not for bool
   bool operator==(const Param&) const = default;
 };
+
+/// `value` as a number of f32, rounded; nothing for NaN, and where rounding makes inf or 0 of another number.
+std::optional<float> f32_of(double value);
+
+/// The ends of a range as a Param of `type` keeps them: of f32 rounded to it. An end that f32 does not hold stays; check() refuses
+/// it.
+std::array<double, 2> range_ends(Type type, std::array<double, 2> given);
+
 inline constexpr int64_t kDefaultRange = int64_t{1} << 30;  // of an i32 param: -2^30 .. 2^30
 
 enum class Elem : uint8_t { f32, f16, bf16, e4m3, e5m2, i32, i8, u8, u32, boolean };

@@ -193,13 +193,18 @@ Value apply_f32(Op op, double a, double b) {
 }
 
 /// x^n by squaring, as printed source does it.
-double power(double x, int32_t n) {
-  double out = 1;
+template <class F>
+F power(F x, int32_t n) {
+  F out = 1;
   for (auto rest = static_cast<uint32_t>(n < 0 ? -int64_t{n} : n); rest != 0; rest >>= 1) {
     if ((rest & 1) != 0) out *= x;
     x *= x;
   }
   return n < 0 ? 1 / out : out;
+}
+
+double rounded(double x) {
+  return static_cast<double>(static_cast<float>(x));
 }
 
 Value constant_value(const Node& node) {
@@ -224,6 +229,13 @@ Value apply(Op op, Type operand_type, std::span<const Value> args) {
       return apply_bool(op, a.i != 0, b.i != 0);
   }
   return {};
+}
+
+Value apply_rounded(Op op, Type operand_type, std::span<const Value> args) {
+  if (op == Op::powi) return Value::of(static_cast<double>(power(static_cast<float>(args[0].f), args[1].i)));
+  if (op == Op::sigmoid) return Value::of(rounded(1 / rounded(1 + rounded(std::exp(-args[0].f)))));
+  const Value exact = apply(op, operand_type, args);
+  return {rounded(exact.f), exact.i};
 }
 
 Interpreter::Interpreter(const Hooks& hooks, Id root) : hooks_(hooks) {

@@ -51,4 +51,7 @@ Value interpret(const Hooks& hooks, Id root, const Environment& environment);
 /// The value of one operator that is no leaf: its operands' values in, `operand_type` theirs (of select: that of its arms).
 Value apply(Op op, Type operand_type, std::span<const Value> args);
 
+/// apply(), with every f32 rounded to nearest as on the device: those of powi and sigmoid after each of their steps.
+Value apply_rounded(Op op, Type operand_type, std::span<const Value> args);
+
 }  // namespace lathe::expr

@@ -4,6 +4,7 @@
 
 #include "lathe/spec/expr/build.h"
 #include "lathe/spec/expr/check.h"
+#include "lathe/spec/expr/print.h"
 
 namespace lathe::expr {
 
@@ -13,7 +14,8 @@ struct Term::Tree {
   Input leaf = {};                                             // of input
   Param declared = {};                                         // of param
   std::shared_ptr<const TensorTerm::Declaration> tensor = {};  // of read
-  std::string text = {};  // of prefix and infix: the sign; of call: the function; of cuda: the text
+  // Of prefix and infix: the sign; of call: the function; of cuda: the text; of constant: the number where f32 does not hold it.
+  std::string text = {};
   std::vector<Term> args = {};
 };
 
@@ -31,6 +33,10 @@ Term make(Term::Tree tree) {
 }
 std::shared_ptr<const Term::Tree> number(const Node& node) {
   return std::make_shared<const Term::Tree>(Term::Tree{.kind = Term::Tree::constant, .number = node});
+}
+std::shared_ptr<const Term::Tree> real(double value) {
+  if (const std::optional<float> held = f32_of(value)) return number(f32_node(*held));
+  return std::make_shared<const Term::Tree>(Term::Tree{.kind = Term::Tree::constant, .text = number_text(value)});
 }
 Term infix(const char* sign, const Term& left, const Term& right) {
   return make({.kind = Term::Tree::infix, .text = sign, .args = {left, right}});
@@ -94,6 +100,7 @@ class TermBuilder {
     const std::vector<Id>& args = *found;
     switch (tree.kind) {
       case Term::Tree::constant:
+        if (!tree.text.empty()) return note({tree.text + " is no number of f32", ""});
         return builder_.constant(tree.number);
       case Term::Tree::input:
         return builder_.input(tree.leaf);
@@ -124,7 +131,10 @@ class TermBuilder {
     list.push_back(std::move(declared));
     return static_cast<uint32_t>(list.size() - 1);
   }
-  uint32_t param(const Param& declared) { return place_of(hooks_.params, declared); }
+  uint32_t param(Param declared) {
+    if (declared.range) declared.range = range_ends(declared.type, *declared.range);
+    return place_of(hooks_.params, std::move(declared));
+  }
 
   uint32_t tensor(const TensorTerm::Declaration& declared) {
     Tensor tensor{declared.name, declared.elem, {}, declared.summary, declared.sorted};
@@ -147,7 +157,7 @@ class TermBuilder {
 
 Term::Term(int value) : tree_(number(i32_node(value))) {}
 Term::Term(unsigned value) : tree_(number(constant_node(Type::u32, value))) {}
-Term::Term(double value) : tree_(number(f32_node(static_cast<float>(value)))) {}
+Term::Term(double value) : tree_(real(value)) {}
 Term::Term(bool value) : tree_(number(bool_node(value))) {}
 Term::Term(InputTerm input) : tree_(std::make_shared<const Tree>(Tree{.kind = Tree::input, .leaf = input.input})) {}
 

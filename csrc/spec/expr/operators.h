@@ -32,7 +32,7 @@ class Term {
  public:
   Term(int value);        // NOLINT(google-explicit-constructor), as for the next ones
   Term(unsigned value);   // NOLINT
-  Term(double value);     // NOLINT: rounded to f32
+  Term(double value);     // NOLINT: rounded to f32; make_hooks() refuses what f32 does not hold
   Term(bool value);       // NOLINT
   Term(InputTerm input);  // NOLINT
 

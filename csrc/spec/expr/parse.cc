@@ -92,6 +92,7 @@ void Parser::add(Tensor tensor, const Place& place) {
 
 void Parser::add_param(const std::string& source, Param param) {
   if (!may_declare(source, param.name)) return;
+  if (param.range) param.range = range_ends(param.type, *param.range);
   names_.push_back({param.name, {Binding::param, static_cast<uint32_t>(hooks_.params.size()), kNone}});
   sources_.push_back({source, {}, true});
   add(std::move(param), {sources_.size() - 1, 0});
@@ -192,7 +193,7 @@ bool Parser::range(Param& param) {
     report(start, param.type == Type::boolean ? "a bool has no range" : "the range is empty; allowed: [least, greatest]");
     return false;
   }
-  param.range = ends;
+  param.range = range_ends(param.type, ends);
   return true;
 }
 

@@ -234,6 +234,10 @@ Id Parser::call(const Token& name) {
   std::vector<Id> args;
   if (name.text == "rot") {
     const bool is_x = expect("(") && expect("x") && expect(")");
+    if (is_x && find("x") != nullptr) {
+      report(name, "rot(x) is of the input x, which a let of that name hides here; allowed: another name for the let");
+      return kNone;
+    }
     return is_x ? note(name, builder_.input(Input::rot_x)) : kNone;
   }
   if (name.text == kUnsafeCuda) {

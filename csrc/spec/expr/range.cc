@@ -1,40 +1,15 @@
 #include "lathe/spec/expr/range.h"
 
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
-#include <limits>
+
+#include "lathe/spec/expr/float_range.h"
+#include "lathe/spec/expr/range_arithmetic.h"
 
 namespace lathe::expr {
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kMaxFloat = FLT_MAX;
 constexpr double kWords = 4294967296.0;  // values of 32 bits
-
-Range hull(std::initializer_list<double> values) {
-  return {std::min(values), std::max(values)};
-}
-
-/// a * b for ends of ranges: an infinite end stands for values that may also be zero times it.
-double product(double a, double b) {
-  return a == 0 || b == 0 ? 0 : a * b;
-}
-Range multiply(const Range& a, const Range& b) {
-  return hull({product(a.lo, b.lo), product(a.lo, b.hi), product(a.hi, b.lo), product(a.hi, b.hi)});
-}
-Range square(const Range& a) {
-  const double least = a.lo > 0 ? a.lo : a.hi < 0 ? -a.hi : 0;
-  const double most = std::max(std::fabs(a.lo), std::fabs(a.hi));
-  return {product(least, least), product(most, most)};
-}
-Range absolute(const Range& a) {
-  const double most = std::max(std::fabs(a.lo), std::fabs(a.hi));
-  return {a.lo > 0 ? a.lo : a.hi < 0 ? -a.hi : 0, most};
-}
-bool holds_zero(const Range& a) {
-  return a.lo <= 0 && a.hi >= 0;
-}
 
 Range floor_divide(const Range& a, const Range& b) {
   if (holds_zero(b)) {  // by zero it is 0, else no larger than a, or by one beyond 0 on the other side
@@ -77,8 +52,7 @@ Range bitwise(Op op, const Range& a, const Range& b, Type type) {
   return {0, std::exp2(std::floor(std::log2(std::max(most, 1.0))) + 1) - 1};
 }
 
-Range compare(Op op, const Range& a, const Range& b, Type operands) {
-  if (operands == Type::f32) return {0, 1};  // that it is finite, and a number, is not certain enough to decide by
+Range compare(Op op, const Range& a, const Range& b) {
   if (op == Op::equal) {
     if (a.is_point() && b.is_point() && a.lo == b.lo) return {1, 1};
     return a.hi < b.lo || b.hi < a.lo ? Range{0, 0} : Range{0, 1};
@@ -88,85 +62,36 @@ Range compare(Op op, const Range& a, const Range& b, Type operands) {
   return (strict ? a.hi < b.lo : a.hi <= b.lo) ? Range{1, 1} : Range{0, 1};
 }
 
-Range power(const Range& a, double exponent) {
-  if (exponent < 0 && holds_zero(a)) return whole_range(Type::f32);
-  const Range ends = hull({std::pow(a.lo, exponent), std::pow(a.hi, exponent)});
-  const bool even = std::fmod(exponent, 2) == 0;
-  return even && holds_zero(a) ? Range{exponent == 0 ? 1.0 : 0.0, ends.hi} : ends;
+/// 2^count for counts within 0..31; what is shifted further is 0.
+Range shift_left(const Range& a, const Range& count) {
+  const auto unit = [](double of) { return std::exp2(std::clamp(of, 0.0, 31.0)); };
+  const bool some_stay = count.lo <= 31 && count.hi >= 0, some_go = count.lo < 0 || count.hi > 31;
+  if (!some_stay) return {0, 0};
+  const Range shifted = multiply(a, {unit(count.lo), unit(count.hi)});
+  return some_go ? hull(shifted, Range{0, 0}) : shifted;
 }
 
-/// f of both ends, for a function that never falls.
-template <class F>
-Range rising(const Range& a, F f) {
-  return {f(a.lo), f(a.hi)};
-}
-
-Range float_function(Op op, const Range& a) {
-  switch (op) {
-    case Op::exp:
-      return rising(a, [](double x) { return std::exp(x); });
-    case Op::exp2:
-      return rising(a, [](double x) { return std::exp2(x); });
-    case Op::log:
-      return a.lo > 0 ? rising(a, [](double x) { return std::log(x); }) : whole_range(Type::f32);
-    case Op::log2:
-      return a.lo > 0 ? rising(a, [](double x) { return std::log2(x); }) : whole_range(Type::f32);
-    case Op::sqrt:
-      return rising(a, [](double x) { return std::sqrt(std::max(x, 0.0)); });
-    case Op::rsqrt:
-      return a.lo > 0 ? Range{1 / std::sqrt(a.hi), 1 / std::sqrt(a.lo)} : Range{0, kMaxFloat};
-    case Op::tanh:
-      return rising(a, [](double x) { return std::tanh(x); });
-    case Op::sigmoid:
-      return rising(a, [](double x) { return 1 / (1 + std::exp(-x)); });
-    case Op::erf:
-      return rising(a, [](double x) { return std::erf(x); });
-    case Op::acos:
-      return {std::acos(std::clamp(a.hi, -1.0, 1.0)), std::acos(std::clamp(a.lo, -1.0, 1.0))};
-    case Op::floor:
-      return rising(a, [](double x) { return std::floor(x); });
-    case Op::sin:
-    case Op::cos:
-      return {-1, 1};
-    default:  // is_inf
-      return {0, 1};
-  }
-}
-
-Range to_i32(const Range& a, Type from) {
-  const Range type = whole_range(Type::i32);
-  if (from == Type::u32 && a.hi > type.hi) return type;
-  if (from != Type::f32) return a;
-  // NaN becomes 0, and whether a float may be NaN is not followed here.
-  const double lo = std::clamp(std::trunc(a.lo), type.lo, type.hi), hi = std::clamp(std::trunc(a.hi), type.lo, type.hi);
-  return {std::min(lo, 0.0), std::max(hi, 0.0)};
-}
-
-/// One operator on exact ranges; what leaves the type is dealt with by the caller.
-Range transfer(const Graph& graph, const Node& node, std::span<const Range> args) {
+/// One operator of integers or bool on exact ranges; what leaves the type is dealt with by the caller.
+Range transfer(const Node& node, std::span<const Range> args) {
   const Range& a = args[0];
   const Range& b = args[args.size() - 1];
   const bool same = node.arity == 2 && node.args[0] == node.args[1];
-  const Type operands = graph[node.args[0]].type;
   switch (node.op) {
     case Op::add:
       return {a.lo + b.lo, a.hi + b.hi};
     case Op::sub:
-      if (same && node.type != Type::f32) return {0, 0};
+      if (same) return {0, 0};
       return {a.lo - b.hi, a.hi - b.lo};
     case Op::mul:
       return same ? square(a) : multiply(a, b);
     case Op::neg:
       return {-a.hi, -a.lo};
-    case Op::div:
-      return holds_zero(b) ? whole_range(Type::f32) : multiply(a, hull({1 / b.lo, 1 / b.hi}));
     case Op::floor_div:
       return floor_divide(a, b);
     case Op::mod:
       return modulo(a, b);
     case Op::shl:
-      if (!b.is_point() || b.lo < 0 || b.lo > 31) return whole_range(node.type);
-      return {a.lo * std::exp2(b.lo), a.hi * std::exp2(b.lo)};
+      return shift_left(a, b);
     case Op::shr:
       return shift_right(a, b);
     case Op::bit_and:
@@ -176,7 +101,7 @@ Range transfer(const Graph& graph, const Node& node, std::span<const Range> args
     case Op::less:
     case Op::less_equal:
     case Op::equal:
-      return compare(node.op, a, b, operands);
+      return compare(node.op, a, b);
     case Op::logical_and:
     case Op::min:
       return {std::min(a.lo, b.lo), std::min(a.hi, b.hi)};
@@ -187,50 +112,35 @@ Range transfer(const Graph& graph, const Node& node, std::span<const Range> args
       return {1 - a.hi, 1 - a.lo};
     case Op::select:
       if (a.is_point()) return args[a.lo != 0 ? 1 : 2];
-      return {std::min(args[1].lo, b.lo), std::max(args[1].hi, b.hi)};
+      return hull(args[1], b);
     case Op::abs:
       return absolute(a);
-    case Op::to_i32:
-      return to_i32(a, operands);
-    case Op::to_f32:
-      return a;
-    case Op::powi:
-      return power(a, b.lo);
-    case Op::bit:
-      return {0, 1};
+    case Op::to_i32:  // of bool; of a u32 it keeps the bits
+      return a.hi > whole_range(Type::i32).hi ? whole_range(Type::i32) : a;
     case Op::popc:
       return {0, 32};
-    default:
-      return float_function(node.op, a);
+    default:  // bit
+      return {0, 1};
   }
 }
 
-/// Finite numbers make finite ones: only infinities that are written down are followed.
-double kept_finite(double end, bool may_be_infinite) {
-  return may_be_infinite ? end : std::clamp(end, -kMaxFloat, kMaxFloat);
-}
-
-Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>& known) {
+Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>& known, Floats floats) {
   if (node.op == Op::cuda) return whole_range(node.type);
   std::array<Range, kMaxOperands> args;
-  bool undeclared = false, infinite = false;
+  bool undeclared = false;
   for (size_t i = 0; i < node.arity; ++i) {
     args[i] = known[node.args[i]];
     undeclared = undeclared || args[i].undeclared;
-    infinite = infinite || std::isinf(args[i].lo) || std::isinf(args[i].hi);
   }
-  Range out = transfer(graph, node, {args.data(), node.arity});
-  out.wraps = false;
-  if (node.type == Type::f32) {
-    if (std::isnan(out.lo) || std::isnan(out.hi)) out = {-kInf, kInf};  // inf - inf: check() refuses it
-    out.lo = kept_finite(out.lo, infinite);
-    out.hi = kept_finite(out.hi, infinite);
+  Range out;
+  if (node.type == Type::f32 || graph[node.args[0]].type == Type::f32) {
+    out = float_range(graph, node, {args.data(), node.arity}, floats);
   } else {
+    out = transfer(node, {args.data(), node.arity});
     const Range type = whole_range(node.type);
-    if (!out.within(type.lo, type.hi)) {
-      out = type;
-      out.wraps = node.op != Op::shl;  // bits that are shifted out are meant to go
-    }
+    const bool wraps = !out.within(type.lo, type.hi);
+    if (wraps) out = type;
+    out.wraps = wraps;
   }
   out.undeclared = undeclared;
   return out;
@@ -244,7 +154,16 @@ Range of_param(const Param& param) {
   return out;
 }
 
-Range of_element(Elem elem) {
+/// A float that is given at run time.
+Range given_float(Floats floats) {
+  Range out = floats == Floats::any ? Range{-kInf, kInf} : whole_range(Type::f32);
+  out.nan = floats == Floats::any;
+  out.undeclared = true;
+  return out;
+}
+
+Range of_element(Elem elem, Floats floats) {
+  if (read_type(elem) == Type::f32) return given_float(floats);
   if (elem == Elem::i8) return {-128, 127};
   if (elem == Elem::u8) return {0, 255};
   Range out = whole_range(read_type(elem));
@@ -252,24 +171,23 @@ Range of_element(Elem elem) {
   return out;
 }
 
-Range of_leaf(const Hooks& hooks, const Node& node) {
+Range of_leaf(const Hooks& hooks, const Node& node, Floats floats) {
   switch (node.op) {
     case Op::constant: {
       const double value = node.type == Type::f32   ? static_cast<double>(as_f32(node))
                            : node.type == Type::i32 ? static_cast<double>(as_i32(node))
                                                     : static_cast<double>(node.value);
+      if (std::isnan(value)) return {.lo = -kInf, .hi = kInf, .nan = true};
       return {value, value};
     }
     case Op::param:
       return of_param(hooks.params[node.value]);
     case Op::read:
-      return of_element(hooks.tensors[node.value].elem);
+      return of_element(hooks.tensors[node.value].elem, floats);
     default: {  // input
       const InputInfo& input = info(static_cast<Input>(node.value));
-      if (input.type != Type::f32) return {static_cast<double>(input.lo), static_cast<double>(input.hi)};
-      Range out = whole_range(Type::f32);
-      out.undeclared = true;
-      return out;
+      if (input.type == Type::f32) return given_float(floats);
+      return {static_cast<double>(input.lo), static_cast<double>(input.hi)};
     }
   }
 }
@@ -323,10 +241,11 @@ Range whole_range(Type type) {
 }
 
 Range range_of(const Hooks& hooks, const Node& node, const std::vector<Range>& known) {
-  return is_leaf(node.op) || node.op == Op::read ? of_leaf(hooks, node) : of_operator(hooks.graph, node, known);
+  return is_leaf(node.op) || node.op == Op::read ? of_leaf(hooks, node, Floats::any)
+                                                 : of_operator(hooks.graph, node, known, Floats::any);
 }
 
-std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf) {
+std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf, Floats floats) {
   const Graph& graph = hooks.graph;
   std::array<std::optional<Range>, kInputs> maps;
   std::vector<Range> out(graph.size());
@@ -334,12 +253,12 @@ std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf) {
     for (Id id = 0; id < graph.size(); ++id) {
       const Node& node = graph[id];
       if (!(is_leaf(node.op) || node.op == Op::read)) {
-        out[id] = of_operator(graph, node, out);
+        out[id] = of_operator(graph, node, out, floats);
         continue;
       }
       std::optional<Range> given = leaf && node.op != Op::constant ? leaf(id) : std::nullopt;
       if (!given && node.op == Op::input) given = maps[node.value];
-      out[id] = given ? *given : of_leaf(hooks, node);
+      out[id] = given ? *given : of_leaf(hooks, node, floats);
     }
   };
   sweep();

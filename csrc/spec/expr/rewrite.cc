@@ -74,7 +74,8 @@ Id Rewriter::add(Op op, Type type, std::initializer_list<Id> args, uint32_t valu
   return add(op_node(op, type, {args.begin(), args.size()}, value));
 }
 
-/// The constant that an operator of constants is. A float that would be none, or infinite out of finite numbers, stays as it is.
+/// The constant that an operator of constants is, computed in f32. A float that would be none, or infinite out of finite numbers,
+/// stays as it is.
 std::optional<Id> Rewriter::folded(const Node& node) {
   if (node.arity == 0 || node.op == Op::read) return std::nullopt;
   std::array<Value, kMaxOperands> args;
@@ -82,11 +83,10 @@ std::optional<Id> Rewriter::folded(const Node& node) {
     if (!is_constant(node.args[i])) return std::nullopt;
     args[i] = value_of(at(node.args[i]));
   }
-  const Value value = apply(node.op, at(node.args[0]).type, {args.data(), node.arity});
+  const Value value = apply_rounded(node.op, at(node.args[0]).type, {args.data(), node.arity});
   if (node.type != Type::f32) return constant(constant_node(node.type, static_cast<uint32_t>(value.i)));
-  const float rounded = static_cast<float>(value.f);
-  if (!std::isfinite(rounded)) return std::nullopt;
-  return constant(f32_node(rounded));
+  if (!std::isfinite(value.f)) return std::nullopt;
+  return constant(f32_node(static_cast<float>(value.f)));
 }
 
 /// The operands of a chain of `op` that ends in `a` and `b`. What is long stays grouped as it is: a product that is squared again

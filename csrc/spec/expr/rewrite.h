@@ -54,6 +54,7 @@ class Rewriter {
   Linear linear(Id id) const;
   Id sum(const Linear& form);
   Id product(Id a, Id b);
+  Id word_chain(Op op, Id a, Id b);
   Id extreme(Op op, Type type, Id a, Id b);
   Id bits(Op op, Type type, Id a, Id b);
   Id quotient(const Node& node);

@@ -20,6 +20,11 @@ int64_t floor_div(int64_t a, int64_t b) {
   return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
 }
 
+/// The number that a constant divides by; not positive where dividing by it twice is not dividing by a product.
+int64_t divisor_of(const Node& constant) {
+  return constant.type == Type::i32 ? int64_t{as_i32(constant)} : int64_t{constant.value};
+}
+
 /// k where `node` is the constant 2^k, k within 0..30; else -1.
 int power_of_two(const Node& node) {
   const bool is_one = node.op == Op::constant && std::has_single_bit(node.value) && node.value <= (uint32_t{1} << 30);
@@ -107,6 +112,22 @@ Id Rewriter::product(Id a, Id b) {
   return sum(wrapped(plus({}, linear(joined), factor)));
 }
 
+/// add and mul of u32, with the constants of the chain as one, last.
+Id Rewriter::word_chain(Op op, Id a, Id b) {
+  const uint32_t neutral = op == Op::add ? 0 : 1;
+  uint32_t value = neutral;
+  std::vector<Id> parts = chain(op, a, b);
+  std::erase_if(parts, [&](Id id) {
+    if (!is_constant(id)) return false;
+    value = op == Op::add ? value + at(id).value : value * at(id).value;
+    return true;
+  });
+  const bool is_gone = op == Op::mul && value == 0;
+  if (is_gone || parts.empty()) return constant(constant_node(Type::u32, value));
+  const Id joined = join(op, Type::u32, parts);
+  return value == neutral ? joined : add(op, Type::u32, {joined, constant(constant_node(Type::u32, value))});
+}
+
 Id Rewriter::extreme(Op op, Type type, Id a, Id b) {
   std::vector<Id> parts = chain(op, a, b);
   std::sort(parts.begin(), parts.end());
@@ -130,6 +151,19 @@ Id Rewriter::bits(Op op, Type type, Id a, Id b) {
   std::vector<Id> parts = chain(op, a, b);
   uint32_t value = op == Op::bit_and ? ~0u : 0u;
   const uint32_t neutral = value;
+  for (size_t i = 0; op == Op::bit_and && i < parts.size();) {  // a rest by 2^k is the low k bits
+    constexpr size_t kMany = 32;                                // a part that is shared again and again must not be written out
+    const Node node = at(parts[i]);
+    if (node.op != Op::mod || power_of_two(at(node.args[1])) < 0 || parts.size() > kMany) {
+      ++i;
+      continue;
+    }
+    value &= at(node.args[1]).value - 1;
+    parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(i));
+    const std::vector<Id> inner =
+        is(node.args[0], op) ? chain(op, at(node.args[0]).args[0], at(node.args[0]).args[1]) : std::vector{node.args[0]};
+    parts.insert(parts.end(), inner.begin(), inner.end());
+  }
   std::erase_if(parts, [&](Id id) {
     if (!is_constant(id)) return false;
     const uint32_t bits = at(id).value;
@@ -162,6 +196,16 @@ Id Rewriter::quotient(const Node& node) {
   if (node.op == Op::floor_div && power_of_two(at(b)) == 0) return a;
   const bool is_small = ranges_[a].lo >= 0 && ranges_[a].hi < ranges_[b].lo;
   if (node.op == Op::mod && is_small) return a;
+  if (is(a, node.op) && is_constant(b) && is_constant(at(a).args[1])) {
+    const Node inner = at(a);
+    const int64_t first = divisor_of(at(inner.args[1])), second = divisor_of(at(b));
+    const bool is_one = first > 0 && second > 0 && (node.op == Op::mod ? first % second == 0 : fits(first * second));
+    const int64_t together = node.op == Op::mod ? second : first * second;
+    if (is_one) {
+      const Id by = constant(constant_node(node.type, static_cast<uint32_t>(together)));
+      return quotient(op_node(node.op, node.type, std::array{inner.args[0], by}));
+    }
+  }
   return add(node);
 }
 
@@ -183,14 +227,16 @@ Id Rewriter::integer(const Node& node) {
   const bool is_signed = node.type == Type::i32;
   switch (node.op) {
     case Op::add:
-      return is_signed ? sum(wrapped(plus(linear(a), linear(b), 1))) : join(Op::add, node.type, chain(Op::add, a, b));
+      return is_signed ? sum(wrapped(plus(linear(a), linear(b), 1))) : word_chain(Op::add, a, b);
     case Op::sub:
-      return is_signed ? sum(wrapped(plus(linear(a), linear(b), -1))) : add(node);
+      if (is_signed) return sum(wrapped(plus(linear(a), linear(b), -1)));
+      return is_constant(b) ? word_chain(Op::add, a, constant(constant_node(Type::u32, 0 - at(b).value))) : add(node);
     case Op::neg:
       return sum(wrapped(plus({}, linear(a), -1)));
     case Op::mul:
-      return is_signed ? product(a, b) : join(Op::mul, node.type, chain(Op::mul, a, b));
+      return is_signed ? product(a, b) : word_chain(Op::mul, a, b);
     case Op::shl: {
+      if (is_constant(b) && at(b).value == 0) return a;
       const bool is_product = is_signed && is_constant(b) && at(b).value <= 31;
       return is_product ? sum(wrapped(plus({}, linear(a), static_cast<int32_t>(1u << at(b).value)))) : add(node);
     }

@@ -221,6 +221,23 @@ class Renumbering {
   std::vector<uint32_t> params_, tensors_;
 };
 
+/// Takes out hooks that give what there is without them. Logits that are the weights stay: nothing else is.
+void drop_identities(Hooks& hooks) {
+  static constexpr std::array kPassed{std::pair{Hook::query, Input::x},           std::pair{Hook::key, Input::x},
+                                      std::pair{Hook::value, Input::x},           std::pair{Hook::logits, Input::score},
+                                      std::pair{Hook::weight, Input::w},          std::pair{Hook::output, Input::o},
+                                      std::pair{Hook::lse_transform, Input::lse}, std::pair{Hook::epilogue, Input::acc}};
+  const auto is = [&](Hook hook, Op op, uint32_t value) {
+    const Id root = hooks.root(hook);
+    return root != kNone && hooks.graph[root].op == op && hooks.graph[root].value == value;
+  };
+  if (is(Hook::mask, Op::constant, 1)) hooks.root(Hook::mask) = kNone;
+  for (const auto& [hook, input] : kPassed) {
+    const bool are_weights = hook == Hook::logits && hooks.normalizer == Normalizer::none;
+    if (is(hook, Op::input, static_cast<uint32_t>(input)) && !are_weights) hooks.root(hook) = kNone;
+  }
+}
+
 class ByteWriter {
  public:
   void text(std::string_view value) { put(value.data(), value.size()); }
@@ -266,7 +283,8 @@ Hooks simplify(const Hooks& hooks) {
 }
 
 Hooks canonicalise(const Hooks& hooks) {
-  const Hooks simple = simplify(hooks);
+  Hooks simple = simplify(hooks);
+  drop_identities(simple);
   return Renumbering(normal_form(simple, UseColours(simple).colours())).take();
 }
 

@@ -15,8 +15,9 @@ namespace lathe::expr {
 /// to rounding of folded f32 constants. `hooks` must have passed check().
 Hooks simplify(const Hooks& hooks);
 
-/// simplify(), then params and tensors renumbered by first use, those that are not used dropped. Names are kept, so that callers
-/// can bind values to slots: slot i is params[i] or tensors[i] of the result.
+/// simplify(), without hooks that change nothing (mask = true, logits = score, output = o), then params and tensors renumbered by
+/// first use, those that are not used dropped. Names are kept, so that callers can bind values to slots: slot i is params[i] or
+/// tensors[i] of the result.
 Hooks canonicalise(const Hooks& hooks);
 
 /// What canonical_bytes() begins with; the version rises when the form changes its meaning.

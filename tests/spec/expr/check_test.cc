@@ -143,7 +143,7 @@ TEST(Check, WholeNumbersAreFloatsInTheRangeOfAFloat) {
 TEST(Check, MessagesHaveHints) {
   const Case cases[] = {
       {"logits = score / 0", "column 16: division by zero in 'score / 0.0' (a divisor of 0 is no number"},
-      {"sink = inf", "inf in sink; allowed: in logits (write a large finite number, such as 3e38)"},
+      {"sink = inf", "inf in sink; allowed: in logits (write a large finite number, such as 1e30)"},
       {"logits = score + sin(inf)", "allowed: finite numbers (guard it with clamp(x, -1e6, 1e6))"},
   };
   for (const Case& c : cases) expect_refused(c);

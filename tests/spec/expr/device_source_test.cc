@@ -142,6 +142,7 @@ TEST(DeviceSource, EqualsTheInterpreter) {
     const Hook hook = kTried[rng() % kTried.size()];
     Hooks hooks = testing::random_hooks(rng, hook, 1 + static_cast<int>(rng() % 24));
     if (i % 2 == 0 && hook != Hook::kv_pos) hooks = canonicalise(hooks);
+    if (hooks.root(hook) == kNone) continue;  // it changed nothing
     cases.push_back({std::move(hooks), hook});
   }
   for (const auto& example : testing::kExamples) {

@@ -15,6 +15,7 @@ struct CaseCounts {
   int64_t read = 0;     // texts that were accepted
   int64_t refused = 0;  // texts that were refused
   int64_t narrow = 0;   // ranges that say anything
+  int64_t odd = 0;      // floats that are infinite or NaN, or made of such
 };
 
 // Each draws one case from `rng` and judges it: empty when all is well, else what is not. The same state of the generator gives the
@@ -27,7 +28,8 @@ std::string check_rewriting(Rng& rng, CaseCounts& counts);
 /// place.
 std::string check_forms(Rng& rng, CaseCounts& counts);
 
-/// Every value of every part lies in the range that is known of it.
+/// Every value of every part, as a kernel may compute it in f32 from any floats, lies in the range that is known of it; of finite
+/// floats in the range that is known of these.
 std::string check_ranges(Rng& rng, CaseCounts& counts);
 
 /// Text that is nearly one of the examples is read, and then read back equal, or refused, each problem with its place.

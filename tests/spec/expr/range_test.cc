@@ -18,6 +18,7 @@ TEST(Ranges, HoldEveryValue) {
   testing::CaseCounts counts;
   for (int i = 0; i < 8'000; ++i) ASSERT_EQ(testing::check_ranges(rng, counts), "") << lathe::testing::repeat_command();
   EXPECT_GT(counts.narrow, 100'000) << "hardly any range says anything";
+  EXPECT_GT(counts.odd, 10'000) << "hardly any float is infinite or NaN";
 }
 
 TEST(Ranges, TakeWhatTheCallerKnows) {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "examples.h"
+#include "lathe/spec/attention_hooks.h"
 #include "lathe/spec/expr/parse.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/spec/expr/simplify.h"
@@ -83,6 +84,29 @@ constexpr std::array kEqual{
     Pair{"logits = abs(score - 1)", "logits = abs(-(score - 1))"},
     Pair{"mask = (kv_pos < 4) == (q_pos < 4)", "mask = (q_pos < 4) == (4 > kv_pos)"},
     Pair{"normalizer = softmax; mask = kv <= q", "mask = kv <= q"},
+    Pair{"param u:u32; mask = u + 0u < 9u", "param u:u32; mask = u < 9u"},
+    Pair{"param u:u32; mask = u - 0u < 9u", "param u:u32; mask = u << 0 < 9u"},
+    Pair{"param u:u32; mask = u * 1u < 9u", "param u:u32; mask = u < 9u"},
+    Pair{"param u:u32; mask = u * 0u < 9u", ""},
+    Pair{"param u:u32; mask = u + 1u + 2u < 9u", "param u:u32; mask = u + 3u < 9u"},
+    Pair{"param u:u32; mask = 2u * u * 3u < 9u", "param u:u32; mask = u * 6u < 9u"},
+    Pair{"param u:u32; mask = u + 1u - 2u < 9u", "param u:u32; mask = u + 0xffffffffu < 9u"},
+    Pair{"param u:u32; mask = u & 7u & 3u == 1u", "param u:u32; mask = u % 4u == 1u"},
+    Pair{"param u:u32; mask = u // 3u // 5u == 1u", "param u:u32; mask = u // 15u == 1u"},
+    Pair{"mask = kv & 7 & 3 == 1", "mask = kv & 3 == 1"},
+    Pair{"mask = 3 & (kv & 7) == 1", "mask = kv % 8 % 4 == 1"},
+    Pair{"mask = (kv & 12) & 7 == 4", "mask = kv & 4 == 4"},
+    Pair{"mask = (kv % 16) & (q % 8) == 4", "mask = kv & q & 7 == 4"},
+    Pair{"mask = kv // 2 // 2 == 1", "mask = kv // 4 == 1"},
+    Pair{"mask = kv >> 1 >> 3 == 1", "mask = kv // 16 == 1"},
+    Pair{"mask = kv % 12 % 4 == 1", "mask = kv % 4 == 1"},
+    Pair{"mask = true", ""},
+    Pair{"mask = kv >= 0 || h < 3", ""},
+    Pair{"logits = score", ""},
+    Pair{"query = x; key = x; value = x", ""},
+    Pair{"weight = w * 1; output = o; lse_transform = lse", ""},
+    Pair{"epilogue = --acc", ""},
+    Pair{"param W:i32; logits = score; mask = kv < W", "param W:i32; mask = kv < W; output = 1 * o"},
 };
 
 constexpr std::array kDifferent{
@@ -148,7 +172,13 @@ constexpr std::array kDifferent{
     Pair{"weight = w * 2", "output = o * 2"},
     Pair{"key = x * 2", "value = x * 2"},
     Pair{"key = x * 2", "key = rot(x) * 2"},
-    Pair{"output = o * lse", "output = o / max(lse, 1)"},
+    Pair{"output = o * max(lse, 1)", "output = o / max(lse, 1)"},
+    Pair{"param u:u32; mask = u + 1u < 9u", "param u:u32; mask = u + 2u < 9u"},
+    Pair{"param u:u32; mask = u - 1u < 9u", "param u:u32; mask = u + 1u < 9u"},
+    Pair{"mask = kv // 2 // 2 == 1", "mask = kv // 2 == 1"},
+    Pair{"mask = kv % 12 % 8 == 1", "mask = kv % 8 == 1"},
+    Pair{"normalizer = none; logits = score", "normalizer = none; logits = score * 2"},
+    Pair{"logits = dot", ""},
 };
 
 Bytes bytes_of(const char* text) {
@@ -183,6 +213,9 @@ TEST(Spellings, ExamplesDifferFromEachOther) {
 
 TEST(Spellings, NoHooksAreOneKernel) {
   EXPECT_TRUE(bytes_of("") == bytes_of("param W:i32; tensor s:f32[HQ]; const C = 3; let n = kv;"));
+  for (const char* text : {"mask = true", "logits = score; output = o", "param W:i32;"})
+    EXPECT_TRUE(AttentionHooks(*parse(text)).key_bytes().empty()) << text;
+  EXPECT_FALSE(AttentionHooks(*parse("normalizer = none; logits = score")).key_bytes().empty());
 }
 
 }  // namespace
