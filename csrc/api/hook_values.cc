@@ -1,9 +1,7 @@
 #include "hook_values.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -20,11 +18,8 @@ namespace {
 using expr::Elem;
 using expr::Type;
 
-/// An end of a param's range: of f32 with the digits that tell it from its neighbours.
 std::string number(Type type, double x) {
-  if (type != Type::f32) return expr::number_text(x);
-  std::array<char, 32> buffer{};
-  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), static_cast<float>(x)).ptr};
+  return type == Type::f32 ? expr::number_text(static_cast<float>(x)) : expr::number_text(x);
 }
 
 /// What a param may be.

@@ -91,10 +91,8 @@ class Trace:
                 return self.problem(f"the number {whole} is outside of 32 bits", "")
             return self.builder.i32(whole) if whole < 2**31 else self.builder.u32(whole)
         if isinstance(value, SupportsFloat) and not isinstance(value, str | bytes) and getattr(value, "ndim", 0) == 0:
-            number = float(value)
-            if math.isnan(number):
-                return self.problem("a number is NaN; allowed: numbers and inf", "")
-            return self.builder.f32(number)
+            node, problem, hint = self.builder.f32(float(value))
+            return node if node is not None else self.problem(problem, hint)
         return self.problem(
             f"an operand is a {type(value).__name__}; allowed: traced values and numbers", "lathe.expr.tensor declares arrays"
         )

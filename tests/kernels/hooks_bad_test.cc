@@ -66,6 +66,24 @@ TEST_F(BadHooks, Params) {
   expect_params_refused({{"W", 9}, {"c", 1}}, {"hook_params.W", "9", "the plan was made for 8"});
 }
 
+// 0.1 was compared with the bound as f32, and refused as "0.1, must be in 0.1..1".
+TEST_F(BadHooks, AParamMayBeItsOwnBound) {
+  prepare_hooks("param c: f32 in [0.1, 1]; logits = score * c");
+  batch_.hook_params = {};
+  expect_params_refused({{"c", 0.09999999}}, {"hook_params.c", "is 0.09999999, must be in 0.1..1"});
+  expect_params_refused({{"c", 1.0000001}}, {"hook_params.c", "is 1.0000001, must be in 0.1..1"});
+  for (const double end : {0.1, 1.0}) {
+    const std::vector<HookParam> params{{"c", end}};
+    args_.hook_params = params;
+    args_.hook_tensors = {};
+    Result<PlannedAttention> plan = attention_->plan(batch_, BadCall::kHeads);
+    ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+    ASSERT_TRUE(attention_->upload(*plan, workspace_, plan->plan.workspace.total(), nullptr).ok());
+    const Status status = attention_->run(args_, *plan, workspace_, nullptr);
+    EXPECT_TRUE(status.ok()) << status.to_string();
+  }
+}
+
 TEST_F(BadHooks, ParamsOfPlans) {
   prepare_hooks(kHooks);
   AttentionBatch batch = batch_;

@@ -248,6 +248,19 @@ TEST(Validate, HooksBesideFieldsThatSayTheSame) {
   }
 }
 
+// 0 is w times 0, and takes keys out of the sum.
+TEST(Validate, WeightsMayBeZero) {
+  for (const char* hooks :
+       {"weight = kv < 2 ? w : 0", "weight = kv < 2 ? 0 : -w * 0.5", "weight = kv < 2 ? w : q < 3 ? 0 : w / 2"}) {
+    AttentionSpec spec;
+    spec.hooks = *expr::parse(hooks);
+    EXPECT_TRUE(validate(spec).ok()) << hooks << validate(spec).to_string();
+  }
+  AttentionSpec spec;
+  spec.hooks = *expr::parse("weight = kv < 2 ? w : 1");
+  EXPECT_FALSE(validate(spec).ok());
+}
+
 TEST(Validate, BatchInvariantMayLeaveTheSplitToLathe) {
   AttentionSpec spec;
   spec.determinism = Determinism::batch_invariant;

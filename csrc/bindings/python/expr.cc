@@ -46,11 +46,7 @@ class HookBuilder {
 
   Id i32(int32_t value) { return room(builder_.constant(i32_node(value))); }
   Id u32(uint32_t value) { return room(builder_.constant(constant_node(Type::u32, value))); }
-  Id f32(double value) {
-    const std::optional<float> held = f32_of(value);
-    if (!held) refuse("constant", "is " + number_text(value) + ", which is no number of f32");
-    return room(builder_.constant(f32_node(*held)));
-  }
+  py::tuple f32(double value) { return made(builder_.real(value)); }
   Id boolean(bool value) { return room(builder_.constant(bool_node(value))); }
   Id input(const std::string& name) {
     return room(builder_.input(name == "rot(x)" ? Input::rot_x : word(input_named(name), "input", name)));

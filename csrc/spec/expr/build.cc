@@ -8,6 +8,7 @@
 
 #include "lathe/spec/expr/interpret.h"
 #include "lathe/spec/expr/names.h"
+#include "lathe/spec/expr/print.h"
 #include "lathe/spec/text.h"
 
 namespace lathe::expr {
@@ -85,6 +86,12 @@ size_t arity_of(std::string_view function) {
 
 Id Builder::make(Op op, Type type, std::initializer_list<Id> args, uint32_t value) {
   return hooks_.graph.add(op_node(op, type, {args.begin(), args.size()}, value));
+}
+
+Built Builder::real(double value) {
+  const std::optional<float> held = f32_of(value);
+  if (!held) return {"the number " + number_text(value) + " is none of f32", ""};
+  return constant(f32_node(*held));
 }
 
 Id Builder::input(Input input) {

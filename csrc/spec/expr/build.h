@@ -27,6 +27,8 @@ class Builder {
   explicit Builder(Hooks& hooks) : hooks_(hooks) {}
 
   Id constant(const Node& node) { return hooks_.graph.add(node); }
+  /// A number of f32, rounded, or inf; refused where f32_of() has none.
+  Built real(double value);
   Id input(Input input);
   Id param(uint32_t index);
   /// `id`, or when that is a whole number that is written down, the same number as a constant of `type`; kNone when it is neither.

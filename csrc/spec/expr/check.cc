@@ -14,7 +14,8 @@ namespace lathe::expr {
 namespace {
 
 std::string between(const Range& range) {
-  return "[" + number_text(range.lo) + ", " + number_text(range.hi) + "]";
+  const auto end = [](double x) { return as_integer(x) || f32_of(x) != x ? number_text(x) : number_text(static_cast<float>(x)); };
+  return "[" + end(range.lo) + ", " + end(range.hi) + "]";
 }
 
 std::string names_of(std::span<const Input> inputs) {

@@ -4,18 +4,17 @@
 
 #include "lathe/spec/expr/build.h"
 #include "lathe/spec/expr/check.h"
-#include "lathe/spec/expr/print.h"
 
 namespace lathe::expr {
 
 struct Term::Tree {
-  enum Kind : uint8_t { constant, input, param, read, prefix, infix, select, call, cuda } kind = constant;
+  enum Kind : uint8_t { constant, real, input, param, read, prefix, infix, select, call, cuda } kind = constant;
   Node number = {};                                            // of constant
+  double value = 0;                                            // of real
   Input leaf = {};                                             // of input
   Param declared = {};                                         // of param
   std::shared_ptr<const TensorTerm::Declaration> tensor = {};  // of read
-  // Of prefix and infix: the sign; of call: the function; of cuda: the text; of constant: the number where f32 does not hold it.
-  std::string text = {};
+  std::string text = {};  // of prefix and infix: the sign; of call: the function; of cuda: the text
   std::vector<Term> args = {};
 };
 
@@ -33,10 +32,6 @@ Term make(Term::Tree tree) {
 }
 std::shared_ptr<const Term::Tree> number(const Node& node) {
   return std::make_shared<const Term::Tree>(Term::Tree{.kind = Term::Tree::constant, .number = node});
-}
-std::shared_ptr<const Term::Tree> real(double value) {
-  if (const std::optional<float> held = f32_of(value)) return number(f32_node(*held));
-  return std::make_shared<const Term::Tree>(Term::Tree{.kind = Term::Tree::constant, .text = number_text(value)});
 }
 Term infix(const char* sign, const Term& left, const Term& right) {
   return make({.kind = Term::Tree::infix, .text = sign, .args = {left, right}});
@@ -100,8 +95,9 @@ class TermBuilder {
     const std::vector<Id>& args = *found;
     switch (tree.kind) {
       case Term::Tree::constant:
-        if (!tree.text.empty()) return note({tree.text + " is no number of f32", ""});
         return builder_.constant(tree.number);
+      case Term::Tree::real:
+        return note(builder_.real(tree.value));
       case Term::Tree::input:
         return builder_.input(tree.leaf);
       case Term::Tree::param:
@@ -157,7 +153,7 @@ class TermBuilder {
 
 Term::Term(int value) : tree_(number(i32_node(value))) {}
 Term::Term(unsigned value) : tree_(number(constant_node(Type::u32, value))) {}
-Term::Term(double value) : tree_(real(value)) {}
+Term::Term(double value) : tree_(std::make_shared<const Tree>(Tree{.kind = Tree::real, .value = value})) {}
 Term::Term(bool value) : tree_(number(bool_node(value))) {}
 Term::Term(InputTerm input) : tree_(std::make_shared<const Tree>(Tree{.kind = Tree::input, .leaf = input.input})) {}
 

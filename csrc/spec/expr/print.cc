@@ -230,6 +230,11 @@ std::string number_text(double value) {
   return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
 }
 
+std::string number_text(float value) {
+  std::array<char, 32> buffer{};
+  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
+}
+
 std::string to_text(const Rotary& rotary) {
   return std::string(rotary.interleaved ? "interleaved" : "neox") +
          (rotary.dims == 0 ? "" : "(" + std::to_string(rotary.dims) + ")");

@@ -23,6 +23,8 @@ std::optional<int64_t> as_integer(double value);
 
 /// An integer as digits, any other number as the shortest text that reads back.
 std::string number_text(double value);
+/// The fewest digits that give this f32.
+std::string number_text(float value);
 
 /// A declaration as to_text() writes it, without the ';'.
 std::string to_text(const Param& param);

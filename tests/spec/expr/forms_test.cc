@@ -1,6 +1,8 @@
 // The JSON form and the C++ operators build what the text form builds.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "examples.h"
 #include "lathe/spec/expr/json.h"
 #include "lathe/spec/expr/operators.h"
@@ -88,6 +90,30 @@ TEST(HooksJson, RefusesWithPathAndColumn) {
   }
 }
 
+// Bounds of f32 were kept as doubles: 0.1 had another key than in text, 16777217 and 1e-50 did not come back from text.
+TEST(HooksForms, BoundsOfF32AreNumbersOfF32) {
+  const char* const json = R"({"params":{"a":{"type":"f32","range":[0.1,16777217]}},"logits":"score * a"})";
+  const Hooks from_json = *expr::hooks_from_json(json),
+              from_text = *expr::parse("param a: f32 in [0.1, 16777217]; logits = score * a");
+  const Term a = expr::param("a", Type::f32, std::array{0.1, 16777217.0});
+  const Hooks from_terms = *expr::make_hooks({{Hook::logits, expr::score * a}});
+  EXPECT_TRUE(from_json == from_text);
+  EXPECT_TRUE(from_terms == from_text);
+  EXPECT_TRUE(*expr::parse(to_text(from_text)) == from_text) << to_text(from_text);
+  EXPECT_TRUE(*expr::hooks_from_json(to_json(from_text)) == from_text) << to_json(from_text);
+
+  for (const char* range : {"[1e-50, 1]", "[0, 1e300]", "[-1e39, 0]"}) {
+    const std::string text = R"({"params":{"a":{"type":"f32","range":)" + std::string(range) + R"(}},"logits":"score * a"})";
+    const Result<Hooks> hooks = expr::hooks_from_json(text);
+    ASSERT_FALSE(hooks.ok()) << text;
+    EXPECT_NE(hooks.status().to_string().find("allowed: [least, greatest] of f32"), std::string::npos)
+        << hooks.status().to_string();
+  }
+  for (const std::array range : {std::array{1e-50, 1.0}, std::array{0.0, 1e300}}) {
+    EXPECT_FALSE(expr::make_hooks({{Hook::logits, expr::score * expr::param("a", Type::f32, range)}}).ok());
+  }
+}
+
 // A hand-made value may hold any bound; its text is asked for when it is refused.
 TEST(HooksForms, BoundsPast64Bits) {
   Hooks hooks;
@@ -147,6 +173,11 @@ TEST(Operators, RefuseWhatTextRefuses) {
     const std::string found = message(hooks);
     EXPECT_NE(found.find(text), std::string::npos) << found;
   };
+  // NaN was printed as nan.0, and 1e-60 became 0, which text refuses.
+  expect({{Hook::logits, score + Term(NAN)}}, "the number nan is none of f32");
+  expect({{Hook::logits, score + Term(1e-60)}}, "the number 1e-60 is none of f32");
+  expect({{Hook::logits, score + 1e60}}, "the number 1e+60 is none of f32");
+  EXPECT_TRUE(expr::make_hooks({{Hook::logits, expr::select(kv < 3, score + 1e-45, -INFINITY)}}).ok());
   expect({{Hook::mask, kv_pos + q_pos}}, "mask is i32; allowed: bool");
   expect({{Hook::mask, kv_pos <= score}}, "operands of '<=' are i32 and f32");
   expect({{Hook::logits, kv_pos / q_pos}}, "operands of '/' are i32 and i32; allowed: f32");
