@@ -274,6 +274,17 @@ def test_what_hooks_may_not_have():
     traced(r"rot.*allowed: the input x", query=lambda x: le.rot(x * 2))
 
 
+def test_bounds_of_f32_are_those_of_text():
+    def scaled(range):
+        return le.hooks(logits=lambda score: score * le.param("a", "f32", range))
+
+    text = le.parse("param a: f32 in [0.1, 1]; logits = score * a")
+    assert scaled((0.1, 1)).canonical_bytes() == text.canonical_bytes()
+    for range in ((1e-50, 1), (0, 1e300)):  # were 0 and inf when printed
+        with pytest.raises(lathe.SpecError, match=r"allowed: \[least, greatest\] of f32"):
+            scaled(range)
+
+
 def test_rope():
     hooks = le.parse(le.rope(64, theta=500000.0) + "mask = kv_pos <= q_pos")
     frequency = -math.log2(500000.0) / 32

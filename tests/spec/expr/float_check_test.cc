@@ -48,7 +48,7 @@ TEST(FloatIndices, RoundUpToTheirEnd) {
                            "tensor t: f32[10]; logits = score + t[i32(10.0 * tanh(clamp(score, 0, 9.0)))]",
                            "tensor t: f32[3]; logits = score + t[i32(f32(min(kv, 16777215)) / 5592405.0)]",
                            "tensor t: f32[2]; logits = score + t[i32(exp(min(abs(score), 0.6931472)))]",
-                           "tensor t: f32[2]; logits = score + t[i32(min(tanh(score), 10.0))]"}) {
+                           "tensor t: f32[2]; logits = score + t[i32(min(abs(tanh(score)), 10.0))]"}) {
     const Result<Hooks> hooks = parse(text);
     EXPECT_TRUE(!hooks.ok() || !reads_as_it_is(text)) << text;
   }
@@ -63,7 +63,7 @@ TEST(FloatIndices, RoundUpToTheirEnd) {
 // An index is not proven by what is promised of finite floats: these are inside of their tensors only then.
 TEST(FloatIndices, HoldOfInfinitiesAndNaNToo) {
   for (const char* text : {"tensor t: f32[100]; logits = score + t[i32(log(1.0 / max(score * score, 1.0))) + 89]",
-                           "tensor t: f32[2]; logits = score + t[i32(min(tanh(score - score * score), 9.0))]"}) {
+                           "tensor t: f32[2]; logits = score + t[i32(min(abs(tanh(score - score * score)), 9.0))]"}) {
     ASSERT_TRUE(!parse(text).ok() || !reads_as_it_is(text)) << text;
   }
 }

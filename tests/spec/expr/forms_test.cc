@@ -93,10 +93,11 @@ TEST(HooksJson, RefusesWithPathAndColumn) {
 // Bounds of f32 were kept as doubles: 0.1 had another key than in text, 16777217 and 1e-50 did not come back from text.
 TEST(HooksForms, BoundsOfF32AreNumbersOfF32) {
   const char* const json = R"({"params":{"a":{"type":"f32","range":[0.1,16777217]}},"logits":"score * a"})";
-  const Hooks from_json = *expr::hooks_from_json(json),
-              from_text = *expr::parse("param a: f32 in [0.1, 16777217]; logits = score * a");
   const Term a = expr::param("a", Type::f32, std::array{0.1, 16777217.0});
-  const Hooks from_terms = *expr::make_hooks({{Hook::logits, expr::score * a}});
+  const Result<Hooks> written = expr::parse("param a: f32 in [0.1, 16777217]; logits = score * a");
+  const Result<Hooks> read = expr::hooks_from_json(json), built = expr::make_hooks({{Hook::logits, expr::score * a}});
+  ASSERT_TRUE(written.ok() && read.ok() && built.ok()) << read.status().to_string() << built.status().to_string();
+  const Hooks &from_text = *written, &from_json = *read, &from_terms = *built;
   EXPECT_TRUE(from_json == from_text);
   EXPECT_TRUE(from_terms == from_text);
   EXPECT_TRUE(*expr::parse(to_text(from_text)) == from_text) << to_text(from_text);
