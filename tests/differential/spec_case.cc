@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "cases.h"
@@ -43,11 +44,14 @@ BatchShape draw_small_batch(const AttentionSpec& spec, const AttentionTile& tile
 }
 
 // The norm over a tensor is a statistic of many rows: the suites' bound of it would refuse one batch of a row or two in ten
-// thousand, whose tensor is hardly more than its worst row. Such a tensor is held to the bound of a row.
+// thousand, whose tensor is hardly more than its worst row. Such a tensor is held to the bound of a row; so is one of a few keys,
+// whose rows are those keys' values over and over, with one rounding of each.
 Bounds bounds_for(const AttentionSpec& spec, const BatchShape& shape) {
-  constexpr int64_t kFewRows = 8;
+  constexpr int64_t kFew = 8;
+  const int64_t rows = shape.qo_tokens() * shape.num_kv_heads * spec.group_size;
+  const int64_t keys = std::reduce(shape.kv_lens.begin(), shape.kv_lens.end(), int64_t{0}) * shape.num_kv_heads;
   Bounds bounds = bounds_of(spec);
-  if (shape.qo_tokens() * shape.num_kv_heads * spec.group_size < kFewRows) bounds.tensor = bounds.row;
+  if (std::min(rows, keys) < kFew) bounds.tensor = bounds.row;
   return bounds;
 }
 
