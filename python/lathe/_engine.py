@@ -17,8 +17,8 @@ class Engine:
     Parameters
     ----------
     unsafe_cuda : bool
-        Whether kernels may hold CUDA text of callers (`lathe.expr.unsafe_cuda`), which runs as it stands; each `lathe.Attention` must
-        ask for it too.
+        Whether kernels may hold CUDA text of callers (`lathe.expr.unsafe_cuda`), which runs as it stands; each
+        `lathe.Attention` must ask for it too.
     """
 
     def __init__(self, *, unsafe_cuda: bool = False) -> None:
