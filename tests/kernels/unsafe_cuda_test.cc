@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <ostream>
 
 #include "lathe/arch/traits.h"
 #include "lathe/expr_testing/hostile_texts.h"
@@ -54,6 +55,9 @@ Result<KernelRequest> request_of(const AttentionSpec& spec, PrepareOptions optio
 struct Twins {
   const char *name, *expression, *text;
 };
+void PrintTo(const Twins& twins, std::ostream* out) {
+  *out << twins.name;
+}
 const Twins kTwins[] = {
     {"mask", "param W:i32 in [1, 300]; mask = kv_pos <= q_pos && q_pos - kv_pos < W",
      "param W:i32 in [1, 300]; mask = unsafe_cuda(\"const int back = a1 - a0;\\n  return a0 <= a1 && back < a2;\", kv_pos, q_pos, "

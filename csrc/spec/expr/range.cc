@@ -125,7 +125,11 @@ Range transfer(const Node& node, std::span<const Range> args) {
 }
 
 Range of_operator(const Graph& graph, const Node& node, const std::vector<Range>& known, Floats floats) {
-  if (node.op == Op::cuda) return whole_range(node.type);
+  if (node.op == Op::cuda) {
+    Range anything = whole_range(node.type);
+    anything.undeclared = true;
+    return anything;
+  }
   std::array<Range, kMaxOperands> args;
   bool undeclared = false;
   for (size_t i = 0; i < node.arity; ++i) {

@@ -131,7 +131,7 @@ TEST(Check, DeclarationsHaveTheirColumn) {
 TEST(Check, WholeNumbersAreFloatsInTheRangeOfAFloat) {
   const std::pair<const char*, double> cases[] = {{"param a: f32 in [0, 3000000000]; sink = a", 3e9},
                                                   {"param a: f32 in [-1, 5000000000]; sink = a", 5e9},
-                                                  {"param a: f32 in [-3000000000, 16777217]; sink = a", 16777217},
+                                                  {"param a: f32 in [-3000000000, 16777217]; sink = a", 16777216},
                                                   {"const C = 3; param a: f32 in [0, C]; sink = a", 3}};
   for (const auto& [text, most] : cases) {
     const Result<Hooks> hooks = parse(text);

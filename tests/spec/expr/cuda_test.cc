@@ -5,12 +5,12 @@
 #include "lathe/spec/expr/bytes_read.h"
 #include "lathe/spec/expr/device_hooks.h"
 #include "lathe/spec/expr/json.h"
-#include "lathe/spec/expr/skip_class.h"
 #include "lathe/spec/expr/lexer.h"
 #include "lathe/spec/expr/operators.h"
 #include "lathe/spec/expr/parse.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/spec/expr/simplify.h"
+#include "lathe/spec/expr/skip_class.h"
 #include "lathe/spec/expr/tiles.h"
 
 namespace lathe::expr {
