@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 namespace lathe {
 namespace {
@@ -12,11 +13,15 @@ constexpr int32_t kMaxKvTile = 256;
 constexpr int32_t kMaxClasses = 4;
 constexpr int32_t kMaxStages = 4;
 // A thread has 255 registers. Of what grows with the tile it holds fp32 accumulators, output and scores, of the class at work, and
-// a page id and an address for each row that it loads, of all classes as far as can be told from outside. Of 1,900 kernels of NVRTC
-// 13.0 none of one class spilled up to 188 such registers at three a row. Several classes keep more of each row: of 350 more
-// kernels, drawn near the limit, nine spilled, the first at 216 at eight a row.
-constexpr int64_t kRegistersOfRow = 3, kMaxHeldByOneClass = 174;
-constexpr int64_t kRegistersOfRowOfSeveral = 8, kMaxHeldBySeveral = 200;
+// a page id and an address for each row that it loads, of all classes as far as can be told from outside: accumulators and
+// `of_row` for each row must not pass `most`. Of 1,900 kernels of NVRTC 13.0 the first spilled past 188 where it is of one class,
+// at 170 where it is of several. Those keep more of each row where there are many: of 350 more, drawn near the limit, nine spilled,
+// the first at 216 at eight a row.
+struct RegisterLimit {
+  int64_t of_row, most;
+};
+constexpr std::array kLimitsOfOneClass{RegisterLimit{3, 174}};
+constexpr std::array kLimitsOfSeveral{RegisterLimit{3, 166}, RegisterLimit{8, 200}};
 
 // Bytes of PTX for each class: code is unrolled over the tile, so that its size is a sum over what the tile is made of. Fitted to
 // 1,200 kernels of NVRTC 13.0, none of which is larger than its estimate by more than 1 KB; most are up to a tenth smaller. The
@@ -229,15 +234,16 @@ void check_registers(const AttentionSpec& spec, Problems& problems) {
     rows += share.rows;
   }
   const bool alone = spec.tile.classes.size() == 1;
-  const int64_t held = accumulators + (alone ? kRegistersOfRow : kRegistersOfRowOfSeveral) * rows;
-  const int64_t most = alone ? kMaxHeldByOneClass : kMaxHeldBySeveral;
-  if (held <= most) return;
-  problems.add(
-      "tile.classes",
-      fmt::format("{} with head_dim_vo {} and {} warps need {} registers a thread, for {} accumulators and {} rows to load; at "
-                  "most {} are left for {}",
-                  print(spec.tile.classes), spec.head_dim_vo, spec.tile.warps, held, accumulators, rows, most,
-                  alone ? "one class" : "several classes"));
+  for (const auto& [of_row, most] : alone ? std::span<const RegisterLimit>(kLimitsOfOneClass) : kLimitsOfSeveral) {
+    const int64_t held = accumulators + of_row * rows;
+    if (held <= most) continue;
+    return problems.add(
+        "tile.classes",
+        fmt::format("{} with head_dim_vo {} and {} warps need {} registers a thread, for {} accumulators and {} rows to load; at "
+                    "most {} are left for {}",
+                    print(spec.tile.classes), spec.head_dim_vo, spec.tile.warps, held, accumulators, rows, most,
+                    alone ? "one class" : "several classes"));
+  }
 }
 
 Result<AttentionTile> given_tile(const AttentionSpec& spec, const ArchTraits& arch) {
