@@ -1,10 +1,12 @@
 #include "lathe/spec/expr/print.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
 
+#include "lathe/spec/expr/lexer.h"
 #include "lathe/spec/expr/names.h"
 
 namespace lathe::expr {
