@@ -107,8 +107,10 @@ std::string hooks_text(const AttentionHooks& hooks) {
   }
   if (!hooks.normalizes()) rows.push_back({"normalizer", "none: the logits are the weights"});
   if (hooks.has(Hook::mask))
-    rows.push_back({"skip", fmt::format("{}: {} (--q-len and --kv-len show them)", expr::name_of(hooks.skip_class()),
-                                        how_skipped(hooks.skip_class()))});
+    rows.push_back(
+        {"skip", fmt::format("{}: {}{} (--q-len and --kv-len show them)", expr::name_of(hooks.skip_class()),
+                             how_skipped(hooks.skip_class()),
+                             hooks.mask_differs_by_head() ? "; heads see different keys and are planned one by one" : "")});
   std::string text = table(rows);
   for (const std::string& note : hooks.notes()) text += paragraph("Note: " + note);
   return text;

@@ -36,7 +36,7 @@ abi::AttentionPlanHeader plan_offsets(const PlanCounts& counts) {
   place(header.linked_offset, counts.linked, sizeof(abi::AttentionLinkedTile));
   place(header.links_offset, counts.links, sizeof(abi::AttentionLink));
   place(header.shared_rows_offset, counts.shared_rows, sizeof(abi::AttentionSharedRow));
-  place(header.first_blocks_offset, counts.masked_blocks > 0 ? counts.requests : 0, sizeof(int));
+  place(header.first_blocks_offset, counts.masked_blocks > 0 ? counts.requests * counts.heads_apart : 0, sizeof(int));
   place(header.run_indptr_offset, counts.masked_blocks > 0 ? counts.masked_blocks + 1 : 0, sizeof(int));
   place(header.runs_offset, counts.runs, sizeof(abi::AttentionKeyRun));
   place(header.items_offset, counts.items, sizeof(abi::AttentionWorkItem));
@@ -53,9 +53,9 @@ PlanView view_plan(BytesView image) {
   view.items = list_at<abi::AttentionWorkItem>(image, h.items_offset, h.num_items);
   view.groups = list_at<abi::AttentionMergeGroup>(image, h.groups_offset, h.num_groups);
   if (h.run_indptr_offset < h.runs_offset) {
-    const int bytes = h.runs_offset - h.run_indptr_offset;  // with what aligns the next list
-    view.first_blocks = list_at<int>(image, h.first_blocks_offset, h.num_requests);
-    view.run_indptr = list_at<int>(image, h.run_indptr_offset, bytes / static_cast<int>(sizeof(int)));
+    const auto ints = [](int bytes) { return bytes / static_cast<int>(sizeof(int)); };
+    view.first_blocks = list_at<int>(image, h.first_blocks_offset, ints(h.run_indptr_offset - h.first_blocks_offset));
+    view.run_indptr = list_at<int>(image, h.run_indptr_offset, ints(h.runs_offset - h.run_indptr_offset));
     view.runs = list_at<abi::AttentionKeyRun>(image, h.runs_offset,
                                               (h.items_offset - h.runs_offset) / static_cast<int>(sizeof(abi::AttentionKeyRun)));
   }

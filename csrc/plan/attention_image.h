@@ -17,6 +17,7 @@ struct PlanCounts {
   int64_t requests = 0, lists = 0, groups = 0, items = 0;
   int64_t linked = 0, links = 0, shared_rows = 0;
   int64_t masked_blocks = 0, runs = 0;  // row blocks and their key runs, where a mask of hooks is
+  int64_t heads_apart = 1;              // heads that have row blocks of their own
 };
 
 /// A header with the list offsets for these counts, and as `bytes` the size of the whole image; `bytes` is -1 when it passes what
@@ -33,7 +34,7 @@ struct PlanView {
   std::span<const abi::AttentionLinkedTile> linked;
   std::span<const abi::AttentionLink> links;
   std::span<const abi::AttentionSharedRow> shared_rows;
-  std::span<const int> first_blocks, run_indptr;  // empty without a mask of hooks
+  std::span<const int> first_blocks, run_indptr;  // empty without a mask of hooks; they end with what aligns the next list
   std::span<const abi::AttentionKeyRun> runs;
 };
 

@@ -48,7 +48,7 @@ void make_shared_tiles(const SharedKeys& keys, std::span<const int32_t> members,
     const int row = packing.add(own.num_rows);
     if (row == 0) {
       out.blocks.push_back({static_cast<int>(batch + out.requests.size()), 0, keys.key_begin, keys.key_end, cost, 0,
-                            static_cast<signed char>(tile_class), 1, static_cast<int>(out.tiles.size())});
+                            static_cast<unsigned char>(tile_class & 15), 1, 0, static_cast<int>(out.tiles.size())});
       out.tiles.push_back({0, 0, static_cast<int>(out.links.size()), 0});
       out.requests.push_back({static_cast<int>(out.shared_rows.size()), 0, keys.key_end, keys.kv_begin});
     }
@@ -57,7 +57,7 @@ void make_shared_tiles(const SharedKeys& keys, std::span<const int32_t> members,
     out.links.push_back({leaf, row});
     ++tile.num_links;
     tile.num_rows += own.num_rows;
-    out.blocks.back().rows = static_cast<short>(tile.num_rows);
+    out.blocks.back().rows = static_cast<uint8_t>(tile.num_rows);
     out.requests.back().qo_len = tile.num_rows;
     out.requests.back().kv_len = keys.key_end + tile.num_rows;  // as if the keys came before all of its rows
     ++out.tiles[leaf].num_links;

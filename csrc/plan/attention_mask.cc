@@ -48,7 +48,7 @@ RequestMask::RequestMask(const AttentionHooks& hooks, const MaskValues& values, 
   scope_.tok_begin = request.qo_begin;
   scope_.params = values.params;
   if (values.tensors != nullptr) scope_.summary = *values.tensors;
-  const expr::Tile whole{{0, request.qo_len - 1}, {0, request.kv_len - 1}, {0, request.num_qo_heads - 1}};
+  const expr::Tile whole{{0, request.qo_len - 1}, {0, request.kv_len - 1}, {request.first_head, request.last_head}};
   search_.emplace(hooks.mask_tiles(), hooks.skip_class(), scope_, whole, request.tile_keys);
 }
 
@@ -70,7 +70,9 @@ Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::At
   if (batch.mask.params.size() != shape.spec.hooks.canonical().params.size())
     return invalid_argument("mask.params", std::to_string(batch.mask.params.size()) + " values; the mask's hooks have " +
                                                std::to_string(shape.spec.hooks.canonical().params.size()) + " params");
-  key_runs.first_blocks.assign(batch.kv_lens.size(), 0);
+  const auto apart = static_cast<size_t>(heads_apart(shape));
+  const int32_t qo_heads = shape.num_kv_heads * shape.spec.group_size / static_cast<int32_t>(apart);  // of a row block
+  key_runs.first_blocks.assign(batch.kv_lens.size() * apart, 0);
   key_runs.run_indptr.assign(1, 0);
   key_runs.runs.clear();
   std::optional<RequestMask> mask;
@@ -78,11 +80,17 @@ Status mask_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::At
     abi::AttentionRowBlock& block = blocks[i];
     const auto b = static_cast<size_t>(block.request);
     if (block.row_begin == 0) {
-      key_runs.first_blocks[b] = static_cast<int>(i);
+      key_runs.first_blocks[b * apart + static_cast<size_t>(block.head)] = static_cast<int>(i);
       const int32_t qo_begin = batch.qo_indptr[b], qo_len = batch.qo_indptr[b + 1] - qo_begin;
       mask.emplace(shape.spec.hooks, batch.mask,
-                   MaskedRequest{block.request, qo_begin, qo_len, batch.kv_lens[b], shape.num_kv_heads * shape.spec.group_size,
-                                 shape.spec.group_size, schedule.keys_per_cut[static_cast<int>(block.tile_class)]});
+                   MaskedRequest{.index = block.request,
+                                 .qo_begin = qo_begin,
+                                 .qo_len = qo_len,
+                                 .kv_len = batch.kv_lens[b],
+                                 .first_head = block.head * qo_heads,
+                                 .last_head = (block.head + 1) * qo_heads - 1,
+                                 .group_size = shape.spec.group_size,
+                                 .tile_keys = schedule.keys_per_cut[static_cast<int>(block.tile_class)]});
     }
     const int32_t last_row = block.row_begin + block.rows - 1;
     // Every block behind this one has a run of its own at least.

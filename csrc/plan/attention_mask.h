@@ -22,7 +22,7 @@ struct MaskValues {
 
 /// Key runs of a batch's row blocks: the lists of the plan (abi::AttentionPlanHeader).
 struct KeyRuns {
-  std::vector<int> first_blocks;  // [requests]
+  std::vector<int> first_blocks;  // [requests], or [requests, heads] where the mask differs by head
   std::vector<int> run_indptr;    // [row blocks + 1]
   std::vector<abi::AttentionKeyRun> runs;
 };
@@ -33,11 +33,11 @@ bool skips_tiles(const AttentionSpec& spec);
 /// A request as a mask of hooks sees it.
 struct MaskedRequest {
   int32_t index = 0, qo_begin = 0, qo_len = 0, kv_len = 0;
-  int32_t num_qo_heads = 1, group_size = 1;
-  int32_t tile_keys = 1;  // keys of a tile
+  int32_t first_head = 0, last_head = 0, group_size = 1;  // query heads, [first_head, last_head]
+  int32_t tile_keys = 1;                                  // keys of a tile
 };
 
-/// The key tiles of one request, for its row blocks.
+/// The key tiles of one request, for the row blocks of some of its heads.
 class RequestMask {
  public:
   /// `hooks` and what `values` views must outlive this.

@@ -129,9 +129,9 @@ Status write_plan(const PlanShape& shape, const PlanBatch& batch, const Replicas
   const int64_t num_requests = size(batch.kv_lens) + size(linked.requests);
   const KeyRuns& key_runs = plan.key_runs;
   const bool masked = skips_tiles(shape.spec);
-  abi::AttentionPlanHeader header =
-      plan_offsets({num_requests, replicas.lists, work.groups, work.items, size(linked.tiles), size(linked.links),
-                    size(linked.shared_rows), masked ? size(*schedule.blocks) : 0, masked ? size(key_runs.runs) : 0});
+  abi::AttentionPlanHeader header = plan_offsets({num_requests, replicas.lists, work.groups, work.items, size(linked.tiles),
+                                                  size(linked.links), size(linked.shared_rows), masked ? size(*schedule.blocks) : 0,
+                                                  masked ? size(key_runs.runs) : 0, heads_apart(shape)});
   if (header.bytes < 0)
     return invalid_argument("batch", fmt::format("of {} requests and up to {} work items passes the 2^31 - 1 bytes of a plan",
                                                  batch.kv_lens.size(), work.items));

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
+#include <optional>
+#include <vector>
 
 namespace lathe {
 namespace {
@@ -20,8 +21,11 @@ constexpr int32_t kMaxStages = 4;
 struct RegisterLimit {
   int64_t of_row, most;
 };
-constexpr std::array kLimitsOfOneClass{RegisterLimit{3, 174}};
+constexpr RegisterLimit kLimitOfOneClass{3, 174};
 constexpr std::array kLimitsOfSeveral{RegisterLimit{3, 166}, RegisterLimit{8, 200}};
+// Codes that become elements in the product, beside hooks that judge or change each score: the first spilled at 159, where the
+// hooks asked for a statistic of the queries too.
+constexpr RegisterLimit kLimitOfScoredCodes{3, 155};
 
 // Bytes of PTX for each class: code is unrolled over the tile, so that its size is a sum over what the tile is made of. Fitted to
 // 1,200 kernels of NVRTC 13.0, none of which is larger than its estimate by more than 1 KB; most are up to a tenth smaller. The
@@ -158,9 +162,29 @@ std::string print(const AttentionSpec& spec, const AttentionTile& tile, const Ar
       tile.packed ? fmt::format("packed over {} heads", spec.group_size) : std::string("of one head"));
 }
 
+// What the classes together want of a thread's registers and a limit leaves them, of the first limit that they pass.
+struct Registers {
+  int64_t held, most, accumulators, rows;
+};
+std::optional<Registers> passed_limit(const AttentionSpec& spec, int32_t warps, const std::vector<TileClass>& classes) {
+  int64_t accumulators = 0, rows = 0;
+  for (const TileClass& c : classes) {
+    const Share share = share_of(spec, warps, c);
+    accumulators = std::max(accumulators, share.accumulators);
+    rows += share.rows;
+  }
+  std::vector<RegisterLimit> limits{kLimitOfOneClass};
+  if (classes.size() > 1) limits.assign(kLimitsOfSeveral.begin(), kLimitsOfSeveral.end());
+  if (has_codes(spec) && spec.hooks.shape_scores()) limits.push_back(kLimitOfScoredCodes);
+  for (const auto& [of_row, most] : limits) {
+    if (const int64_t held = accumulators + of_row * rows; held > most) return Registers{held, most, accumulators, rows};
+  }
+  return std::nullopt;
+}
+
 // A tall class for prefill, and 16 rows for decode, where every warp has its own 16 tokens of the kv tile. The decode class stays
 // at that minimum: it already has the larger kv tile, and the largest class sets the shared memory of both. Codes may take more
-// code than there should be; the tall class then does with fewer keys.
+// code or registers than there should be; the tall class then does with fewer keys.
 std::vector<TileClass> automatic_classes(const AttentionSpec& spec, int32_t warps) {
   int32_t head_dim = std::max(spec.head_dim_qk, spec.head_dim_vo);
   std::vector<TileClass> classes{{16 * warps, head_dim <= 128 ? 64 : 32}, {16, 16 * warps}};
@@ -169,7 +193,8 @@ std::vector<TileClass> automatic_classes(const AttentionSpec& spec, int32_t warp
     for (const TileClass& c : classes) sum += ptx_bytes(spec, share_of(spec, warps, c), std::ssize(classes));
     return sum / std::ssize(classes);
   };
-  while (has_codes(spec) && classes[0].kv > 16 && mean_ptx() > kMaxPtx) classes[0].kv /= 2;
+  const auto is_too_much = [&] { return mean_ptx() > kMaxPtx || passed_limit(spec, warps, classes).has_value(); };
+  while (has_codes(spec) && classes[0].kv > 16 && is_too_much()) classes[0].kv /= 2;
   return classes;
 }
 
@@ -227,23 +252,14 @@ void check_class(const AttentionSpec& spec, bool warps_valid, size_t index, Prob
 
 // Whether the classes together fit a thread's registers.
 void check_registers(const AttentionSpec& spec, Problems& problems) {
-  int64_t accumulators = 0, rows = 0;
-  for (const TileClass& c : spec.tile.classes) {
-    const Share share = share_of(spec, spec.tile.warps, c);
-    accumulators = std::max(accumulators, share.accumulators);
-    rows += share.rows;
-  }
-  const bool alone = spec.tile.classes.size() == 1;
-  for (const auto& [of_row, most] : alone ? std::span<const RegisterLimit>(kLimitsOfOneClass) : kLimitsOfSeveral) {
-    const int64_t held = accumulators + of_row * rows;
-    if (held <= most) continue;
-    return problems.add(
-        "tile.classes",
-        fmt::format("{} with head_dim_vo {} and {} warps need {} registers a thread, for {} accumulators and {} rows to load; at "
-                    "most {} are left for {}",
-                    print(spec.tile.classes), spec.head_dim_vo, spec.tile.warps, held, accumulators, rows, most,
-                    alone ? "one class" : "several classes"));
-  }
+  const std::optional<Registers> passed = passed_limit(spec, spec.tile.warps, spec.tile.classes);
+  if (!passed) return;
+  problems.add(
+      "tile.classes",
+      fmt::format("{} with head_dim_vo {} and {} warps need {} registers a thread, for {} accumulators and {} rows to load; at "
+                  "most {} are left for {}",
+                  print(spec.tile.classes), spec.head_dim_vo, spec.tile.warps, passed->held, passed->accumulators, passed->rows,
+                  passed->most, spec.tile.classes.size() == 1 ? "one class" : "several classes"));
 }
 
 Result<AttentionTile> given_tile(const AttentionSpec& spec, const ArchTraits& arch) {

@@ -59,6 +59,8 @@ Status check_shape(const PlanShape& shape) {
     problems.add("num_ctas", fmt::format("is {}; must be 1..{}", shape.num_ctas, kMaxCtas));
   if (shape.tile.classes.empty()) problems.add("tile.classes", "is empty; the tile must come from resolve_tile");
   for (const TileClass& tile : shape.tile.classes) {
+    if (tile.q > abi::kMaxTileRows)
+      problems.add("tile.classes", fmt::format("has one of {} rows; at most {}", tile.q, abi::kMaxTileRows));
     if (shape.spec.split_kv.mode != SplitMode::fixed || !skips_tiles(shape.spec) || shape.spec.split_kv.tokens % tile.kv == 0)
       continue;
     problems.add("split_kv", fmt::format("is fixed({}); with a mask of hooks it must be a multiple of the {} keys of a tile",
@@ -137,14 +139,14 @@ Status check_page_ids(const PlanBatch& batch, int32_t page_size) {
 
 Replicas replicas_of(const PlanShape& shape) {
   const int32_t heads = static_cast<int32_t>(num_item_heads(shape));
-  const int32_t count = std::gcd(heads, shape.num_ctas);
+  const int32_t count = heads_apart(shape) > 1 ? 1 : std::gcd(heads, shape.num_ctas);
   return {count, heads / count, shape.num_ctas / count};
 }
 
 abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replicas& replicas, int32_t window) {
   abi::AttentionScheduleShape schedule{};
   schedule.num_lists = replicas.lists;
-  schedule.num_heads = replicas.heads;
+  schedule.num_heads = heads_apart(shape) > 1 ? 1 : replicas.heads;
   schedule.may_cut = cuts_freely(shape.spec) ? 1 : 0;
   schedule.fixed_keys = shape.spec.split_kv.mode == SplitMode::fixed ? shape.spec.split_kv.tokens : 0;
   schedule.item = shape.costs.item;
@@ -172,6 +174,7 @@ abi::AttentionScheduleShape schedule_shape(const PlanShape& shape, const Replica
 Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::AttentionScheduleShape& schedule,
                   std::vector<abi::AttentionRowBlock>& blocks) {
   const int64_t max_blocks = kMaxPlanItems / schedule.num_heads;
+  const auto heads = static_cast<int32_t>(heads_apart(shape));
   blocks.clear();
   for (size_t b = 0; b < batch.kv_lens.size(); ++b) {
     if (request_is_bad(batch, b)) LATHE_TRY(check_batch(shape, batch));
@@ -181,11 +184,15 @@ Status row_blocks(const PlanShape& shape, const PlanBatch& batch, const abi::Att
     if (num_rows > kMaxLength) LATHE_TRY(check_batch(shape, batch));
     const int tile_class = abi::tile_class_of(schedule, static_cast<int>(num_rows));
     const int tile_rows = schedule.rows[tile_class];
-    if (static_cast<int64_t>(blocks.size()) + (num_rows > tile_rows ? num_rows / tile_rows : 0) >= max_blocks)
+    const int64_t tiles = num_rows > tile_rows ? num_rows / tile_rows : 0;  // without the last; few requests need the division
+    if (static_cast<int64_t>(blocks.size()) + (tiles + 1) * heads > max_blocks)
       return too_many_items(fmt::format("at request {}", b));
-    for (int64_t row = 0; row < num_rows; row += tile_rows) {
-      blocks.push_back(abi::row_block(schedule, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class,
-                                      static_cast<int>(row)));
+    for (int32_t head = 0; head < heads; ++head) {
+      for (int64_t row = 0; row < num_rows; row += tile_rows) {
+        blocks.push_back(abi::row_block(schedule, static_cast<int>(b), static_cast<int>(qo_len), batch.kv_lens[b], tile_class,
+                                        static_cast<int>(row)));
+        blocks.back().head = static_cast<int16_t>(head);
+      }
     }
   }
   const int64_t tokens = batch.qo_indptr.back();

@@ -23,6 +23,12 @@ inline int32_t rows_per_token(const PlanShape& shape) {
   return shape.tile.packed ? shape.spec.group_size : 1;
 }
 
+/// Heads that have row blocks of their own: all that items iterate over where the mask of hooks differs by head, so that none loads
+/// what only others see; else one set serves all.
+inline int64_t heads_apart(const PlanShape& shape) {
+  return shape.spec.hooks.mask_differs_by_head() ? num_item_heads(shape) : 1;
+}
+
 /// True when the schedule may cut tiles wherever that shortens the longest block.
 inline bool cuts_freely(const AttentionSpec& spec) {
   return spec.split_kv.mode == SplitMode::automatic && spec.determinism != Determinism::batch_invariant;
@@ -52,7 +58,7 @@ Status check_page_ids(const PlanBatch& batch, int32_t page_size);
 /// Items of a list beyond one for each row block.
 constexpr int64_t kItemsPerList = 4;
 
-/// How the heads and blocks fall into replicas that are scheduled alike: as many as divide both.
+/// How the heads and blocks fall into replicas that are scheduled alike: as many as divide both, or one where heads differ.
 struct Replicas {
   int32_t count = 1;
   int32_t heads = 0;  // of one replica

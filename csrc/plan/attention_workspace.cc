@@ -64,15 +64,17 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
   const int64_t rows = bounds.max_qo_tokens * rows_per_token(shape);
   const int64_t requests = std::min<int64_t>(bounds.max_batch, bounds.max_qo_tokens);  // those with a query
   // No request has more row blocks than the tallest class would make of it: sum of 1 + (rows - 1) / q.
-  const int64_t blocks = requests == 0 ? 0 : requests + (rows - requests) / tallest;
+  const int64_t row_tiles = requests == 0 ? 0 : requests + (rows - requests) / tallest;
+  const int64_t blocks = row_tiles * heads_apart(shape);
   MostWork most{{bounds.max_batch, replicas.lists, 0, blocks}, blocks, 0};
   PlanCounts& counts = most.counts;
   const SplitSpec& split = shape.spec.split_kv;
   if (split.mode == SplitMode::fixed) {
     const int64_t parts = ceil_div<int64_t>(bounds.max_kv_len, split.tokens);
     if (parts > 1 && blocks > 0) {
-      const int64_t padded = std::min(blocks * tallest, max_padded_rows(schedule_shape(shape, replicas, 1), bounds.max_qo_tokens));
-      counts.groups = blocks * replicas.heads;
+      const int64_t padded =
+          std::min(row_tiles * tallest, max_padded_rows(schedule_shape(shape, replicas, 1), bounds.max_qo_tokens));
+      counts.groups = row_tiles * replicas.heads;
       counts.items = checked_mul(counts.groups, parts).value_or(kTooMany);
       most.partial_rows = checked_mul(padded * replicas.heads, parts).value_or(kTooMany);
     }
@@ -90,7 +92,11 @@ MostWork most_within(const PlanShape& shape, const PlanBounds& bounds) {
       counts.items = counts.linked * replicas.heads;
     }
   }
-  if (skips_tiles(shape.spec)) counts.masked_blocks = blocks, counts.runs = blocks * runs_of_block(shape, bounds.max_kv_len);
+  if (skips_tiles(shape.spec)) {
+    counts.masked_blocks = blocks;
+    counts.runs = blocks * runs_of_block(shape, bounds.max_kv_len);
+    counts.heads_apart = heads_apart(shape);
+  }
   counts.items += kItemsPerList * replicas.lists;
   return most;
 }
@@ -134,7 +140,7 @@ Status reserve_plan(const PlanShape& shape, const PlanBounds& bounds, const Work
   LATHE_TRY(most);
   if (plan.image.size() < layout.plan) plan.image.resize(layout.plan);
   plan.row_blocks.reserve(static_cast<size_t>(most->blocks));
-  plan.key_runs.first_blocks.reserve(skips_tiles(shape.spec) ? static_cast<size_t>(bounds.max_batch) : 0);
+  plan.key_runs.first_blocks.reserve(skips_tiles(shape.spec) ? static_cast<size_t>(bounds.max_batch * heads_apart(shape)) : 0);
   plan.key_runs.run_indptr.reserve(skips_tiles(shape.spec) ? static_cast<size_t>(most->blocks) + 1 : 0);
   plan.key_runs.runs.reserve(static_cast<size_t>(most->counts.runs));
   if (most->counts.linked == 0) return {};

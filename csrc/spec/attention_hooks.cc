@@ -103,6 +103,7 @@ struct AttentionHooks::Data {
   std::string text;
   std::optional<expr::MaskTiles> mask;
   expr::SkipClass skip = expr::SkipClass::off;
+  bool mask_differs_by_head = false;
 };
 
 AttentionHooks::AttentionHooks(expr::Hooks hooks) {
@@ -134,6 +135,7 @@ std::shared_ptr<const AttentionHooks::Data> AttentionHooks::data_of(expr::Hooks 
     if (!data->canonical.empty()) data->key = expr::canonical_bytes(hooks);
     data->mask.emplace(data->canonical);
     data->skip = expr::skip_class(data->canonical);
+    data->mask_differs_by_head = expr::mask_differs_by_head(data->canonical);
     for (const expr::Finding& finding : expr::advice(hooks)) data->notes.push_back(placed_text(finding));
   }
   data->given = std::move(hooks);
@@ -171,6 +173,9 @@ const expr::MaskTiles& AttentionHooks::mask_tiles() const {
 }
 expr::SkipClass AttentionHooks::skip_class() const {
   return data_->skip;
+}
+bool AttentionHooks::mask_differs_by_head() const {
+  return data_ != nullptr && data_->mask_differs_by_head;
 }
 
 bool AttentionHooks::shape_scores() const {

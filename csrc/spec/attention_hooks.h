@@ -45,6 +45,7 @@ class AttentionHooks {
   /// What the mask of the canonical form leaves out, and how that is best found. Only of hooks without problems.
   const expr::MaskTiles& mask_tiles() const;
   expr::SkipClass skip_class() const;
+  bool mask_differs_by_head() const;
 
   /// Whether the canonical form has `hook`; q_pos and kv_pos never, they are part of the others.
   bool has(expr::Hook hook) const { return canonical().root(hook) != expr::kNone; }

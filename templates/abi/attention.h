@@ -92,7 +92,8 @@ struct AttentionPlanHeader {
   int linked_offset;         // AttentionLinkedTile[num_linked]
   int links_offset;          // AttentionLink[]
   int shared_rows_offset;    // AttentionSharedRow[]
-  int first_blocks_offset;   // int[num_requests]: index of a request's first row block; these three only where a mask of hooks is
+  int first_blocks_offset;   // int[num_requests]: index of a request's first row block, or of each of its heads' where the mask of
+                             // hooks differs by head, int[num_requests, heads]; these three only where a mask of hooks is
   int run_indptr_offset;     // int[row blocks + 1]: runs of row block i are [run_indptr[i], run_indptr[i + 1])
   int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan

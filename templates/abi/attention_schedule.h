@@ -18,18 +18,21 @@
 namespace lathe::abi {
 
 constexpr int kMaxTileClasses = 4;
+constexpr int kMaxTileRows = 128;
 
-// Packed rows of one request, at most one tile of them, and the keys that any of them sees. One output tile for each head.
+// Packed rows of one request, at most one tile of them, and the keys that any of them sees. One output tile for each of the heads
+// [head, head + num_heads), which is one where a mask of hooks shows each head keys of its own.
 struct AttentionRowBlock {
   int request;
   int row_begin;
   int kv_begin;  // keys [kv_begin, kv_end) of the request; empty when no row sees a key
   int kv_end;
   long long tile_cost;  // of one tile that is not cut: item + keys * key_cost, and partial when it is linked
-  short rows;           // that exist
-  signed char tile_class;
-  signed char level;  // see AttentionWorkItem
-  int linked;         // index of its AttentionLinkedTile, whose tiles always write partial states; or -1
+  unsigned char rows;   // that exist, at most kMaxTileRows
+  unsigned char tile_class : 4;
+  unsigned char level : 4;  // see AttentionWorkItem
+  short head;
+  int linked;  // index of its AttentionLinkedTile, whose tiles always write partial states; or -1
 };
 
 // What the schedule of a batch depends on besides its lengths. Costs are picoseconds of one block.
@@ -301,8 +304,9 @@ LATHE_SHARED AttentionRowBlock row_block(const AttentionScheduleShape& shape, in
                           static_cast<int>(begin),
                           static_cast<int>(end),
                           0,
-                          static_cast<short>(num_rows),
-                          static_cast<signed char>(tile_class),
+                          static_cast<unsigned char>(num_rows),
+                          static_cast<unsigned char>(tile_class & 15),
+                          0,
                           0,
                           -1};
   set_tile_cost(shape, block);
@@ -340,8 +344,9 @@ struct AttentionListWriter {
       for (int h = head; h < head + count; ++h) part(block, h, block.kv_begin, block.kv_end, true, true);
       return;
     }
-    out.item(num_items++, {block.request, head, block.row_begin, block.kv_begin, block.kv_end, -1, -1, static_cast<short>(count),
-                           block.tile_class, block.level});
+    out.item(num_items++,
+             {block.request, block.head + head, block.row_begin, block.kv_begin, block.kv_end, -1, -1, static_cast<short>(count),
+              static_cast<signed char>(block.tile_class), static_cast<signed char>(block.level)});
   }
   LATHE_SHARED void part(const AttentionRowBlock& block, int head, int begin, int end, bool first, bool last) {
     if (first) {
@@ -349,8 +354,8 @@ struct AttentionListWriter {
       group_row = partial_rows;
       group_parts = 0;
     }
-    out.item(num_items++,
-             {block.request, head, block.row_begin, begin, end, partial_rows, group, 1, block.tile_class, block.level});
+    out.item(num_items++, {block.request, block.head + head, block.row_begin, begin, end, partial_rows, group, 1,
+                           static_cast<signed char>(block.tile_class), static_cast<signed char>(block.level)});
     partial_rows += block.rows;
     ++group_parts;
     if (last) out.group(group, group_row, group_parts);

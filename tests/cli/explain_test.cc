@@ -96,6 +96,16 @@ TEST(Explain, WarningsAndNotesAreTold) {
   EXPECT_THAT(run.err, HasSubstr("it wraps"));
 }
 
+TEST(Explain, HeadsThatAreApart) {
+  Program lathe;
+  const auto told = [&](const std::string& mask) {
+    return lathe.run({"explain", "--spec", R"({"hooks":"mask = )" + mask + "\"}"}).out;
+  };
+  EXPECT_THAT(told("kv_pos <= q_pos && (hk == 0 || q_pos - kv_pos < 20)"),
+              HasSubstr("heads see different keys and are planned one by one"));
+  EXPECT_THAT(told("kv_pos <= q_pos"), AllOf(HasSubstr("skip"), Not(HasSubstr("one by one"))));
+}
+
 TEST(Explain, WhatTwoSpecsShare) {
   Program lathe;
   const auto beside = [&](const char* a, const char* b) { return lathe.run({"explain", "--spec", a, "--with", b}).out; };

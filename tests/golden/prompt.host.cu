@@ -113,7 +113,8 @@ struct AttentionPlanHeader {
   int linked_offset;         // AttentionLinkedTile[num_linked]
   int links_offset;          // AttentionLink[]
   int shared_rows_offset;    // AttentionSharedRow[]
-  int first_blocks_offset;   // int[num_requests]: index of a request's first row block; these three only where a mask of hooks is
+  int first_blocks_offset;   // int[num_requests]: index of a request's first row block, or of each of its heads' where the mask of
+                             // hooks differs by head, int[num_requests, heads]; these three only where a mask of hooks is
   int run_indptr_offset;     // int[row blocks + 1]: runs of row block i are [run_indptr[i], run_indptr[i + 1])
   int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan
@@ -1087,6 +1088,7 @@ namespace hooks {
 
 constexpr bool kNormalizes = true;
 constexpr bool kMask = false;
+constexpr bool kMaskDiffersByHead = false;
 constexpr bool kLogits = false;
 constexpr bool kWeight = false;
 constexpr bool kSink = false;
@@ -1473,7 +1475,10 @@ struct Plan {
     return {link.first, link.second};
   }
   // Runs of the keys that a row block's tiles may see, where a mask of hooks leaves others out.
-  LATHE_DEVICE int first_block(int request) const { return at<int>(&Header::first_blocks_offset, request); }
+  LATHE_DEVICE int first_block(int request, int head) const {
+    const int i = hooks::kMaskDiffersByHead ? request * header(&Header::replica_heads) + head : request;
+    return at<int>(&Header::first_blocks_offset, i);
+  }
   LATHE_DEVICE int first_run(int block) const { return at<int>(&Header::run_indptr_offset, block); }
   LATHE_DEVICE abi::AttentionKeyRun run(int i) const { return at<abi::AttentionKeyRun>(&Header::runs_offset, i); }
   LATHE_DEVICE abi::AttentionSharedRow shared_row(int i) const {
@@ -1583,7 +1588,7 @@ class KeyLine {
   LATHE_DEVICE KeyLine(const abi::AttentionParams& params, const Problem& problem, int tile_rows) {
     if constexpr (hooks::kMask) {
       const Plan plan(params);
-      const int block = plan.first_block(problem.item.request) + problem.item.row_begin / tile_rows;
+      const int block = plan.first_block(problem.item.request, problem.item.head) + problem.item.row_begin / tile_rows;
       last_ = plan.first_run(block + 1) - 1;
       // The last run that begins at or before the item.
       int low = plan.first_run(block), high = last_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 
 #include "examples.h"
 #include "lathe/arch/traits.h"
@@ -31,6 +32,37 @@ Result<ArtifactPtr> build(Engine& with, const AttentionSpec& spec, PrepareOption
   return with.build(*request);
 }
 
+// Builds in this process, so that its processor time is the compiler's: load beside it hardly shows, as it does in passed time.
+class TimedBuilds {
+ public:
+  TimedBuilds() : engine_(options()) {}
+
+  Result<ArtifactPtr> build(const AttentionSpec& spec) {
+    const double before = processor_ms();
+    Result<ArtifactPtr> artifact = testing::build(engine_, spec);
+    last_ms_ = processor_ms() - before;
+    return artifact;
+  }
+  double last_ms() const { return last_ms_; }
+
+ private:
+  static EngineOptions options() {
+    NvrtcOptions nvrtc;
+    nvrtc.in_process = true;
+    EngineOptions options;
+    options.cache.mode = CacheMode::off;
+    options.compiler = nvrtc_compiler(nvrtc);
+    return options;
+  }
+  static double processor_ms() {
+    timespec now{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) * 1e-6;
+  }
+  Engine engine_;
+  double last_ms_ = 0;
+};
+
 class CompileVariants : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(CompileVariants, WithoutSpills) {
@@ -40,7 +72,8 @@ TEST_P(CompileVariants, WithoutSpills) {
   AttentionSpec causal;
   causal.arch = GetParam();
   causal.group_size = 4, causal.lse = LseOut::ln, causal.mask = Mask::causal;
-  ASSERT_TRUE(build(engine(), causal).ok());  // starts the worker
+  TimedBuilds builds;
+  ASSERT_TRUE(builds.build(causal).ok());  // loads the compiler
   causal.layout.page_size = 32;
   // Plain kernels take turns with the variants, so that a machine whose load changes is as busy for both.
   constexpr size_t kPlainKernels = 5;
@@ -48,9 +81,9 @@ TEST_P(CompileVariants, WithoutSpills) {
   const auto build_plain = [&] {
     AttentionSpec spec = causal;
     spec.layout.page_size <<= plain_ms.size();  // another kernel, as much work
-    const Result<ArtifactPtr> plain = build(engine(), spec);
+    const Result<ArtifactPtr> plain = builds.build(spec);
     ASSERT_TRUE(plain.ok()) << plain.status().to_string();
-    plain_ms.push_back((*plain)->compile_ms);
+    plain_ms.push_back(builds.last_ms());
   };
 
   std::vector<size_t> order(kExamples.size());
@@ -66,12 +99,12 @@ TEST_P(CompileVariants, WithoutSpills) {
     spec.mask = Mask::none;
     spec.hooks = *expr::parse(kExamples[i].text);
     if (!spec.hooks.normalizes()) spec.lse = LseOut::none;
-    const Result<ArtifactPtr> artifact = build(engine(), spec);
+    const Result<ArtifactPtr> artifact = builds.build(spec);
     ASSERT_TRUE(artifact.ok()) << kExamples[i].name << ": " << artifact.status().to_string();
     const Artifact& a = **artifact;
-    times.emplace_back(a.compile_ms, kExamples[i].name);
+    times.emplace_back(builds.last_ms(), kExamples[i].name);
     std::printf("%-7s %3d registers %4d spilled %6.1f KB PTX per class %5.0f ms  %s\n", GetParam(), a.registers, a.spill_bytes,
-                static_cast<double>(a.ptx_bytes) / 2048, a.compile_ms, kExamples[i].name);
+                static_cast<double>(a.ptx_bytes) / 2048, builds.last_ms(), kExamples[i].name);
     EXPECT_EQ(a.spill_bytes, 0) << kExamples[i].name;
     EXPECT_LE(a.ptx_bytes / 2, kPtxPerClass) << kExamples[i].name;
   }
@@ -79,9 +112,12 @@ TEST_P(CompileVariants, WithoutSpills) {
   std::sort(plain_ms.begin(), plain_ms.end());
   ASSERT_FALSE(times.empty());
   const double plain = plain_ms[plain_ms.size() / 2];
+  const double median = times[times.size() / 2].first / plain, most = times.back().first / plain;
   std::printf("%s: %zu variants, compile time over plain causal (%.0f ms, median of %zu): median %.2f, most %.2f (%s)\n",
-              GetParam(), times.size(), plain, plain_ms.size(), times[times.size() / 2].first / plain, times.back().first / plain,
-              times.back().second);
+              GetParam(), times.size(), plain, plain_ms.size(), median, most, times.back().second);
+  if (times.size() < kExamples.size()) return;
+  EXPECT_LE(median, 1.3);
+  EXPECT_LE(most, 2.5) << times.back().second;
 }
 // CUDA text as hooks, with what only a GPU's compiler knows.
 TEST_P(CompileVariants, UnsafeCuda) {

@@ -19,7 +19,8 @@ using expr::Input;
 struct MaskCase {
   const char* name;
   const char* hooks;
-  bool by_head = false;  // heads see different keys; a plan takes what any of them sees
+  bool by_head = false;  // heads see different keys: each item's heads are looked at apart
+  GqaPack gqa_pack = GqaPack::automatic;
 };
 void PrintTo(const MaskCase& c, std::ostream* out) {
   *out << c.name;
@@ -43,8 +44,12 @@ constexpr std::array kMasks{
     MaskCase{"HeadSpans", "tensor at: i32[HQ] summary; mask = kv_pos // 64 == at[h] // 64", true},
     MaskCase{"DuoAttention",
              "param S, W: i32 in [1, 40]; tensor st: u8[HQ] summary; "
-             "mask = kv_pos <= q_pos && (st[h] == 0 || kv_pos < S || q_pos - kv_pos < W)",
+             "mask = kv_pos <= q_pos && (st[h] < 128 || kv_pos < S || q_pos - kv_pos < W)",
              true},
+    // A plan had one line for all heads: what any of them sees was loaded for each.
+    MaskCase{"KvHeads", "mask = kv_pos <= q_pos && (hk == 0 || q_pos - kv_pos < 20)", true},
+    MaskCase{"QueryHeads", "mask = kv_pos <= q_pos && (h % 2 == 0 || q_pos - kv_pos < 20)", true, GqaPack::off},
+    MaskCase{"HeadParts", "mask = kv_pos // 64 % 4 == h", true, GqaPack::off},
     MaskCase{"Dilated", "param W: i32; mask = abs(q_pos - kv_pos) <= W && abs(q_pos - kv_pos) % 200 < 3"},
     // The planner took every group for one head.
     MaskCase{"Groups", "mask = kv_pos <= q_pos && q_pos - kv_pos < 60 * group"},
@@ -57,23 +62,23 @@ constexpr std::array kMasks{
 // What dense evaluation says a launch must take.
 struct Work {
   uint64_t tiles = 0, key_rows = 0, matrix_instructions = 0;
-  int64_t full = 0;  // of the row blocks' tiles, each counted once for all heads
+  int64_t full = 0;  // of the row blocks' tiles, each counted once for all heads that are alike
 };
 
 class MaskWork : public ::testing::TestWithParam<MaskCase> {
  protected:
-  // What any head's row among tokens [first, last] of request b sees of keys [begin, end): some key, each key.
+  // What a row of any of the heads [head, end_head) among tokens [first, last] of request b sees of keys [begin, end): some key,
+  // each key.
   struct Seen {
     bool any = false, all = true;
   };
-  static Seen seen(oracle::HookEvaluator& hooks, const oracle::AttentionInput& in, int64_t b, int64_t first, int64_t last,
-                   int64_t begin, int64_t end) {
+  static Seen seen(oracle::HookEvaluator& hooks, const oracle::AttentionInput& in, int64_t b, int64_t head, int64_t end_head,
+                   int64_t first, int64_t last, int64_t begin, int64_t end) {
     hooks.set(Input::b, b), hooks.set(Input::group, in.spec.group_size);
     hooks.set(Input::qo_len, in.qo_indptr[static_cast<size_t>(b) + 1] - in.qo_indptr[static_cast<size_t>(b)]);
     hooks.set(Input::kv_len, oracle::kv_len(in, static_cast<size_t>(b)));
     Seen out;
-    const int64_t heads = GetParam().by_head ? in.num_kv_heads * in.spec.group_size : 1;
-    for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t h = head; h < end_head; ++h) {
       hooks.set(Input::h, h), hooks.set(Input::hk, h / in.spec.group_size);
       for (int64_t q = first; q <= last; ++q) {
         hooks.set(Input::q, q), hooks.set(Input::tok, in.qo_indptr[static_cast<size_t>(b)] + q);
@@ -92,20 +97,27 @@ class MaskWork : public ::testing::TestWithParam<MaskCase> {
     Work work;
     oracle::HookEvaluator hooks(in.spec.hooks, in.hooks);
     const int64_t per_token = tile.packed ? in.spec.group_size : 1;
-    const auto heads = static_cast<uint64_t>(in.num_kv_heads * (tile.packed ? 1 : in.spec.group_size));
+    const int64_t qo_heads = in.num_kv_heads * in.spec.group_size;
+    // Where heads are alike, one is looked at for all.
+    const int64_t looks = GetParam().by_head ? qo_heads / per_token : 1;
+    const auto heads = static_cast<uint64_t>(qo_heads / per_token / looks);
     for (const abi::AttentionRowBlock& block : plan.row_blocks) {
+      if (block.head > 0) continue;  // the same rows as those of head 0
       const TileClass& c = tile.classes[static_cast<size_t>(block.tile_class)];
       const int64_t num_keys = oracle::kv_len(in, static_cast<size_t>(block.request));
       for (int64_t begin = 0; begin < num_keys; begin += c.kv) {
         const int64_t end = std::min<int64_t>(begin + c.kv, num_keys);
-        const Seen tile_seen =
-            seen(hooks, in, block.request, block.row_begin / per_token, (block.row_begin + block.rows - 1) / per_token, begin, end);
-        if (!tile_seen.any) continue;
-        work.full += tile_seen.all ? 1 : 0;
-        work.tiles += heads;
-        work.key_rows += heads * static_cast<uint64_t>(end - begin);
-        const auto fragments = static_cast<uint64_t>(c.q / 16 * (c.kv / 8));
-        work.matrix_instructions += heads * fragments * static_cast<uint64_t>(in.spec.head_dim_qk / 16 + in.spec.head_dim_vo / 16);
+        for (int64_t head = 0; head < looks; ++head) {
+          const Seen tile_seen = seen(hooks, in, block.request, head * per_token, (head + 1) * per_token,
+                                      block.row_begin / per_token, (block.row_begin + block.rows - 1) / per_token, begin, end);
+          if (!tile_seen.any) continue;
+          work.full += tile_seen.all ? 1 : 0;
+          work.tiles += heads;
+          work.key_rows += heads * static_cast<uint64_t>(end - begin);
+          const auto fragments = static_cast<uint64_t>(c.q / 16 * (c.kv / 8));
+          work.matrix_instructions +=
+              heads * fragments * static_cast<uint64_t>(in.spec.head_dim_qk / 16 + in.spec.head_dim_vo / 16);
+        }
       }
     }
     return work;
@@ -133,6 +145,7 @@ TEST_P(MaskWork, IsThatOfTheTilesThatAreSeen) {
   AttentionSpec spec;
   spec.head_dim_qk = spec.head_dim_vo = 64;
   spec.group_size = 2;
+  spec.gqa_pack = GetParam().gqa_pack;
   spec.hooks = *expr::parse(GetParam().hooks);
   auto device = host_device({.seed = seed(), .check = true});
   Result<Attention> attention = Attention::prepare(engine(), device, spec);
@@ -157,9 +170,11 @@ TEST_P(MaskWork, IsThatOfTheTilesThatAreSeen) {
     EXPECT_EQ(full_tiles(attention->tile(), outcome.plan.plan), work.full) << spec.hooks.text();
     uint64_t tiles = 0;
     for (const abi::AttentionRowBlock& block : outcome.plan.plan.row_blocks) {
+      if (block.head > 0) continue;
       const int64_t keys = oracle::kv_len(in, static_cast<size_t>(block.request)),
                     kv = attention->tile().classes[static_cast<size_t>(block.tile_class)].kv;
-      tiles += static_cast<uint64_t>(ceil_div(keys, kv)) * 2;
+      const int item_heads = 2 * (attention->tile().packed ? 1 : spec.group_size);
+      tiles += static_cast<uint64_t>(ceil_div(keys, kv) * item_heads);
     }
     skipped += tiles - work.tiles;
     full += work.full;

@@ -170,6 +170,8 @@ constexpr Mutant kMutants[] = {
     {"logits_without_scale", KERNEL "softmax.cuh", "s, s * params.sm_scale", "s, s"},
     {"every_run_full", KERNEL "problem.cuh", "full_ = run.full != 0;", "full_ = true;"},
     {"run_not_shifted", KERNEL "problem.cuh", "shift_ = run.kv_begin - run.begin;", "shift_ = 0;"},
+    {"runs_of_first_head", KERNEL "problem.cuh", "request * header(&Header::replica_heads) + head",
+     "request * header(&Header::replica_heads)"},
     {"runs_of_first_rows", KERNEL "problem.cuh", "+ problem.item.row_begin / tile_rows", ""},
     {"group_keys_left_out", KERNEL "loader.cuh", "line_.key(params_, place) + group_keys_", "line_.key(params_, place)"},
     {"sink_dropped", KERNEL "merge_parts.cuh", "if constexpr (hooks::kSink) add_sink(params, in, o, lse);", ""},

@@ -195,13 +195,15 @@ Result<std::string> summed(Engine& engine, uint64_t seed) {
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 40, 3}, .kv_lens = {300, 130, 70}});
 }
 
-// No normalizer: parts are added.
+// No normalizer: parts are added. Heads see different keys.
 Result<std::string> unnormalised(Engine& engine, uint64_t seed) {
   AttentionSpec spec;
   spec.head_dim_qk = spec.head_dim_vo = 64;
   spec.split_kv = {.mode = SplitMode::fixed, .tokens = 128};
-  spec.hooks = *expr::parse("param bias: f32; normalizer = none; logits = sigmoid(score + bias); mask = kv_pos <= q_pos");
-  return attend(engine, seed, spec, {.num_kv_heads = 1, .qo_lens = {1, 70}, .kv_lens = {400, 300}});
+  spec.hooks = *expr::parse(
+      "param bias: f32; normalizer = none; logits = sigmoid(score + bias); mask = kv_pos <= q_pos && (hk == 0 || q_pos - kv_pos < "
+      "100)");
+  return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 70}, .kv_lens = {400, 300}});
 }
 
 // Address space without memory behind it, for pools that no test machine could hold.

@@ -178,6 +178,24 @@ TEST(AttentionTile, SeveralClassesKeepMoreOfEachRow) {
   EXPECT_TRUE(resolve_tile(spec, arch("sm_80")).ok());
 }
 
+// A kernel of e4m3 keys and values of 256 dims with a mask, scores over the query's norm and a hook of values spilled 32 bytes.
+TEST(AttentionTile, CodesBesideHooksOfScoresTakeFewerKeys) {
+  AttentionSpec spec;
+  spec.q_dtype = DType::f16;
+  spec.kfmt = spec.vfmt = DType::e4m3;
+  spec.head_dim_qk = spec.head_dim_vo = 256;
+  spec.group_size = 19;
+  const auto classes = [&] { return resolve_tile(spec, arch("sm_80"))->classes; };
+  spec.hooks = *expr::parse("value = max(x, 0.0)");
+  EXPECT_EQ(classes(), (std::vector<TileClass>{{128, 32}, {16, 128}}));
+  spec.hooks = *expr::parse("mask = kv_pos <= q_pos; logits = score / max(qnorm, 1.0); value = max(x, 0.0)");
+  EXPECT_EQ(classes(), (std::vector<TileClass>{{128, 16}, {16, 128}}));
+  spec.tile = {.automatic = false, .warps = 8, .stages = 1, .classes = {{128, 32}, {16, 128}}};
+  EXPECT_THAT(refusal(spec), HasSubstr("need 159 registers a thread, for 144 accumulators and 5 rows to load; at most 155"));
+  spec.tile.classes = {{128, 16}, {16, 128}};
+  EXPECT_TRUE(resolve_tile(spec, arch("sm_80")).ok());
+}
+
 TEST(AttentionTile, GivenTileOfTooMuchCodeIsRefused) {
   EXPECT_THAT(refusal(given(8, 1, {{128, 128}}, 112)), HasSubstr("128x128 with head dims 112/112 and 8 warps compiles to about "));
   EXPECT_THAT(refusal(given(8, 1, {{128, 128}}, 112)), HasSubstr("KB of PTX; at most 150"));

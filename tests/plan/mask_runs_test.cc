@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "lathe/plan/attention_image.h"
 #include "lathe/plan/attention_plan.h"
 #include "lathe/spec/expr/parse.h"
 #include "plan_cases.h"
@@ -79,6 +80,31 @@ TEST(MaskRuns, AreJoinedWhereThereIsNoRoom) {
   EXPECT_GE(keys[1], 64 * 2);
   EXPECT_LE(plan.image_bytes, layout->plan);
   EXPECT_GT(plan.key_runs.runs.size(), 512u);
+}
+
+// A plan had one line of keys for all heads: what any of them sees.
+TEST(MaskRuns, OfHeadsThatDifferAreApart) {
+  PlanShape shape = shape_of("mask = hk == 1 || kv // 64 % 2 == 0");
+  shape.num_kv_heads = 3;
+  const OwnedBatch batch = batch_of({{128, 64 * 90}, {3, 100}, {130, 64 * 4}});
+  // By request, head and row.
+  const std::vector<int32_t> keys{64 * 45, 64 * 90, 64 * 45, 100, 100, 100, 128, 128, 256, 256, 128, 128};
+  for (const SplitSpec split : {SplitSpec{}, SplitSpec{SplitMode::off}, SplitSpec{SplitMode::fixed, 256}}) {
+    shape.spec.split_kv = split;
+    const AttentionPlan free = planned(shape, batch, nullptr);
+    EXPECT_EQ(keys_of(free), keys);
+    std::vector<int64_t> of_head(3), expected{45 * 64 + 100 + 256, 90 * 64 + 100 + 512, 45 * 64 + 100 + 256};
+    for_each_item(view_plan(free.bytes()), [&](int, const abi::AttentionWorkItem& item) {
+      for (int h = item.head; h < item.head + item.num_heads; ++h)
+        of_head.at(static_cast<size_t>(h)) += item.kv_end - item.kv_begin;
+    });
+    EXPECT_EQ(of_head, expected);
+    const Result<WorkspaceLayout> layout = workspace_bound(shape, {3, 261, 64 * 90});
+    ASSERT_TRUE(layout.ok()) << layout.status().to_string();
+    const AttentionPlan bound = planned(shape, batch, &*layout);
+    EXPECT_EQ(keys_of(bound), keys);
+    EXPECT_LE(bound.image_bytes, layout->plan);
+  }
 }
 
 }  // namespace

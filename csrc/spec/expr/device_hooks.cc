@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lathe/spec/expr/device_printer.h"
+#include "lathe/spec/expr/skip_class.h"
 
 namespace lathe::expr {
 namespace {
@@ -197,10 +198,10 @@ std::string device_hooks(const Hooks& hooks) {
     return false;
   };
   return flag("kNormalizes", hooks.normalizer == Normalizer::softmax) + flag("kMask", given(Hook::mask)) +
-         flag("kLogits", given(Hook::logits)) + flag("kWeight", given(Hook::weight)) + flag("kSink", given(Hook::sink)) +
-         flag("kOutput", given(Hook::output)) + flag("kLseTransform", given(Hook::lse_transform)) +
-         flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) + flag("kValue", given(Hook::value)) +
-         flag("kQuerySum", sees(Input::qsum)) + flag("kQueryNorm", sees(Input::qnorm)) +
+         flag("kMaskDiffersByHead", mask_differs_by_head(hooks)) + flag("kLogits", given(Hook::logits)) +
+         flag("kWeight", given(Hook::weight)) + flag("kSink", given(Hook::sink)) + flag("kOutput", given(Hook::output)) +
+         flag("kLseTransform", given(Hook::lse_transform)) + flag("kQuery", given(Hook::query)) + flag("kKey", given(Hook::key)) +
+         flag("kValue", given(Hook::value)) + flag("kQuerySum", sees(Input::qsum)) + flag("kQueryNorm", sees(Input::qnorm)) +
          flag("kRotaryInterleaved", hooks.rotary.interleaved) + "constexpr int kRotaryDims = " + std::to_string(hooks.rotary.dims) +
          ";\nLATHE_DEVICE float query_norm(float squares) {\n  return " + (sees(Input::qnorm) ? "dev::sqrt(squares)" : "squares") +
          ";\n}\n" + cuda_functions(hooks) + ScoreFunctions(hooks).text() +

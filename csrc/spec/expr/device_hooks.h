@@ -9,7 +9,7 @@ namespace lathe::expr {
 
 /// The inside of `namespace hooks` of a kernel (templates/kernels/attention/hook_inputs.cuh has what it builds on). Whatever hooks
 /// are given, it declares
-///   constexpr bool kNormalizes, kMask, kLogits, kWeight, kSink, kOutput, kQuery, kKey, kValue
+///   constexpr bool kNormalizes, kMask, kMaskDiffersByHead, kLogits, kWeight, kSink, kOutput, kQuery, kKey, kValue
 ///   constexpr bool kQuerySum, kQueryNorm    whether the hook logits sees these of a row
 ///   query_norm(squares) -> float    a norm by its square; only sources with hooks include functions
 ///   constexpr bool kRotaryInterleaved; constexpr int kRotaryDims    of rot(x); 0: the whole vector

@@ -153,4 +153,17 @@ SkipClass skip_class(const Hooks& hooks) {
   return found.tiles ? SkipClass::tiles : found.ranges ? SkipClass::ranges : SkipClass::off;
 }
 
+bool mask_differs_by_head(const Hooks& hooks) {
+  if (skip_class(hooks) == SkipClass::off) return false;
+  const std::array root{hooks.root(Hook::mask)};
+  const std::vector<bool> used = reachable(hooks.graph, root);
+  for (Id id = 0; id < hooks.graph.size(); ++id) {
+    const Node& node = hooks.graph[id];
+    if (!used[id] || node.op != Op::input) continue;
+    const auto input = static_cast<Input>(node.value);
+    if (input == Input::h || input == Input::hk) return true;
+  }
+  return false;
+}
+
 }  // namespace lathe::expr

@@ -21,4 +21,7 @@ const char* name_of(SkipClass skip);
 /// index depends on no row or key.
 SkipClass skip_class(const Hooks& hooks);
 
+/// Whether query heads may see different keys, and some of that can be known ahead: then each head's tiles are worth finding apart.
+bool mask_differs_by_head(const Hooks& hooks);
+
 }  // namespace lathe::expr
