@@ -59,6 +59,14 @@ Json ranges_json(const std::vector<expr::Interval>& ranges) {
   return out;
 }
 
+// A tensor of the canonical form as it was declared: there its range is part of the expressions.
+std::string declared_text(const AttentionHooks& hooks, expr::Tensor tensor) {
+  const std::vector<expr::Tensor>& given = hooks.given().tensors;
+  const auto declared = std::ranges::find(given, tensor.name, &expr::Tensor::name);
+  if (declared != given.end()) tensor.range = declared->range;
+  return expr::to_text(tensor, hooks.canonical().params);
+}
+
 std::vector<Hook> hooks_of(const AttentionHooks& hooks) {
   std::vector<Hook> out;
   for (size_t i = 0; i < expr::kHooks; ++i) {
@@ -98,7 +106,7 @@ std::string hooks_text(const AttentionHooks& hooks) {
   const expr::Hooks& canonical = hooks.canonical();
   std::vector<std::vector<std::string>> rows;
   for (const expr::Param& param : canonical.params) rows.push_back({"param", expr::to_text(param)});
-  for (const expr::Tensor& tensor : canonical.tensors) rows.push_back({"tensor", expr::to_text(tensor, canonical.params)});
+  for (const expr::Tensor& tensor : canonical.tensors) rows.push_back({"tensor", declared_text(hooks, tensor)});
   for (Hook hook : hooks_of(hooks)) {
     rows.push_back({expr::info(hook).text, expr::hook_text(canonical, hook)});
     if (canonical.graph[canonical.root(hook)].op == expr::Op::cuda)
@@ -120,7 +128,7 @@ Json hooks_json(const AttentionHooks& hooks) {
   const expr::Hooks& canonical = hooks.canonical();
   Json out{{"params", Json::array()}, {"tensors", Json::array()}, {"hooks", Json::object()}};
   for (const expr::Param& param : canonical.params) out["params"].push_back(expr::to_text(param));
-  for (const expr::Tensor& tensor : canonical.tensors) out["tensors"].push_back(expr::to_text(tensor, canonical.params));
+  for (const expr::Tensor& tensor : canonical.tensors) out["tensors"].push_back(declared_text(hooks, tensor));
   for (Hook hook : hooks_of(hooks))
     out["hooks"][expr::info(hook).text] = {{"text", expr::hook_text(canonical, hook)},
                                            {"operations", cost_json(cost_of(canonical, hook))}};

@@ -194,6 +194,7 @@ class Tensor:
     axes: tuple[str | int | Term, ...]
     summary: bool
     sorted: bool
+    range: tuple[float, float] | None
 
     def __getitem__(self, index: Operand | tuple[Operand, ...]) -> Term:
         return Term("read", self.name, (self, *(index if isinstance(index, tuple) else (index,))))

@@ -166,9 +166,11 @@ class Trace:
                 axes.append((index,))
             else:
                 axes.append(axis if isinstance(axis, str) else int(axis))
-        what = ("tensor", tensor.elem, tuple(axes), tensor.summary, tensor.sorted)
+        qualities = (tensor.summary, tensor.sorted, tensor.range)
         return self.declaration(
-            tensor.name, what, lambda: self.builder.tensor(tensor.name, tensor.elem, axes, tensor.summary, tensor.sorted)
+            tensor.name,
+            ("tensor", tensor.elem, tuple(axes), *qualities),
+            lambda: self.builder.tensor(tensor.name, tensor.elem, axes, *qualities),
         )
 
     def declaration(self, name: str, what: tuple[Any, ...], declare: Callable[[], int]) -> int | None:

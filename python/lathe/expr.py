@@ -113,14 +113,26 @@ def param(name: str, type: Type, range: tuple[float, float] | None = None) -> Te
     SpecError
         A range that is not (lo, hi).
     """
-    if range is not None:
-        if len(range) != 2 or not all(isinstance(end, numbers.Real) for end in range):
-            raise SpecError(f"is {range!r}; allowed: (lo, hi)", where=f"range of param {name}")
-        range = (float(range[0]), float(range[1]))
-    return Term("param", name, (type, range))
+    return Term("param", name, (type, _range(range, f"param {name}")))
 
 
-def tensor(name: str, elem: Elem, axes: Sequence[str | int | Term], *, summary: bool = False, sorted: bool = False) -> Tensor:
+def _range(given: tuple[float, float] | None, of: str) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if len(given) != 2 or not all(isinstance(end, numbers.Real) for end in given):
+        raise SpecError(f"is {given!r}; allowed: (lo, hi)", where=f"range of {of}")
+    return float(given[0]), float(given[1])
+
+
+def tensor(
+    name: str,
+    elem: Elem,
+    axes: Sequence[str | int | Term],
+    *,
+    range: tuple[float, float] | None = None,
+    summary: bool = False,
+    sorted: bool = False,
+) -> Tensor:
     """An array that is given at run time.
 
     Parameters
@@ -130,6 +142,9 @@ def tensor(name: str, elem: Elem, axes: Sequence[str | int | Term], *, summary: 
     axes : sequence
         What the indices mean, outermost first: ``"B"``, ``"HQ"``, ``"HKV"``, ``"TOK"``, ``"QLEN"``, ``"KVPOS"``, ``"SLOT"``,
         ``"PAGE"``, ``"D"``, ``"N"`` (any extent), a number, or an i32 `param`.
+    range : (lo, hi), optional
+        Elements outside are read as the nearer end, NaN as ``lo``, so that what rests on them can be proven. Whole numbers of the
+        element's type, or numbers of f32; not for bool.
     summary : bool
         Least and greatest values per tile may be derived, for skipping.
     sorted : bool
@@ -143,7 +158,7 @@ def tensor(name: str, elem: Elem, axes: Sequence[str | int | Term], *, summary: 
     Raises
     ------
     SpecError
-        Axes that there are not.
+        Axes that there are not, or a range that is not (lo, hi).
     """
     if isinstance(axes, str) or not isinstance(axes, Sequence):
         raise SpecError(f"is {axes!r}; allowed: a list of axes", where=f"axes of tensor {name}")
@@ -152,7 +167,7 @@ def tensor(name: str, elem: Elem, axes: Sequence[str | int | Term], *, summary: 
         is_number = isinstance(axis, numbers.Integral) and not isinstance(axis, bool) and 1 <= axis < 2**32
         if not (is_param or is_number or isinstance(axis, str)):
             raise SpecError(f"holds {axis!r}; allowed: names of axes, whole numbers, params", where=f"axes of tensor {name}")
-    return Tensor(name, elem, tuple(axes), bool(summary), bool(sorted))
+    return Tensor(name, elem, tuple(axes), bool(summary), bool(sorted), _range(range, f"tensor {name}"))
 
 
 def parse(text: str) -> Hooks:

@@ -106,6 +106,18 @@ TEST(Explain, HeadsThatAreApart) {
   EXPECT_THAT(told("kv_pos <= q_pos"), AllOf(HasSubstr("skip"), Not(HasSubstr("one by one"))));
 }
 
+/// The canonical form has bounds in its expressions alone; what was declared is told beside them.
+TEST(Explain, BoundsOfTensorsAreTold) {
+  Program lathe;
+  const std::string hooks =
+      R"("hooks":"tensor t: i32[TOK] in [0, 5] sorted, bs: f32[HQ, 6]; logits = score + bs[h, t[tok]]")";
+  const Json json = explained(lathe, hooks)["hooks"];
+  EXPECT_EQ(json["tensors"], Json::parse(R"(["tensor bs: f32[HQ, 6]","tensor t: i32[TOK] in [0, 5] sorted"])"));
+  EXPECT_EQ(json["hooks"]["logits"]["text"], "score + bs[h, min(max(t[tok], 0), 5)]");
+  EXPECT_EQ(json["warnings"], Json::array());
+  EXPECT_THAT(lathe.run({"explain", "--spec", "{" + hooks + "}"}).out, HasSubstr("tensor t: i32[TOK] in [0, 5] sorted"));
+}
+
 TEST(Explain, WhatTwoSpecsShare) {
   Program lathe;
   const auto beside = [&](const char* a, const char* b) { return lathe.run({"explain", "--spec", a, "--with", b}).out; };

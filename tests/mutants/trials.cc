@@ -18,6 +18,7 @@
 #include "lathe/proof/append_case.h"
 #include "lathe/proof/batch_values.h"
 #include "lathe/proof/harness.h"
+#include "lathe/proof/sink_cuts.h"
 #include "lathe/runtime/device.h"
 #include "lathe/spec/expr/parse.h"
 
@@ -155,6 +156,17 @@ Result<std::string> hooked(Engine& engine, uint64_t seed) {
       "weight = w * (1 + abs(wt[slot, h])); output = o * (1 + abs(g[tok, h, d]));\n"
       "lse_transform = lse * 0.5 - s[h]");
   return attend(engine, seed, spec, {.num_kv_heads = 2, .qo_lens = {1, 150, 3}, .kv_lens = {700, 470, 90}});
+}
+
+// Sinks of rows that are whole, cut, and without keys; parts that see none.
+Result<std::string> sunk(Engine& engine, uint64_t seed) {
+  for (const SinkCase& c : sink_cases()) {
+    const std::string_view name = c.name;
+    if (name != "PagedGap" && name != "Ragged") continue;
+    Result<std::string> found = prove_sink(engine, c, few_cuts(), seed, "lathe-mutants --seed " + std::to_string(seed));
+    if (!found.ok() || !found->empty()) return found;
+  }
+  return std::string();
 }
 
 // Vectors turned by factors that are exact, in part of their dimensions.
@@ -425,6 +437,7 @@ const std::vector<Trial>& trials() {
       {"appended_values", appended_values},
       {"device_plan", device_plan},
       {"hooked", hooked},
+      {"sunk", sunk},
       {"turned", turned},
       {"turned_codes", turned_codes},
       {"summed", summed},

@@ -285,6 +285,39 @@ def test_bounds_of_f32_are_those_of_text():
             scaled(range)
 
 
+def test_bounds_of_tensors_are_those_of_text():
+    def indexed(elem="i32", **bounds):
+        t, bs = le.tensor("t", elem, ["TOK"], **bounds), le.tensor("bs", "f32", ["HQ", 6])
+        return le.hooks(logits=lambda score, h, tok: score + bs[h, t[tok]])
+
+    text = le.parse("tensor t: i32[TOK] in [0, 5], bs: f32[HQ, 6]; logits = score + bs[h, t[tok]]")
+    bounded = indexed(range=(0, 5))
+    assert bounded.canonical_bytes() == text.canonical_bytes() and not bounded.warnings()
+    assert "tensor t: i32[TOK] in [0, 5];" in bounded.to_text()
+    assert le.parse(bounded.to_text()) == bounded and le.Hooks.from_json(bounded.to_json()) == bounded
+    assert len({indexed(range=range).canonical_bytes() for range in (None, (0, 5), (0, 4), (1, 5))}) == 4
+    assert "in [0, 5]" in indexed().warnings()[0][1]
+    assert indexed("u8", range=(0, 5)).canonical_bytes() == indexed("u8", range=[0, np.int64(5)]).canonical_bytes()
+    with pytest.raises(lathe.SpecError, match=r"in \[0, 255\] and may leave its axis"):
+        indexed("u8", range=(0, 255))
+    for elem, range, message in (
+        ("i32", (5, 0), r"range \[5, 0\]; allowed: \[least, greatest\] of i32"),
+        ("i32", (0, 2.5), r"range \[0, 2.5\]"),
+        ("u8", (0, 256), r"of u8, in \[0, 255\]"),
+        ("i32", (0, 1e30), r"range \[0, 1e\+30\]"),
+        ("i32", (0, math.nan), r"range \[0, nan\]"),
+        ("i32", (0,), r"range of tensor t: is \(0,\); allowed: \(lo, hi\)"),
+    ):
+        with pytest.raises(lathe.SpecError, match=message):
+            indexed(elem, range=range)
+
+    def two(first, second):
+        return le.hooks(mask=lambda tok, kv: (le.tensor("t", "i32", ["TOK"], range=first)[tok] < kv) & second(tok, kv))
+
+    with pytest.raises(lathe.SpecError, match="'t' is declared twice"):
+        two((0, 5), lambda tok, kv: le.tensor("t", "i32", ["TOK"], range=(0, 6))[tok] > kv)
+
+
 def test_rope():
     hooks = le.parse(le.rope(64, theta=500000.0) + "mask = kv_pos <= q_pos")
     frequency = -math.log2(500000.0) / 32

@@ -59,8 +59,10 @@ class HookBuilder {
     return count("params", hooks_.params.size());
   }
   /// Axes: a name of the language, a number, or the index of a param as a one-element tuple.
-  uint32_t tensor(const std::string& name, const std::string& elem, const py::list& axes, bool summary, bool sorted) {
-    Tensor tensor{name, word(elem_named(elem), "element", elem), {}, summary, sorted};
+  uint32_t tensor(const std::string& name, const std::string& elem, const py::list& axes, bool summary, bool sorted,
+                  std::optional<std::array<double, 2>> range) {
+    Tensor tensor{name, word(elem_named(elem), "element", elem), {}, summary, sorted, {}};
+    if (range) tensor.range = range_ends(read_type(tensor.elem), *range);
     for (const py::handle axis : axes) {
       if (py::isinstance<py::str>(axis)) {
         const auto text = axis.cast<std::string>();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "lathe/spec/expr/bounds.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/spec/expr/variation.h"
 #include "lathe/spec/text.h"
@@ -40,18 +41,24 @@ class MaskAdvice {
     out_.push_back({false, Hook::mask, node, std::move(message), std::move(hint), info(Hook::mask).text});
   }
 
+  /// The node of an element, without its bounds.
+  const Node& element(Id id) const {
+    const Id read = bounded_read(hooks_, id);
+    return hooks_.graph[read != kNone ? read : id];
+  }
+
   /// Whole numbers read at an index of the row and at one of the key, whether from one tensor or two.
   bool is_read_pair(Op op, Id a, Id b) const {
-    const Node &x = hooks_.graph[a], &y = hooks_.graph[b];
+    const Node &x = element(a), &y = element(b);
     if (op != Op::equal || x.op != Op::read || y.op != Op::read || x.type != Type::i32) return false;
     const auto [first, second] = std::minmax(variations_[a], variations_[b]);
     return first == Variation::row && second == Variation::column;
   }
 
   /// An element that changes with rows or keys beside a negative number, or asked whether it is one.
-  bool is_sentinel(Op op, Id element, Id number) const {
-    const Node &x = hooks_.graph[element], &y = hooks_.graph[number];
-    if (x.op != Op::read || x.type != Type::i32 || variations_[element] == Variation::kernel) return false;
+  bool is_sentinel(Op op, Id id, Id number) const {
+    const Node &x = element(id), &y = hooks_.graph[number];
+    if (x.op != Op::read || x.type != Type::i32 || variations_[id] == Variation::kernel) return false;
     if (y.op != Op::constant) return false;
     return as_i32(y) < 0 || (op != Op::equal && as_i32(y) == 0);
   }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 
+#include "lathe/spec/expr/bounds.h"
 #include "lathe/spec/expr/interpret.h"
 #include "lathe/spec/expr/names.h"
 #include "lathe/spec/expr/print.h"
@@ -132,7 +133,7 @@ Built Builder::read(uint32_t index, std::span<const Id> at) {
     return {"index " + std::to_string(i + 1) + " of tensor " + tensor.name + " is " + name_of(type(at[i])) + "; allowed: i32",
             "convert with i32()"};
   }
-  return hooks_.graph.add(op_node(Op::read, read_type(tensor.elem), at, index));
+  return bounded(hooks_.graph, tensor, hooks_.graph.add(op_node(Op::read, read_type(tensor.elem), at, index)));
 }
 
 Built Builder::prefix(std::string_view sign, Id operand) {

@@ -33,7 +33,7 @@ class Builder {
   Id param(uint32_t index);
   /// `id`, or when that is a whole number that is written down, the same number as a constant of `type`; kNone when it is neither.
   Id adapted(Id id, Type type);
-  /// tensors[index] at one i32 for each axis.
+  /// tensors[index] at one i32 for each axis, within the tensor's range where it has one.
   Built read(uint32_t index, std::span<const Id> at);
   /// One of - ! before an operand.
   Built prefix(std::string_view sign, Id operand);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "lathe/spec/expr/declarations.h"
 #include "lathe/spec/expr/names.h"
 #include "lathe/spec/expr/print.h"
 #include "lathe/spec/expr/range_arithmetic.h"
@@ -120,7 +121,7 @@ class HookCheck {
     if (node.type == Type::i32 && range(id).wraps) {
       const std::string message = "the i32 " + text(id) + " may overflow";
       if (range(id).undeclared) {
-        warning(id, message + "; it wraps", "declare the range of what it is made of, as in param W:i32 in [0, 4096]");
+        warning(id, message + "; it wraps", kDeclareRange);
       } else {
         error(id, message, "clamp its parts, or declare smaller ranges");
       }
@@ -146,7 +147,8 @@ class HookCheck {
     if (node.op == Op::div || !holds(divisor, 0)) return;
     const std::string message = "the divisor " + text(node.args[1]) + " may be 0";
     if (divisor.undeclared) {
-      warning(id, message + "; the result is then 0", "declare its range, as in param W:i32 in [1, 4096]");
+      warning(id, message + "; the result is then 0",
+              "declare its range, as in param W: i32 in [1, 4096] or tensor t: i32[TOK] in [1, 4096]");
     } else {
       error(id, message, "max(..., 1)");
     }
@@ -169,7 +171,7 @@ class HookCheck {
       case Op::log2:
       case Op::rsqrt:
         return check_domain(id, node, a.lo > 0, "what is proven to be positive",
-                            "guard it with max(x, 1e-6), or declare the range of a param");
+                            "guard it with max(x, 1e-6), or declare the range of a param or tensor");
       case Op::sqrt:
         return check_domain(id, node, a.lo >= 0, "what is proven not to be negative", "guard it with max(x, 0)");
       case Op::acos:
@@ -239,7 +241,9 @@ class HookCheck {
     const std::string allowed = is_number                    ? "[0, " + std::to_string(extent.value - 1) + "]"
                                 : extent.axis == Axis::param ? "less than param " + hooks_.params[extent.value].name
                                                              : std::string("an index of axis ") + name_of(extent.axis);
-    const std::string hint = is_number ? "clamp(x, 0, " + std::to_string(extent.value - 1) + ")" : "";
+    const std::string ends = "0, " + std::to_string(extent.value - 1);
+    const std::string hint =
+        is_number ? "clamp(x, " + ends + "), or declare what it is read from as in tensor t: i32[TOK] in [" + ends + "]" : "";
 
     const Node& index = hooks_.graph[id];
     const bool is_open = extent.axis == Axis::free || extent.axis == Axis::pages || extent.axis == Axis::param;
@@ -255,6 +259,8 @@ class HookCheck {
     warning(id, what + " is not proven to stay in its axis; it is clamped", hint);
   }
 
+  static constexpr const char* kDeclareRange =
+      "declare the range of what it is made of, as in param W: i32 in [0, 4096] or tensor t: i32[TOK] in [0, 4096]";
   static constexpr const char* kBoundExponents = "bound what exp and exp2 take, as in exp(min(x, 80))";
 
   const Hooks& hooks_;
@@ -263,67 +269,6 @@ class HookCheck {
   const std::vector<Range> finite_;   // of finite ones
   std::vector<Finding>& out_;
 };
-
-/// Whether `range` holds values of `type`, and its ends are two of them.
-bool is_range_of(Type type, const std::array<double, 2>& range) {
-  const auto [lo, hi] = range;
-  if (type == Type::boolean || !(lo <= hi) || !std::isfinite(lo) || !std::isfinite(hi)) return false;
-  if (type == Type::f32) return f32_of(lo) == lo && f32_of(hi) == hi;
-  const double least = type == Type::i32 ? -2147483648.0 : 0, most = type == Type::i32 ? 2147483647.0 : 4294967295.0;
-  return lo >= least && hi <= most && std::floor(lo) == lo && std::floor(hi) == hi;
-}
-
-/// Problems of names and numbers of declarations, which the text form cannot have but hand-made values can.
-void check_declarations(const Hooks& hooks, std::vector<Finding>& out) {
-  std::set<std::string_view> names;
-  std::optional<size_t> of_param, of_tensor;  // the declaration that is looked at
-  auto error = [&](const std::string& message, const char* hint = "") {
-    out.push_back({true, std::nullopt, kNone, message, hint, "declarations", of_param, of_tensor});
-  };
-  auto check_name = [&](const std::string& name) {
-    const std::string problem = names.insert(name).second ? name_problem(name) : "is declared twice";
-    if (!problem.empty()) error("the name " + fields::in_quotes(name) + " " + problem + "; allowed: another name");
-  };
-  for (size_t i = 0; i < hooks.params.size(); ++i) {
-    const Param& param = hooks.params[i];
-    of_param = i;
-    check_name(param.name);
-    if (param.range && !is_range_of(param.type, *param.range)) {
-      error("param " + fields::shown(param.name) + " has the range [" + number_text((*param.range)[0]) + ", " +
-                number_text((*param.range)[1]) + "]; allowed: [least, greatest] of " + name_of(param.type),
-            "both ends are finite; without a range every value is allowed");
-    }
-  }
-  of_param.reset();
-  for (size_t i = 0; i < hooks.tensors.size(); ++i) {
-    const Tensor& tensor = hooks.tensors[i];
-    of_tensor = i;
-    check_name(tensor.name);
-    for (const TensorAxis& axis : tensor.axes) {
-      const bool is_param = axis.axis == Axis::param;
-      const bool sound = is_param ? axis.value < hooks.params.size() && hooks.params[axis.value].type == Type::i32
-                                  : axis.axis != Axis::number || (axis.value >= 1 && axis.value < (1u << 31));
-      if (!sound) {
-        error("tensor " + fields::shown(tensor.name) + " has an axis of " +
-              (is_param ? "no i32 param" : std::to_string(axis.value)) + "; allowed: 1..2147483647, an i32 param, or a named axis");
-      }
-    }
-    if (tensor.axes.empty() || tensor.axes.size() > kMaxAxes) {
-      error("tensor " + fields::shown(tensor.name) + " has " + std::to_string(tensor.axes.size()) + " axes; allowed: 1.." +
-            std::to_string(kMaxAxes));
-    }
-  }
-  of_tensor.reset();
-  if (hooks.params.size() > kMaxDeclarations) {
-    of_param = kMaxDeclarations;
-  } else if (hooks.tensors.size() > kMaxDeclarations) {
-    of_tensor = kMaxDeclarations;
-  }
-  if (hooks.params.size() > kMaxDeclarations || hooks.tensors.size() > kMaxDeclarations) {
-    error(std::to_string(hooks.params.size()) + " params and " + std::to_string(hooks.tensors.size()) +
-          " tensors; allowed: " + std::to_string(kMaxDeclarations) + " each");
-  }
-}
 
 /// Without a normalizer the weights are summed as they are: no log-sum-exp exists.
 void check_normalizer(const Hooks& hooks, std::vector<Finding>& out) {

@@ -117,6 +117,9 @@ struct Tensor {
   std::vector<TensorAxis> axes;  // 1..kMaxAxes, outermost first
   bool summary = false;          // least and greatest values per tile may be derived, for skipping
   bool sorted = false;           // ascending along the last axis
+  // Elements outside are read as the nearest end, NaN as the least. Not for bool. Builder::read() makes it a part of the expression
+  // (bounds.h), which is where all but declarations find it; simplify() leaves nothing else of it.
+  std::optional<std::array<double, 2>> range = {};
   bool operator==(const Tensor&) const = default;
 };
 

@@ -18,15 +18,18 @@ using OrderedJson = nlohmann::ordered_json;  // the order of declarations is kep
 
 constexpr size_t kMaxJson = 2 * kMaxText;
 
+OrderedJson json_of(const std::array<double, 2>& range, Type type) {
+  OrderedJson out = OrderedJson::array();
+  for (double end : range) {
+    const std::optional<int64_t> whole = type == Type::f32 ? std::nullopt : as_integer(end);
+    out.push_back(whole ? OrderedJson(*whole) : OrderedJson(end));
+  }
+  return out;
+}
+
 OrderedJson json_of(const Param& param) {
   OrderedJson out{{"type", name_of(param.type)}};
-  if (!param.range) return out;
-  OrderedJson range = OrderedJson::array();
-  for (double end : *param.range) {
-    const std::optional<int64_t> whole = param.type == Type::f32 ? std::nullopt : as_integer(end);
-    range.push_back(whole ? OrderedJson(*whole) : OrderedJson(end));
-  }
-  out["range"] = std::move(range);
+  if (param.range) out["range"] = json_of(*param.range, param.type);
   return out;
 }
 
@@ -40,6 +43,7 @@ OrderedJson json_of(const Tensor& tensor, const std::vector<Param>& params) {
     }
   }
   OrderedJson out{{"elem", name_of(tensor.elem)}, {"axes", std::move(axes)}};
+  if (tensor.range) out["range"] = json_of(*tensor.range, read_type(tensor.elem));
   if (tensor.summary) out["summary"] = true;
   if (tensor.sorted) out["sorted"] = true;
   return out;
@@ -120,14 +124,19 @@ class Reader {
     } else {
       return refuse(at + ".type", value.contains("type") ? text_of(value["type"]) : "is missing", "i32, u32, f32, bool");
     }
-    if (value.contains("range")) {
-      const OrderedJson& range = value["range"];
-      if (!range.is_array() || range.size() != 2 || !range[0].is_number() || !range[1].is_number()) {
-        return refuse(at + ".range", text_of(range), "[least, greatest]");
-      }
-      param.range = {range[0].get<double>(), range[1].get<double>()};
+    if (range_at(value, at, param.range)) parser_.add_param(at, std::move(param));
+  }
+
+  /// False when there is a range that is none.
+  bool range_at(const OrderedJson& object, const std::string& path, std::optional<std::array<double, 2>>& out) {
+    const auto at = object.find("range");
+    if (at == object.end()) return true;
+    if (!at->is_array() || at->size() != 2 || !(*at)[0].is_number() || !(*at)[1].is_number()) {
+      refuse(path + ".range", text_of(*at), "[least, greatest]");
+      return false;
     }
-    parser_.add_param(at, std::move(param));
+    out = {(*at)[0].get<double>(), (*at)[1].get<double>()};
+    return true;
   }
 
   std::optional<TensorAxis> axis(const OrderedJson& node) const {
@@ -145,7 +154,7 @@ class Reader {
   }
 
   void tensor(const std::string& name, const OrderedJson& value, const std::string& at) {
-    check_keys(value, at, {"elem", "axes", "summary", "sorted"}, "elem, axes, summary, sorted");
+    check_keys(value, at, {"elem", "axes", "range", "summary", "sorted"}, "elem, axes, range, summary, sorted");
     Tensor tensor{name, Elem::f32, {}, flag_at(value, at, "summary"), flag_at(value, at, "sorted")};
     if (auto elem = elem_named(string_at(value, "elem"))) {
       tensor.elem = *elem;
@@ -162,7 +171,7 @@ class Reader {
       if (!next) return refuse(at + ".axes", text_of(node), "B, HQ, HKV, TOK, QLEN, KVPOS, SLOT, PAGE, D, N, a number, or a param");
       tensor.axes.push_back(*next);
     }
-    parser_.add_tensor(at, std::move(tensor));
+    if (range_at(value, at, tensor.range)) parser_.add_tensor(at, std::move(tensor));
   }
 
   void normalizer(const OrderedJson& node) {

@@ -10,7 +10,8 @@
 
 namespace lathe::expr {
 
-/// {"params": {"W": {"type": "i32", "range": [0, 4096]}}, "tensors": {"s": {"elem": "f32", "axes": ["HQ", 32], "summary": true}},
+/// {"params": {"W": {"type": "i32", "range": [0, 4096]}},
+/// "tensors": {"s": {"elem": "f32", "axes": ["HQ", 32], "range": [0, 1], "summary": true}},
 /// "normalizer": "none", "mask": "kv_pos <= q_pos", ...}. What is at its preset is left out. Hooks must have passed check().
 std::string to_json(const Hooks& hooks);
 

@@ -23,6 +23,7 @@ struct TensorTerm::Declaration {
   Elem elem;
   std::vector<AxisTerm> axes;
   bool summary, sorted;
+  std::optional<std::array<double, 2>> range;
 };
 
 namespace {
@@ -133,7 +134,8 @@ class TermBuilder {
   }
 
   uint32_t tensor(const TensorTerm::Declaration& declared) {
-    Tensor tensor{declared.name, declared.elem, {}, declared.summary, declared.sorted};
+    Tensor tensor{declared.name, declared.elem, {}, declared.summary, declared.sorted, {}};
+    if (declared.range) tensor.range = range_ends(read_type(tensor.elem), *declared.range);
     for (const AxisTerm& axis : declared.axes) {
       uint32_t value = static_cast<uint32_t>(axis.extent_);
       if (axis.param_ != nullptr) {  // check() refuses what is no param
@@ -161,8 +163,10 @@ Term param(std::string name, Type type, std::optional<std::array<double, 2>> ran
   return make({.kind = Term::Tree::param, .declared = {std::move(name), type, range}});
 }
 
-TensorTerm::TensorTerm(std::string name, Elem elem, std::vector<AxisTerm> axes, bool summary, bool sorted)
-    : declaration_(std::make_shared<const Declaration>(Declaration{std::move(name), elem, std::move(axes), summary, sorted})) {}
+TensorTerm::TensorTerm(std::string name, Elem elem, std::vector<AxisTerm> axes, bool summary, bool sorted,
+                       std::optional<std::array<double, 2>> range)
+    : declaration_(
+          std::make_shared<const Declaration>(Declaration{std::move(name), elem, std::move(axes), summary, sorted, range})) {}
 
 Term TensorTerm::at(std::vector<Term> index) const {
   return make({.kind = Term::Tree::read, .tensor = declaration_, .args = std::move(index)});

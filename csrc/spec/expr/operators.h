@@ -64,7 +64,8 @@ class AxisTerm {
 /// A declared tensor: t(tok, kv) is its element.
 class TensorTerm {
  public:
-  TensorTerm(std::string name, Elem elem, std::vector<AxisTerm> axes, bool summary = false, bool sorted = false);
+  TensorTerm(std::string name, Elem elem, std::vector<AxisTerm> axes, bool summary = false, bool sorted = false,
+             std::optional<std::array<double, 2>> range = {});
 
   template <class... Index>
   Term operator()(Index... index) const {

@@ -13,17 +13,6 @@ namespace {
 
 constexpr size_t kMaxProblems = 20;
 
-/// The value of a constant as a range's end; nothing when it is no number of `type`.
-std::optional<double> bound_of(const Node& node, Type type) {
-  if (type == Type::f32) {
-    if (node.type == Type::f32) return static_cast<double>(as_f32(node));
-    return node.type == Type::i32 ? std::optional<double>(as_i32(node)) : std::nullopt;
-  }
-  if (node.type == Type::i32 && (type == Type::i32 || as_i32(node) >= 0)) return as_i32(node);
-  if (node.type == Type::u32 && type == Type::u32) return node.value;
-  return std::nullopt;
-}
-
 }  // namespace
 
 std::string Parser::location(const Place& place) const {
@@ -100,6 +89,7 @@ void Parser::add_param(const std::string& source, Param param) {
 
 void Parser::add_tensor(const std::string& source, Tensor tensor) {
   if (!may_declare(source, tensor.name)) return;
+  if (tensor.range) tensor.range = range_ends(read_type(tensor.elem), *tensor.range);
   names_.push_back({tensor.name, {Binding::tensor, static_cast<uint32_t>(hooks_.tensors.size()), kNone}});
   sources_.push_back({source, {}, true});
   add(std::move(tensor), {sources_.size() - 1, 0});
@@ -162,136 +152,6 @@ bool Parser::may_declare(const Token& name, bool is_let) {
 
 void Parser::declare(const Token& name, const Binding& binding) {
   names_.push_back({std::string(name.text), binding});
-}
-
-bool Parser::names_until_colon(std::vector<Token>& names) {
-  names.clear();
-  do {
-    Token name;
-    if (!expect_name("a name", name)) return false;
-    names.push_back(name);
-  } while (accept(","));
-  return expect(":");
-}
-
-bool Parser::range(Param& param) {
-  const Token start = peek();
-  if (!expect("[")) return false;
-  std::array<double, 2> ends{};
-  for (size_t i = 0; i < ends.size(); ++i) {
-    Node node;
-    const Token at = peek();
-    if (!constant_number(node, param.type) || !expect(i == 0 ? "," : "]")) return false;
-    const auto bound = bound_of(node, param.type);
-    if (!bound) {
-      report(at, std::string("the range of ") + name_of(param.type) + " ends at " + shown(at) + "; allowed: a number of that type");
-      return false;
-    }
-    ends[i] = *bound;
-  }
-  if (param.type == Type::boolean || ends[0] > ends[1]) {
-    report(start, param.type == Type::boolean ? "a bool has no range" : "the range is empty; allowed: [least, greatest]");
-    return false;
-  }
-  param.range = range_ends(param.type, ends);
-  return true;
-}
-
-void Parser::param_declaration() {
-  do {
-    std::vector<Token> names;
-    if (!names_until_colon(names)) return;
-    Param param;
-    const auto type = type_named(peek().text);
-    if (!type) return expected("a type: i32, u32, f32, bool");
-    take();
-    param.type = *type;
-    const bool sound = !accept("in") || range(param);
-    if (lost_) return;
-    for (const Token& name : names) {
-      if (!may_declare(name, false)) continue;
-      const auto index = static_cast<uint32_t>(hooks_.params.size());
-      param.name = std::string(name.text);
-      declare(name, {sound ? Binding::param : Binding::broken, index, kNone});
-      add(param, {sources_.size() - 1, name.at});
-    }
-  } while (accept(","));
-}
-
-bool Parser::axis(TensorAxis& axis) {
-  const Token token = peek();
-  if (auto named = token.kind == TokenKind::name ? axis_named(token.text) : std::nullopt) {
-    take();
-    axis = {*named, 0};
-    return true;
-  }
-  const Binding* binding = token.kind == TokenKind::name ? find(token.text) : nullptr;
-  if (binding != nullptr && binding->kind == Binding::param && hooks_.params[binding->index].type == Type::i32) {
-    take();
-    axis = {Axis::param, binding->index};
-    return true;
-  }
-  const bool is_constant = token.kind == TokenKind::number || (binding != nullptr && binding->kind == Binding::constant);
-  Node node;
-  if (is_constant && constant_number(node) && node.type == Type::i32 && as_i32(node) >= 1) {
-    axis = {Axis::number, node.value};
-    return true;
-  }
-  if (is_constant && !lost_) {
-    report(token, "an axis is " + shown(token) + " long; allowed: 1.." + std::to_string(std::numeric_limits<int32_t>::max()));
-    return false;
-  }
-  expected("an axis: B, HQ, HKV, TOK, QLEN, KVPOS, SLOT, PAGE, D, N, a number, or an i32 param");
-  return false;
-}
-
-bool Parser::tensor_axes(Tensor& tensor) {
-  if (!expect("[")) return false;
-  bool sound = true;
-  do {
-    const Token at = peek();
-    TensorAxis next;
-    sound = axis(next) && sound;
-    if (lost_) return false;
-    tensor.axes.push_back(next);
-    if (tensor.axes.size() == kMaxAxes + 1) {
-      report(at, "found a fifth axis, expected at most " + std::to_string(kMaxAxes));
-      sound = false;
-    }
-  } while (accept(","));
-  return expect("]") && sound;
-}
-
-void Parser::tensor_declaration() {
-  do {
-    std::vector<Token> names;
-    if (!names_until_colon(names)) return;
-    Tensor tensor;
-    const auto elem = elem_named(peek().text);
-    if (!elem) return expected("an element type: f32, f16, bf16, e4m3, e5m2, i32, i8, u8, u32, bool");
-    take();
-    tensor.elem = *elem;
-    const bool sound = tensor_axes(tensor);
-    if (lost_) return;
-    while (is("summary") || is("sorted")) (take().text == "summary" ? tensor.summary : tensor.sorted) = true;
-    for (const Token& name : names) {
-      if (!may_declare(name, false)) continue;
-      const auto index = static_cast<uint32_t>(hooks_.tensors.size());
-      tensor.name = std::string(name.text);
-      declare(name, {sound ? Binding::tensor : Binding::broken, index, kNone});
-      add(tensor, {sources_.size() - 1, name.at});
-    }
-  } while (accept(","));
-}
-
-void Parser::const_declaration() {
-  where_ = -1;
-  do {
-    Token name;
-    Node node;
-    if (!expect_name("a name", name) || !expect("=") || !constant_number(node)) return;
-    if (may_declare(name, false)) declare(name, {Binding::constant, 0, builder_.constant(node)});
-  } while (accept(","));
 }
 
 void Parser::normalizer_setting() {

@@ -215,8 +215,11 @@ Id Parser::name_reference(const Token& name) {
         return note(name, builder_.param(binding->index));
       case Binding::tensor:
         return tensor_read(name, binding->index);
-      case Binding::broken:
+      case Binding::broken: {
+        std::vector<Id> at;
+        if (accept("[")) arguments("]", at);
         return kNone;
+      }
       default:
         return note(name, binding->id);
     }
@@ -296,7 +299,7 @@ bool Parser::arguments(std::string_view close, std::vector<Id>& args) {
   return expect(close) && sound;
 }
 
-bool Parser::constant_number(Node& node, Type wanted) {
+bool Parser::constant_number(Node& node, Type wanted, const std::string& hint) {
   const bool negative = accept("-");
   const Token token = peek();
   const Binding* binding = token.kind == TokenKind::name ? find(token.text) : nullptr;
@@ -307,7 +310,7 @@ bool Parser::constant_number(Node& node, Type wanted) {
   } else if (auto given = token.kind == TokenKind::number || token.text == "inf" ? number_node(token.text) : std::nullopt) {
     node = *given;
   } else {
-    expected("a number");
+    expected("a number", hint);
     return false;
   }
   take();

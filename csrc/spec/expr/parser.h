@@ -1,7 +1,9 @@
 // The reader of hooks' text, used by parse() and by the JSON form: texts come in one after the other, problems are gathered.
 #pragma once
 
+#include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,18 +65,11 @@ class Parser {
   void skip_statement();
   bool starts_statement() const;
   bool is_bare() const;  // what is next is no statement that has lost its first word
-  void param_declaration();
-  void tensor_declaration();
-  void const_declaration();
   void normalizer_setting();
   void rotary_setting();
   void hook_statement(Hook hook);
   void let_binding();
   void hook_body(Hook hook);
-  bool names_until_colon(std::vector<Token>& names);
-  bool range(Param& param);
-  bool tensor_axes(Tensor& tensor);
-  bool axis(TensorAxis& axis);
   bool may_declare(const std::string& source, const std::string& name);
   void declare(const Token& name, const Binding& binding);
   bool may_declare(const Token& name, bool is_let);
@@ -82,6 +77,16 @@ class Parser {
   std::string location(const Finding& finding) const;
   void add(Param param, const Place& place);
   void add(Tensor tensor, const Place& place);
+
+  // parse_declaration.cc
+  void param_declaration();
+  void tensor_declaration();
+  void const_declaration();
+  bool names_until_colon(std::vector<Token>& names);
+  bool range(Type type, const std::string& name, const std::array<double, 2>& limits, std::optional<std::array<double, 2>>& range);
+  bool tensor_axes(Tensor& tensor);
+  bool tensor_qualities(Tensor& tensor);
+  bool axis(TensorAxis& axis);
 
   // parse_expression.cc
   Id expression();
@@ -98,7 +103,7 @@ class Parser {
   const Binding* find(std::string_view name) const;
   std::string nearest_name(std::string_view name) const;
   // Of declarations: a number or the name of a const, with or without '-'; where f32 is wanted a whole number may be of any size.
-  bool constant_number(Node& node, Type wanted = Type::i32);
+  bool constant_number(Node& node, Type wanted = Type::i32, const std::string& hint = {});
 
   // tokens
   const Token& peek() const { return tokens_[next_]; }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "lathe/spec/expr/bounds.h"
 #include "lathe/spec/expr/lexer.h"
 #include "lathe/spec/expr/names.h"
 
@@ -26,6 +27,10 @@ std::string float_text(float value) {
 
 std::string bound_text(double bound, Type type) {
   return type == Type::f32 ? float_text(static_cast<float>(bound)) : number_text(bound);
+}
+
+std::string range_text(const std::optional<std::array<double, 2>>& range, Type type) {
+  return range ? " in [" + bound_text((*range)[0], type) + ", " + bound_text((*range)[1], type) + "]" : "";
 }
 
 std::string constant_text(const Node& node) {
@@ -67,7 +72,8 @@ class Writer {
       return;
     }
     --depth_;
-    const Node& node = hooks_.graph[id];
+    const Id read = bounded_read(hooks_, id);  // its declaration says the rest
+    const Node& node = hooks_.graph[read != kNone ? read : id];
     const int own = strength(node);
     if (own < least) out_ += '(';
     write_form(node, own);
@@ -161,13 +167,17 @@ std::string fresh_name(const Hooks& hooks, int& last) {
   return name;
 }
 
-/// Of one expression, by node: how often it is used, how high it stands above its leaves, and about how long it is written out.
+/// Of one expression, by node: how often it is used, how high it stands above its leaves, about how long it is written out, and
+/// whether it is written at all, unlike what an element's bounds are made of.
 struct TextShape {
   std::vector<uint32_t> uses, height;
   std::vector<double> length;
+  std::vector<bool> written;
 
-  TextShape(const Graph& graph, Id root) : uses(graph.size()), height(graph.size()), length(graph.size()) {
+  TextShape(const Hooks& hooks, Id root)
+      : uses(hooks.graph.size()), height(uses.size()), length(uses.size()), written(uses.size(), true) {
     constexpr double kLeaf = 8, kSigns = 4;
+    const Graph& graph = hooks.graph;
     const std::vector<bool> used = reachable(graph, {&root, 1});
     for (Id id = 0; id <= root; ++id) {
       length[id] = graph[id].arity == 0 ? kLeaf : kSigns;
@@ -176,6 +186,11 @@ struct TextShape {
         height[id] = std::max(height[id], height[arg] + 1);
         length[id] += length[arg];
       }
+      const Id read = bounded_read(hooks, id);
+      if (read == kNone) continue;
+      height[id] = height[read];
+      length[id] = length[read];
+      written[read] = written[graph[id].args[0]] = false;
     }
   }
 };
@@ -185,14 +200,14 @@ struct TextShape {
 std::string hook_text(const Hooks& hooks, Hook hook) {
   const Id root = hooks.root(hook);
   const Graph& graph = hooks.graph;
-  const TextShape shape(graph, root);
+  const TextShape shape(hooks, root);
   Writer writer(hooks, std::string::npos, std::numeric_limits<int>::max());
   std::string out;
   int last = 0;
   for (Id id = 0; id < root; ++id) {
     const bool is_shared = shape.length[root] > kLong && shape.uses[id] > 1;
     const bool is_deep = shape.uses[id] > 0 && shape.height[id] % kDeep == 0;
-    if (graph[id].arity == 0 || !(is_shared || is_deep)) continue;
+    if (graph[id].arity == 0 || !shape.written[id] || !(is_shared || is_deep)) continue;
     const std::string name = fresh_name(hooks, last);
     out += "let " + name + " = " + writer.text(id) + "; ";
     writer.name(id) = name;
@@ -201,9 +216,7 @@ std::string hook_text(const Hooks& hooks, Hook hook) {
 }
 
 std::string to_text(const Param& param) {
-  std::string out = "param " + param.name + ": " + name_of(param.type);
-  if (!param.range) return out;
-  return out + " in [" + bound_text((*param.range)[0], param.type) + ", " + bound_text((*param.range)[1], param.type) + "]";
+  return "param " + param.name + ": " + name_of(param.type) + range_text(param.range, param.type);
 }
 
 std::string to_text(const Tensor& tensor, std::span<const Param> params) {
@@ -216,8 +229,8 @@ std::string to_text(const Tensor& tensor, std::span<const Param> params) {
       axes += axis.axis == Axis::param ? params[axis.value].name : name_of(axis.axis);
     }
   }
-  return "tensor " + tensor.name + ": " + name_of(tensor.elem) + "[" + axes + "]" + (tensor.summary ? " summary" : "") +
-         (tensor.sorted ? " sorted" : "");
+  return "tensor " + tensor.name + ": " + name_of(tensor.elem) + "[" + axes + "]" +
+         range_text(tensor.range, read_type(tensor.elem)) + (tensor.summary ? " summary" : "") + (tensor.sorted ? " sorted" : "");
 }
 
 std::optional<int64_t> as_integer(double value) {

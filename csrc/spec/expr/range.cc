@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lathe/spec/expr/bounds.h"
 #include "lathe/spec/expr/float_range.h"
 #include "lathe/spec/expr/range_arithmetic.h"
 
@@ -168,11 +169,8 @@ Range given_float(Floats floats) {
 
 Range of_element(Elem elem, Floats floats) {
   if (read_type(elem) == Type::f32) return given_float(floats);
-  if (elem == Elem::i8) return {-128, 127};
-  if (elem == Elem::u8) return {0, 255};
-  Range out = whole_range(read_type(elem));
-  out.undeclared = elem != Elem::boolean;
-  return out;
+  const auto [least, most] = limits_of(elem);
+  return {.lo = least, .hi = most, .undeclared = elem == Elem::i32 || elem == Elem::u32};
 }
 
 Range of_leaf(const Hooks& hooks, const Node& node, Floats floats) {
@@ -258,6 +256,7 @@ std::vector<Range> ranges(const Hooks& hooks, const LeafRange& leaf, Floats floa
       const Node& node = graph[id];
       if (!(is_leaf(node.op) || node.op == Op::read)) {
         out[id] = of_operator(graph, node, out, floats);
+        if (bounded_read(hooks, id) != kNone) out[id].undeclared = false;
         continue;
       }
       std::optional<Range> given = leaf && node.op != Op::constant ? leaf(id) : std::nullopt;

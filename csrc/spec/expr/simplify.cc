@@ -27,7 +27,8 @@ Hooks normal_form(const Hooks& hooks, const Colours& colours) {
   for (Id& root : roots) {
     if (root != kNone) root = place[root];
   }
-  out.graph = {};  // without what the rules made and dropped again
+  for (Tensor& tensor : out.tensors) tensor.range.reset();  // it is part of the expressions
+  out.graph = {};                                           // without what the rules made and dropped again
   const std::vector<Id> copies = copy(rewriter.hooks().graph, roots, out.graph);
   std::copy(copies.begin(), copies.end(), out.roots.begin());
   return out;

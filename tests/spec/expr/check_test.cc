@@ -184,7 +184,8 @@ TEST(Check, IndicesStayInside) {
       {"tensor t:f32[KVPOS]; logits = score + t[kv - q]", "may leave its axis"},
       {"tensor t:f32[KVPOS]; logits = score + t[kv | 1]", "may leave its axis"},
       {"tensor t:f32[32]; logits = score + t[kv]",
-       "lies in [0, 16777215] and may leave its axis; allowed: [0, 31] (clamp(x, 0, 31))"},
+       "lies in [0, 16777215] and may leave its axis; allowed: [0, 31] (clamp(x, 0, 31), or declare "
+       "what it is read from as in tensor t: i32[TOK] in [0, 31])"},
       {"tensor t:f32[32]; logits = score + t[32]", "lies in [32, 32] and may leave its axis"},
       {"tensor t:f32[32]; logits = score + t[-1]", "lies in [-1, -1]"},
       {"tensor t:f32[N]; logits = score + t[q_pos]", "may leave its axis; allowed: an index of axis N"},

@@ -85,6 +85,7 @@ struct Bridge {
   }
 };
 
+template <class E = RandomEnvironment>
 void expect_printed_equals_interpreted(const std::vector<Case>& cases, Rng& rng, int environments) {
   lathe::testing::TempDir folder;
   std::ofstream file(folder / "printed.cc");
@@ -108,7 +109,7 @@ void expect_printed_equals_interpreted(const std::vector<Case>& cases, Rng& rng,
     const Interpreter interpreter(c.hooks, c.hooks.root(c.hook));
     SCOPED_TRACE(function_text(c, i));
     for (int n = 0; n < environments && !::testing::Test::HasFailure(); ++n) {
-      const RandomEnvironment environment(c.hooks, rng);
+      const E environment(c.hooks, rng);
       std::array<double, kInputs> input_floats{};
       std::array<int, kInputs> input_ints{};
       for (size_t k = 0; k < kInputs; ++k) {
@@ -152,6 +153,43 @@ TEST(DeviceSource, EqualsTheInterpreter) {
     }
   }
   expect_printed_equals_interpreted(cases, rng, 200);
+}
+
+/// Elements that are mostly what nobody declares: the ends of their type, infinities, NaN.
+class PoisonedEnvironment : public RandomEnvironment {
+ public:
+  PoisonedEnvironment(const Hooks& hooks, Rng& rng) : RandomEnvironment(hooks, rng), hooks_(hooks), turn_(rng()) {}
+  Value read(uint32_t tensor, std::span<const int32_t> index) const override {
+    const Value tame = RandomEnvironment::read(tensor, index);
+    const uint64_t turn = turn_ + tensor;
+    if (turn % 4 == 0) return tame;
+    const Elem elem = hooks_.tensors[tensor].elem;
+    if (read_type(elem) == Type::f32) return Value::of(std::array<double, 3>{NAN, HUGE_VAL, -HUGE_VAL}[turn % 3]);
+    const std::array<uint32_t, 3> words{0x80000000u, 0x7fffffffu, 0xffffffffu};
+    return elem == Elem::i32 || elem == Elem::u32 ? Value::of(static_cast<int32_t>(words[turn % 3])) : tame;
+  }
+
+ private:
+  const Hooks& hooks_;
+  const uint64_t turn_;
+};
+
+TEST(DeviceSource, EqualsTheInterpreterOnElementsOutsideTheirBounds) {
+  constexpr const char* kTexts[] = {
+      "tensor t: i32[TOK] in [0, 5], bs: f32[HQ, 6] in [-1, 1]; logits = score * bs[h, t[tok]]",
+      "tensor t: u32[TOK] in [3, 9]; mask = t[tok] <= 5u || bit(t[tok], kv & 31)",
+      "tensor t: u8[HQ] in [1, 2], u: i8[HQ] in [-5, -3]; logits = score * f32(t[h] * u[h])",
+      "tensor t: f16[HQ] in [0.5, 2], e: e4m3[HQ] in [-0.25, 0.25], b: bf16[HQ] in [-3, -3]; logits = score / t[h] + e[h] * b[h]",
+  };
+  Rng rng(lathe::testing::seed());
+  std::vector<Case> cases;
+  for (const char* text : kTexts) {
+    const Hooks hooks = *parse(text);
+    const Hook hook = hooks.root(Hook::mask) != kNone ? Hook::mask : Hook::logits;
+    cases.push_back({hooks, hook});
+    cases.push_back({canonicalise(hooks), hook});
+  }
+  expect_printed_equals_interpreted<PoisonedEnvironment>(cases, rng, 500);
 }
 
 /// Every name in a printed body: types, inputs, slots, values, and functions of the table after "dev::".

@@ -133,6 +133,8 @@ TEST(Operators, BuildWhatTextBuilds) {
   const TensorTerm a("a", Elem::f32, {Axis::qo_heads});
   const TensorTerm bits("bits", Elem::u32, {Axis::tokens, 4}, /*summary=*/true);
   const TensorTerm wide("wide", Elem::i8, {W, Axis::kv_pos}, /*summary=*/false, /*sorted=*/true);
+  const TensorTerm bounded("bounded", Elem::i32, {Axis::tokens}, /*summary=*/true, /*sorted=*/false, std::array{-1.0, 5.0});
+  const TensorTerm part("part", Elem::f16, {Axis::qo_heads}, /*summary=*/false, /*sorted=*/false, std::array{0.1, 16777217.0});
   struct Case {
     std::vector<std::pair<Hook, Term>> hooks;
     const char* text;
@@ -146,6 +148,8 @@ TEST(Operators, BuildWhatTextBuilds) {
        "tensor a:f32[HQ]; logits = score + a[h] * f32(kv_pos - q_pos); sink = a[h]"},
       {{{Hook::mask, expr::call("bit", {bits(tok, expr::call("clamp", {kv >> 5, 0, 3})), kv & 31})}},
        "tensor bits:u32[TOK,4] summary; mask = bit(bits[tok, clamp(kv >> 5, 0, 3)], kv & 31)"},
+      {{{Hook::mask, bounded(tok) < kv}}, "tensor bounded:i32[TOK] in [-1, 5] summary; mask = bounded[tok] < kv"},
+      {{{Hook::sink, part(h)}}, "tensor part:f16[HQ] in [0.1, 16777217]; sink = part[h]"},
       {{{Hook::mask, wide(0, kv) != 3}}, "param W:i32; tensor wide:i8[W,KVPOS] sorted; mask = wide[0, kv] != 3"},
       {{{Hook::kv_pos, kv * 4 + 3}, {Hook::mask, expr::floor_div(kv_pos, 8) == q_pos % 8 || !(q > kv) || -q >= (kv | 1) << 2}},
        "kv_pos := kv * 4 + 3; mask = kv_pos // 8 == q_pos % 8 || !(q > kv) || -q >= (kv | 1) << 2"},
@@ -189,6 +193,10 @@ TEST(Operators, RefuseWhatTextRefuses) {
   expect({{Hook::mask, kv < expr::param("W", Type::i32) && kv < expr::param("W", Type::i32, std::array{0.0, 4.0})}},
          "is declared twice");
   expect({{Hook::mask, kv < expr::param("W; mask", Type::i32)}}, "the name \"W; mask\" is not a letter");
+  for (const std::array range :
+       {std::array{5.0, 0.0}, std::array{0.5, 1.0}, std::array{static_cast<double>(NAN), 1.0}, std::array{0.0, 1e300}})
+    expect({{Hook::mask, TensorTerm("t", Elem::i32, {Axis::qo_heads}, false, false, range)(h) < 3}},
+           "allowed: [least, greatest] of i32");
   expect({{Hook::mask, TensorTerm("t", Elem::i32, {})() < 3}}, "has 0 axes");
   expect({{Hook::mask, TensorTerm("t", Elem::i32, {-4})(kv) < 3}}, "has an axis of 4294967292");
   expect({{Hook::mask, TensorTerm("t", Elem::i32, {Term(kv)})(kv) < 3}}, "no i32 param");

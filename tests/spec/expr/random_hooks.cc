@@ -233,7 +233,10 @@ Hooks random_hooks(Rng& rng, Hook hook, int size) {
                    {"tb", Elem::f32, {{Axis::tokens, 0}, {Axis::number, 16}}},
                    {"tu", Elem::u32, {{Axis::free, 0}}},
                    {"tc", Elem::u8, {{Axis::number, 8}, {Axis::param, 3}}},
-                   {"td", Elem::i8, {{Axis::kv_pos, 0}}, false, true}};
+                   {"td", Elem::i8, {{Axis::kv_pos, 0}}, false, true},
+                   {"te", Elem::i32, {{Axis::tokens, 0}}, true, false, std::array{-3.0, 40.0}},
+                   {"tf", Elem::f16, {{Axis::qo_heads, 0}}, false, false, std::array{-2.0, 0.5}},
+                   {"tv", Elem::u32, {{Axis::free, 0}}, false, false, std::array{1.0, 9.0}}};
   hooks.root(hook) = Generator(rng, hooks, hook).expression(info(hook).type, size);
   for (Hook map : {Hook::q_pos, Hook::kv_pos}) {
     if (hooks.root(map) == kNone && draw(rng, 4) == 0) hooks.root(map) = Generator(rng, hooks, map).expression(Type::i32, 3);

@@ -11,7 +11,8 @@ namespace {
 constexpr const char* kDeclarations =
     "param W, S, C: i32 in [-40, 40]; param M: i32 in [1, 9]; param flag: bool;\n"
     "tensor start: i32[TOK] sorted, lo, hi: i32[TOK] summary, cx: i32[B], kind: u8[HQ], doc: i32[KVPOS] summary,\n"
-    "  words: u32[TOK, 2] summary, seen: bool[QLEN, KVPOS] summary;\n";
+    "  words: u32[TOK, 2] summary, seen: bool[QLEN, KVPOS] summary,\n"
+    "  from: i32[TOK] in [2, 30] sorted, kinds: u8[HQ] in [1, 2], near: i32[KVPOS] in [-9, 9] summary;\n";
 
 /// Masks as people write them: comparisons of positions, params and tensors, joined by logic. Text, so that check() has its say.
 class Text {
@@ -65,8 +66,9 @@ class Text {
   }
 
   static constexpr const char* kTerms[] = {
-      "q_pos",   "q_pos",   "kv_pos", "kv_pos", "q",  "kv",      "h", "hk", "W",     "S",       "kv_len", "qo_len",   "start[tok]",
-      "lo[tok]", "hi[tok]", "cx[b]",  "3",      "17", "kind[h]", "M", "b",  "level", "doc[kv]", "doc[0]", "i32(flag)"};
+      "q_pos",  "q_pos",  "kv_pos",     "kv_pos",  "q",         "kv",        "h",         "hk",       "W",       "S",
+      "kv_len", "qo_len", "start[tok]", "lo[tok]", "hi[tok]",   "cx[b]",     "3",         "17",       "kind[h]", "M",
+      "b",      "level",  "doc[kv]",    "doc[0]",  "i32(flag)", "from[tok]", "from[tok]", "kinds[h]", "near[kv]"};
 
   std::string term() {
     if (depth_ >= 2) return pick(kTerms);
@@ -112,28 +114,29 @@ std::string random_mask_text(Rng& rng) {
 }
 
 std::string mutated_text(Rng& rng) {
-  static constexpr std::string_view kPieces[] = {"(",         ")",
-                                                 "[",         "]",
-                                                 ";",         ",",
-                                                 "=",         ":=",
-                                                 "let ",      "param ",
-                                                 "tensor ",   "const ",
-                                                 "kv",        "score",
-                                                 "3",         "1.5",
-                                                 "inf",       "<=",
-                                                 "//",        "%",
-                                                 "&&",        "||",
-                                                 "!",         "-",
-                                                 "?",         ":",
-                                                 "in",        "HQ",
-                                                 "i32",       "f32",
-                                                 "max(",      "powi(",
-                                                 "bit(",      "\n",
-                                                 " ",         "mask = ",
-                                                 "logits = ", "normalizer = none",
-                                                 "summary",   "2147483648",
-                                                 "0x",        "1e",
-                                                 "\xff",      "."};
+  static constexpr std::string_view kPieces[] = {"(",          ")",
+                                                 "[",          "]",
+                                                 ";",          ",",
+                                                 "=",          ":=",
+                                                 "let ",       "param ",
+                                                 "tensor ",    "const ",
+                                                 "kv",         "score",
+                                                 "3",          "1.5",
+                                                 "inf",        "<=",
+                                                 "//",         "%",
+                                                 "&&",         "||",
+                                                 "!",          "-",
+                                                 "?",          ":",
+                                                 "in",         "HQ",
+                                                 "i32",        "f32",
+                                                 "max(",       "powi(",
+                                                 "bit(",       "\n",
+                                                 " ",          "mask = ",
+                                                 "logits = ",  "normalizer = none",
+                                                 "summary",    " in [0, 5] ",
+                                                 "2147483648", "0x",
+                                                 "1e",         "\xff",
+                                                 "."};
   std::string text = kExamples[rng() % kExamples.size()].text;
   for (uint64_t changes = 1 + rng() % 4; changes > 0; --changes) {
     const size_t at = rng() % (text.size() + 1);

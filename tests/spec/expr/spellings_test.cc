@@ -107,6 +107,17 @@ constexpr std::array kEqual{
     Pair{"weight = w * 1; output = o; lse_transform = lse", ""},
     Pair{"epilogue = --acc", ""},
     Pair{"param W:i32; logits = score; mask = kv < W", "param W:i32; mask = kv < W; output = 1 * o"},
+    Pair{"tensor t:i32[TOK] in [0, 5]; mask = t[tok] < kv", "tensor t:i32[TOK]; mask = clamp(t[tok], 0, 5) < kv"},
+    Pair{"tensor t:i32[TOK] in [0, 5]; mask = t[tok] < kv", "tensor t:i32[TOK] in [0, 5]; mask = clamp(t[tok], -1, 9) < kv"},
+    Pair{"tensor t:i32[TOK] in [0, 5] sorted; mask = t[tok] < kv",
+         "const M = 5; tensor t:i32[TOK] sorted in [-0, M]; mask = t[tok] < kv"},
+    Pair{"tensor t:i32[TOK] in [3, 3]; mask = t[tok] < kv", "mask = 3 < kv"},
+    Pair{"tensor t:u8[HQ] in [0, 255]; mask = t[h] < kv", "tensor t:u8[HQ]; mask = t[h] < kv"},
+    Pair{"tensor t:u8[HQ] in [0, 7]; mask = t[h] < kv", "tensor t:u8[HQ]; mask = min(t[h], 7) < kv"},
+    Pair{"tensor t:i8[HQ] in [-128, 127]; mask = t[h] < kv", "tensor t:i8[HQ]; mask = t[h] < kv"},
+    Pair{"tensor t:i32[TOK] in [-2147483648, 2147483647]; mask = t[tok] < kv", "tensor t:i32[TOK]; mask = t[tok] < kv"},
+    Pair{"tensor t:u32[TOK] in [0, 4294967295]; mask = t[tok] < 9u", "tensor t:u32[TOK]; mask = t[tok] < 9u"},
+    Pair{"tensor t:f16[HQ] in [-1, 0.5]; logits = score * t[h]", "tensor t:f16[HQ]; logits = score * clamp(t[h], -1, 0.5)"},
 };
 
 constexpr std::array kDifferent{
@@ -179,6 +190,11 @@ constexpr std::array kDifferent{
     Pair{"mask = kv % 12 % 8 == 1", "mask = kv % 8 == 1"},
     Pair{"normalizer = none; logits = score", "normalizer = none; logits = score * 2"},
     Pair{"logits = dot", ""},
+    Pair{"tensor t:i32[TOK] in [0, 5]; mask = t[tok] < kv", "tensor t:i32[TOK]; mask = t[tok] < kv"},
+    Pair{"tensor t:i32[TOK] in [0, 5]; mask = t[tok] < kv", "tensor t:i32[TOK] in [0, 6]; mask = t[tok] < kv"},
+    Pair{"tensor t:i32[TOK] in [0, 5]; mask = t[tok] < kv", "tensor t:i32[TOK] in [1, 5]; mask = t[tok] < kv"},
+    Pair{"tensor t:u8[HQ] in [0, 254]; mask = t[h] < kv", "tensor t:u8[HQ]; mask = t[h] < kv"},
+    Pair{"tensor t:f32[HQ] in [-1, 1]; logits = score * t[h]", "tensor t:f32[HQ]; logits = score * t[h]"},
 };
 
 Bytes bytes_of(const char* text) {
