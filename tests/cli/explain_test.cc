@@ -109,10 +109,9 @@ TEST(Explain, HeadsThatAreApart) {
 /// The canonical form has bounds in its expressions alone; what was declared is told beside them.
 TEST(Explain, BoundsOfTensorsAreTold) {
   Program lathe;
-  const std::string hooks =
-      R"("hooks":"tensor t: i32[TOK] in [0, 5] sorted, bs: f32[HQ, 6]; logits = score + bs[h, t[tok]]")";
+  const std::string hooks = R"("hooks":"tensor t: i32[TOK] in [0, 5] sorted, bs: f32[HQ, 6]; logits = score + bs[h, t[tok]]")";
   const Json json = explained(lathe, hooks)["hooks"];
-  EXPECT_EQ(json["tensors"], Json::parse(R"(["tensor bs: f32[HQ, 6]","tensor t: i32[TOK] in [0, 5] sorted"])"));
+  EXPECT_EQ(json["tensors"], Json::parse(R"(["tensor t: i32[TOK] in [0, 5] sorted","tensor bs: f32[HQ, 6]"])"));
   EXPECT_EQ(json["hooks"]["logits"]["text"], "score + bs[h, min(max(t[tok], 0), 5)]");
   EXPECT_EQ(json["warnings"], Json::array());
   EXPECT_THAT(lathe.run({"explain", "--spec", "{" + hooks + "}"}).out, HasSubstr("tensor t: i32[TOK] in [0, 5] sorted"));
