@@ -6,13 +6,15 @@
 #include <tuple>
 #include <utility>
 
+#include "lathe/abi/attention.h"
 #include "lathe/base/bytes.h"
 #include "lathe/spec/expr/graph.h"
 
 namespace lathe {
 namespace {
 
-constexpr size_t kListed = 8;  // problems of one list
+constexpr size_t kListed = 8;                                                 // problems of one list
+constexpr int64_t kMostRequests = INT32_MAX / sizeof(abi::AttentionRequest);  // of a plan, an image of so many bytes
 
 std::string at(const char* name, size_t i) {
   return std::string(name) + "[" + std::to_string(i) + "]";
@@ -40,18 +42,19 @@ bool check_indptr(const char* name, std::span<const int32_t> indptr, int64_t ent
   return problems.size() == before;
 }
 
-// Rows (token, head) of a tensor [tokens, heads, dim] as tokens of one head.
-Status split_heads(const char* name, int64_t heads, Tensor& t) {
-  if (t.rank != 3 || t.shape[1] % heads != 0)
-    return invalid_argument(name, "must have 3 dimensions, the second a multiple of " + std::to_string(heads));
+// Rows (token, head) of a tensor [tokens, heads] or [tokens, heads, dim] as tokens of one head.
+Status split_heads(const char* name, int rank, int64_t heads, Tensor& t) {
+  if (t.rank != rank || t.shape[1] % heads != 0)
+    return invalid_argument(name,
+                            "must have " + std::to_string(rank) + " dimensions, the second a multiple of " + std::to_string(heads));
   const int64_t group = t.shape[1] / heads;
   if (t.shape[0] > 1 && t.stride[0] != t.shape[1] * t.stride[1]) {
     return invalid_argument(name, "has strides " + std::to_string(t.stride[0]) + " and " + std::to_string(t.stride[1]) +
                                       " of tokens and heads; where heads have keys of their own, the first must be " +
                                       std::to_string(t.shape[1]) + " times the second");
   }
-  t.shape = {t.shape[0] * heads, group, t.shape[2]};
-  t.stride = {group * t.stride[1], t.stride[1], t.stride[2]};
+  t.shape[0] *= heads, t.shape[1] = group;
+  t.stride[0] = group * t.stride[1];
   return {};
 }
 
@@ -79,6 +82,26 @@ void check_hooks_of_heads(const expr::Hooks& hooks, Problems& problems) {
                                 ", which is another where each kv head has keys of its own; allowed there: hooks that do not");
       break;
     }
+  }
+}
+
+// Block columns of one block row: there, and each once.
+void check_block_row(const BlockSparse& matrix, size_t row, int64_t columns, Problems& problems) {
+  std::vector<std::pair<int32_t, size_t>> sorted;  // with their places; memory goes with the list, not with the matrix
+  for (auto i = static_cast<size_t>(matrix.indptr[row]); i < static_cast<size_t>(matrix.indptr[row + 1]); ++i) {
+    const int32_t column = matrix.indices[i];
+    if (column >= 0 && column < columns) {
+      sorted.emplace_back(column, i);
+    } else if (problems.size() < kListed) {
+      problems.add(at("indices", i), "is " + std::to_string(column) + ", must be in 0.." + std::to_string(columns - 1));
+    }
+  }
+  std::ranges::sort(sorted);
+  for (size_t n = 1; n < sorted.size() && problems.size() < kListed; ++n) {
+    const auto [column, place] = sorted[n];
+    if (sorted[n - 1].first == column)
+      problems.add(at("indices", place),
+                   "is " + std::to_string(column) + " again in block row " + std::to_string(row) + "; each may be there once");
   }
 }
 
@@ -122,29 +145,28 @@ Status SparseLayout::check(const AttentionSpec& spec) const {
 
 Status SparseLayout::view(const AttentionSpec& spec, AttentionArgs& args) const {
   LATHE_TRY(check(spec));
+  AttentionArgs out = args;
   for (Tensor* table :
-       {&args.k_scales.token_scale, &args.v_scales.token_scale, spec.kzero == KvZero::token ? &args.k_scales.zero : nullptr,
-        spec.vzero == KvZero::token ? &args.v_scales.zero : nullptr}) {
+       {&out.k_scales.token_scale, &out.v_scales.token_scale, spec.kzero == KvZero::token ? &out.k_scales.zero : nullptr,
+        spec.vzero == KvZero::token ? &out.v_scales.zero : nullptr}) {
     if (table != nullptr && table->rank == 2) split_pages(page_size, *table);
   }
-  for (const auto& [name, tensor] : {std::pair{"k", &args.k}, {"v", &args.v}}) {
+  for (const auto& [name, tensor] : {std::pair{"k", &out.k}, {"v", &out.v}}) {
     if (tensor->rank != 3)
       return invalid_argument(name, "has rank " + std::to_string(tensor->rank) + ", must have 3: [keys, num_kv_heads, head_dim]");
-    if (heads_apart > 1) LATHE_TRY(split_heads(name, heads_apart, *tensor));
+    if (heads_apart > 1) LATHE_TRY(split_heads(name, 3, heads_apart, *tensor));
     if (tensor->shape[0] != num_pages * page_size)
       return invalid_argument(name, "has " + std::to_string(tensor->shape[0]) + " rows, the layout was made for " +
                                         std::to_string(num_pages * page_size));
     split_pages(page_size, *tensor);
   }
   if (heads_apart > 1) {
-    LATHE_TRY(split_heads("q", heads_apart, args.q));
-    LATHE_TRY(split_heads("o", heads_apart, args.o));
-    if (args.lse.rank == 2) {
-      const int64_t group = args.lse.shape[1] / heads_apart;
-      args.lse = Tensor::contiguous(args.lse.data, {args.lse.shape[0] * heads_apart, group});
-    }
+    LATHE_TRY(split_heads("q", 3, heads_apart, out.q));
+    LATHE_TRY(split_heads("o", 3, heads_apart, out.o));
+    if (out.lse.rank != 0) LATHE_TRY(split_heads("lse", 2, heads_apart, out.lse));
   }
-  args.num_kv_indices = static_cast<int64_t>(kv_indices.size());
+  out.num_kv_indices = static_cast<int64_t>(kv_indices.size());
+  args = out;
   return {};
 }
 
@@ -161,20 +183,7 @@ Result<SparseLayout> block_sparse(const BlockSparse& matrix) {
     problems.add("columns", "is " + std::to_string(matrix.columns) + ", must be a multiple of block_columns " +
                                 std::to_string(matrix.block_columns) + ": pad k and v, and hide what was added by a hook mask");
   if (check_indptr("indptr", matrix.indptr, block_rows + 1, static_cast<int64_t>(matrix.indices.size()), problems)) {
-    std::vector<int64_t> seen_in(static_cast<size_t>(columns), -1);  // the last block row that named a column
-    for (int64_t row = 0; row < block_rows; ++row) {
-      for (int32_t i = matrix.indptr[static_cast<size_t>(row)]; i < matrix.indptr[static_cast<size_t>(row) + 1]; ++i) {
-        const int32_t column = matrix.indices[static_cast<size_t>(i)];
-        if (problems.size() >= kListed) break;
-        if (column < 0 || column >= columns) {
-          problems.add(at("indices", static_cast<size_t>(i)),
-                       "is " + std::to_string(column) + ", must be in 0.." + std::to_string(columns - 1));
-        } else if (std::exchange(seen_in[static_cast<size_t>(column)], row) == row) {
-          problems.add(at("indices", static_cast<size_t>(i)),
-                       "is " + std::to_string(column) + " again in block row " + std::to_string(row) + "; each may be there once");
-        }
-      }
-    }
+    for (int64_t row = 0; row < block_rows; ++row) check_block_row(matrix, static_cast<size_t>(row), columns, problems);
   }
   if (!problems.empty()) return problems.status();
 
@@ -208,8 +217,13 @@ Result<SparseLayout> gather(const Gather& keys) {
   if (!listed || static_cast<int64_t>(keys.indices.size()) != *listed)
     problems.add("indices", "has " + std::to_string(keys.indices.size()) + " entries, must have " + std::to_string(lists) +
                                 " lists of " + std::to_string(keys.width));
-  if (keys.num_keys * heads > INT32_MAX) problems.add("num_keys", "times num_kv_heads is past 2^31 - 1");
-  if (requests > INT32_MAX || !chosen || *chosen > INT32_MAX)
+  if (keys.num_keys * heads > INT32_MAX)
+    problems.add("num_keys",
+                 "is " + std::to_string(keys.num_keys) + ", times num_kv_heads " + std::to_string(heads) + " past 2^31 - 1");
+  // Before lists are made of them that no plan can hold.
+  if (requests > kMostRequests)
+    problems.add("qo_indptr", "makes " + std::to_string(requests) + " lists; a plan holds " + std::to_string(kMostRequests));
+  if (!chosen || *chosen > INT32_MAX)
     problems.add("indices",
                  "become " + std::to_string(requests) + " lists of " + std::to_string(keys.width) + " keys, past 2^31 - 1 in all");
   for (size_t i = 0; i < keys.indices.size() && problems.size() < kListed; ++i) {

@@ -33,7 +33,8 @@ struct SparseLayout {
   Status check(const AttentionSpec& spec) const;
   /// Makes `args`, whose q [tokens, num_qo_heads, head_dim_qk], k and v [keys, num_kv_heads, head_dim], o, lse and scales are those
   /// of a ragged batch, arguments of run(), with shapes and strides only; kv_indices is the caller's to set, to a copy on the
-  /// device. Fails where check() does, or where heads of their own would need rows that have no single stride.
+  /// device. Fails where check() does, or where heads of their own would need rows that have no single stride; `args` then stay as
+  /// they are.
   Status view(const AttentionSpec& spec, AttentionArgs& args) const;
 };
 

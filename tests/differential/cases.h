@@ -19,4 +19,8 @@ std::string refusal_case(uint64_t seed);
 /// fp64 reference.
 std::string spec_case(uint64_t seed);
 
+/// A block-sparse matrix or gathered keys. Spoiled lists, specs and tensors are refused by name; the layout itself, with a random
+/// spec, on the host executor with every check on, against the fp64 reference of chosen keys.
+std::string layout_case(uint64_t seed);
+
 }  // namespace lathe::testing

@@ -1,8 +1,8 @@
-// lathe-fuzz [--cases N] [--specs M] [--seed S] [--jobs J] [--kind KIND [--case I]]
+// lathe-fuzz [--cases N] [--specs M] [--layouts L] [--seed S] [--jobs J] [--kind KIND [--case I]]
 //
 // Random cases, each judged by another way to the same result: N expressions and as many refusals as a tenth of that, without
-// compiling, then M specs on the host executor. Every case hangs on the seed and its number alone. Stops at the first that fails,
-// with the line that repeats it, and exits 1.
+// compiling, then M specs and L layouts of chosen keys on the host executor. Every case hangs on the seed and its number alone.
+// Stops at the first that fails, with the line that repeats it, and exits 1.
 #include <CLI/CLI.hpp>
 #include <array>
 #include <atomic>
@@ -28,12 +28,12 @@ struct Kind {
   std::string (*run)(uint64_t seed);
 };
 constexpr std::array kKinds{Kind{"expression", "expressions", expression_case}, Kind{"refusal", "refusals", refusal_case},
-                            Kind{"spec", "specs", spec_case}};
+                            Kind{"spec", "specs", spec_case}, Kind{"layout", "layouts", layout_case}};
 
 constexpr int64_t kMost = int64_t{1} << 40;  // cases
 
 struct Options {
-  int64_t cases = 100'000, specs = -1;
+  int64_t cases = 100'000, specs = -1, layouts = -1;
   std::optional<uint64_t> seed;
   int jobs = 2;
   std::string kind;
@@ -88,10 +88,12 @@ int main(int argc, char** argv) {
   app.add_option("--cases", options.cases, "expressions; refusals are a tenth of them")->check(CLI::Range(int64_t{0}, kMost));
   app.add_option("--specs", options.specs, "specs on the host executor; a fiftieth of the cases when left out")
       ->check(CLI::Range(int64_t{0}, kMost));
+  app.add_option("--layouts", options.layouts, "layouts of chosen keys; a two-hundredth of the cases when left out")
+      ->check(CLI::Range(int64_t{0}, kMost));
   app.add_option("--seed", options.seed, "of everything; drawn when left out");
   app.add_option("--jobs", options.jobs, "threads")->check(CLI::Range(1, 64));
-  CLI::Option* kind =
-      app.add_option("--kind", options.kind, "with --case: which kind")->check(CLI::IsMember({"expression", "refusal", "spec"}));
+  CLI::Option* kind = app.add_option("--kind", options.kind, "with --case: which kind")
+                          ->check(CLI::IsMember({"expression", "refusal", "spec", "layout"}));
   app.add_option("--case", options.only, "with --kind: this case alone")->check(CLI::Range(int64_t{0}, kMost))->needs(kind);
   CLI11_PARSE(app, argc, argv);
 
@@ -105,7 +107,8 @@ int main(int argc, char** argv) {
     std::printf("%s\n", wrong.empty() ? "clean" : wrong.c_str());
     return wrong.empty() ? 0 : 1;
   }
-  const std::array counts{options.cases, (options.cases + 9) / 10, options.specs >= 0 ? options.specs : options.cases / 50};
+  const std::array counts{options.cases, (options.cases + 9) / 10, options.specs >= 0 ? options.specs : options.cases / 50,
+                          options.layouts >= 0 ? options.layouts : options.cases / 200};
   for (size_t i = 0; i < kKinds.size(); ++i) {
     if (!run(i, counts[i], seed, options.jobs)) return 1;
   }

@@ -3,18 +3,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <functional>
 #include <limits>
 #include <random>
-#include <set>
 
-#include "lathe/oracle/float16.h"
+#include "lathe/proof/chosen_keys.h"
 #include "lathe/proof/harness.h"
-#include "lathe/proof/memory.h"
 #include "lathe/spec/expr/parse.h"
 #include "lathe/testing/seed.h"
 
@@ -24,136 +20,21 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr int64_t kDim = 64;
+constexpr ChosenHooks kVaried{.tables = true, .sinks = true};
 
-// q, k and v of one call, and which keys a (token, kv head) sees.
-struct Chosen {
-  int64_t tokens, keys, kv_heads, group;
-  std::function<std::set<int32_t>(int64_t token, int64_t kv_head)> seen;
-  bool varied = false;  // with hooks over heads, tokens and slots, and keys as codes with scales of tokens
-};
-
-constexpr const char* kHooks =
-    "tensor s: f32[HQ], f: f32[SLOT, HQ], t: f32[TOK]; logits = score * t[tok] + f[slot, h]; sink = s[h]";
-
-// What `varied` adds, by index as the hooks have it.
-struct Variation {
-  std::vector<float> sinks, of_slots, of_tokens, key_scales;
-};
-
-std::vector<uint16_t> draw(std::mt19937_64& rng, int64_t count) {
-  std::normal_distribution<double> normal;
-  std::vector<uint16_t> out(static_cast<size_t>(count));
-  for (uint16_t& x : out) x = oracle::encode(DType::bf16, normal(rng));
-  return out;
-}
-
-// The row of `token` and `head` of a dense [.., heads, kDim].
-std::vector<double> row(const std::vector<uint16_t>& x, int64_t heads, int64_t token, int64_t head) {
-  std::vector<double> out(kDim);
-  for (size_t d = 0; d < kDim; ++d) out[d] = oracle::decode(DType::bf16, x[static_cast<size_t>((token * heads + head) * kDim) + d]);
-  return out;
-}
-
-std::vector<float> draw_floats(std::mt19937_64& rng, int64_t count, float lo, float hi) {
-  std::uniform_real_distribution<float> uniform(lo, hi);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& x : out) x = uniform(rng);
-  return out;
-}
-
-// |o - ref| / |ref| of the worst row, and lse compared. Keys are bf16 or, where varied, i8.
-void expect_right(const Chosen& c, const Variation& by, const std::vector<uint16_t>& q, const std::vector<uint16_t>& k,
-                  const std::vector<int8_t>& codes, const std::vector<uint16_t>& v, const std::vector<uint16_t>& o,
-                  const std::vector<float>& lse) {
-  const int64_t heads = c.kv_heads * c.group;
-  for (int64_t t = 0; t < c.tokens; ++t) {
-    for (int64_t h = 0; h < heads; ++h) {
-      const int64_t kv_head = h / c.group;
-      const std::vector<double> query = row(q, heads, t, h);
-      std::vector<double> sum(kDim), got = row(o, heads, t, h);
-      double total = c.varied ? std::exp(by.sinks[static_cast<size_t>(h)]) : 0;
-      for (const int32_t key : c.seen(t, kv_head)) {
-        const auto place = static_cast<size_t>(key * c.kv_heads + kv_head);
-        std::vector<double> kk(kDim);
-        if (!c.varied) kk = row(k, c.kv_heads, key, kv_head);
-        for (size_t d = 0; c.varied && d < kDim; ++d) kk[d] = codes[place * kDim + d] * static_cast<double>(by.key_scales[place]);
-        const std::vector<double> vv = row(v, c.kv_heads, key, kv_head);
-        double score = 0;
-        for (size_t d = 0; d < kDim; ++d) score += query[d] * kk[d];
-        score /= std::sqrt(static_cast<double>(kDim));
-        if (c.varied) score = score * by.of_tokens[static_cast<size_t>(t)] + by.of_slots[static_cast<size_t>(key * heads + h)];
-        const double weight = std::exp(score);
-        total += weight;
-        for (size_t d = 0; d < kDim; ++d) sum[d] += weight * vv[d];
-      }
-      double error = 0, norm = 0;
-      for (size_t d = 0; d < kDim; ++d) {
-        const double expected = total > 0 ? sum[d] / total : 0;
-        error += (got[d] - expected) * (got[d] - expected), norm += expected * expected;
-      }
-      ASSERT_LE(std::sqrt(error), 6e-3 * std::sqrt(norm) + 1e-9) << "token " << t << ", head " << h;
-      const float expected_lse = total > 0 ? static_cast<float>(std::log(total)) : -HUGE_VALF;
-      const float got_lse = lse[static_cast<size_t>(t * heads + h)];
-      ASSERT_TRUE(got_lse == expected_lse || std::fabs(got_lse - expected_lse) <= 2e-4f) << "token " << t << ", head " << h;
-    }
-  }
-}
-
-void attend(const SparseLayout& layout, const Chosen& c) {
-  std::mt19937_64 rng(mix(seed(), 7));
-  const int64_t heads = c.kv_heads * c.group;
-  AttentionSpec spec;
-  spec.group_size = static_cast<int32_t>(c.group);
-  spec.head_dim_qk = spec.head_dim_vo = kDim;
+// `varied`: with hooks over heads, tokens and slots, and keys as codes with scales of tokens.
+void attend(const SparseLayout& layout, ChosenCase chosen, int32_t group, bool varied) {
+  AttentionSpec& spec = chosen.spec;
+  spec.group_size = group;
+  spec.head_dim_qk = spec.head_dim_vo = 64;
   spec.layout.page_size = layout.page_size;
   spec.lse = LseOut::ln;
-  if (c.varied) {
-    spec.hooks = *expr::parse(kHooks);
+  if (varied) {
+    chosen.hooks = kVaried;
+    spec.hooks = *expr::parse(chosen.hooks.text());
     spec.kfmt = DType::i8, spec.kscale = KvScale::token;
   }
-  auto device = host_device({.seed = rng(), .check = true});
-  Result<Attention> attention = Attention::prepare(engine(), device, spec);
-  ASSERT_TRUE(attention.ok()) << attention.status().to_string();
-  Result<PlannedAttention> plan = attention->plan(layout.batch(), layout.num_kv_heads);
-  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
-  const std::vector<uint16_t> q = draw(rng, c.tokens * heads * kDim), k = draw(rng, c.keys * c.kv_heads * kDim),
-                              v = draw(rng, c.keys * c.kv_heads * kDim);
-  const Variation by{draw_floats(rng, heads, -1, 3), draw_floats(rng, c.keys * heads, -2, 2), draw_floats(rng, c.tokens, 0.5, 2),
-                     draw_floats(rng, c.keys * c.kv_heads, 0.005F, 0.02F)};
-  std::vector<int8_t> codes(k.size());
-  for (int8_t& code : codes) code = static_cast<int8_t>(static_cast<int>(rng() % 255) - 127);
-  const auto put = [&](const auto& list) { return *GuardedBuffer::make(device, std::as_bytes(std::span(list))); };
-  const GuardedBuffer dq = put(q), dk = put(k), dv = put(v), indices = put(layout.kv_indices);
-  const GuardedBuffer out = put(std::vector<uint16_t>(q.size(), 0x7fc0)), out_lse = put(std::vector<float>(q.size() / kDim, NAN));
-  AttentionArgs args;
-  args.q = Tensor::contiguous(dq.data(), {c.tokens, heads, kDim});
-  args.o = Tensor::contiguous(out.data(), {c.tokens, heads, kDim});
-  const GuardedBuffer dcodes = put(codes), scales = put(by.key_scales), sinks = put(by.sinks), of_slots = put(by.of_slots),
-                      of_tokens = put(by.of_tokens);
-  args.k = Tensor::contiguous(c.varied ? dcodes.data() : dk.data(), {c.keys, c.kv_heads, kDim});
-  const std::array tables{HookTensor{"s", Tensor::contiguous(sinks.data(), {heads})},
-                          HookTensor{"f", Tensor::contiguous(of_slots.data(), {c.keys, heads})},
-                          HookTensor{"t", Tensor::contiguous(of_tokens.data(), {c.tokens})}};
-  if (c.varied) {
-    args.hook_tensors = tables;
-    args.k_scales.token_scale = Tensor::contiguous(scales.data(), {c.keys, c.kv_heads});
-  }
-  args.v = Tensor::contiguous(dv.data(), {c.keys, c.kv_heads, kDim});
-  args.lse = Tensor::contiguous(out_lse.data(), {c.tokens, heads});
-  const Status viewed = layout.view(spec, args);
-  ASSERT_TRUE(viewed.ok()) << viewed.to_string();
-  args.kv_indices = reinterpret_cast<const int32_t*>(indices.data());
-  const GuardedBuffer workspace = put(Bytes(plan->plan.workspace.total()));
-  ASSERT_TRUE(attention->upload(*plan, workspace.data(), workspace.size(), nullptr).ok());
-  const Status status = attention->run(args, *plan, workspace.data(), nullptr);
-  ASSERT_TRUE(status.ok()) << status.to_string();
-  const Bytes o_bytes = *out.read(), lse_bytes = *out_lse.read();
-  std::vector<uint16_t> o(q.size());
-  std::vector<float> lse(q.size() / kDim);
-  std::copy_n(o_bytes.begin(), o_bytes.size(), reinterpret_cast<std::byte*>(o.data()));
-  std::copy_n(lse_bytes.begin(), lse_bytes.size(), reinterpret_cast<std::byte*>(lse.data()));
-  expect_right(c, by, q, k, codes, v, o, lse);
+  EXPECT_EQ(prove_chosen(layout, chosen, mix(seed(), 7)), "");
 }
 
 // Blocks of any size, the last row block short, some rows without a key.
@@ -179,15 +60,14 @@ TEST_P(BlockSparseLayouts, EqualSoftmaxOverTheirBlocks) {
                                                     .indptr = indptr,
                                                     .indices = indices});
   ASSERT_TRUE(layout.ok()) << layout.status().to_string();
-  attend(*layout, {rows, columns, 2, 3,
-                   [&, block_rows = block_rows, block_columns = block_columns](int64_t token, int64_t) {
-                     std::set<int32_t> seen;
-                     const auto row = static_cast<size_t>(token / block_rows);
-                     for (int32_t i = indptr[row]; i < indptr[row + 1]; ++i)
-                       for (int32_t j = 0; j < block_columns; ++j) seen.insert(indices[static_cast<size_t>(i)] * block_columns + j);
-                     return seen;
-                   },
-                   varied});
+  const auto seen = [&, block_rows = block_rows, block_columns = block_columns](int64_t token, int64_t) {
+    std::vector<int32_t> keys;
+    const auto row = static_cast<size_t>(token / block_rows);
+    for (int32_t i = indptr[row]; i < indptr[row + 1]; ++i)
+      for (int32_t j = 0; j < block_columns; ++j) keys.push_back(indices[static_cast<size_t>(i)] * block_columns + j);
+    return keys;
+  };
+  attend(*layout, {.tokens = rows, .keys = columns, .kv_heads = 2, .seen = seen}, 3, varied);
 }
 INSTANTIATE_TEST_SUITE_P(, BlockSparseLayouts,
                          ::testing::Values(std::tuple{1, 1, false}, std::tuple{7, 3, false}, std::tuple{16, 16, false},
@@ -200,7 +80,8 @@ TEST_P(Gathered, EqualSoftmaxOverTheirKeys) {
   const auto [scope, per_kv_head, varied] = GetParam();
   std::mt19937_64 rng(seed());
   const std::vector<int32_t> qo_indptr{0, 3, 3, 4, 13};
-  const int64_t keys = 300, kv_heads = 3, width = 90, lists = (scope == GatherScope::query ? 13 : 4) * (per_kv_head ? kv_heads : 1);
+  const int32_t kv_heads = 3;
+  const int64_t keys = 300, width = 90, lists = (scope == GatherScope::query ? 13 : 4) * (per_kv_head ? kv_heads : 1);
   std::vector<int32_t> indices;
   for (int64_t list = 0; list < lists; ++list) {
     std::vector<int32_t> order(keys);
@@ -218,17 +99,16 @@ TEST_P(Gathered, EqualSoftmaxOverTheirKeys) {
                                               .width = width,
                                               .num_keys = keys});
   ASSERT_TRUE(layout.ok()) << layout.status().to_string();
-  attend(*layout, {13, keys, kv_heads, 2,
-                   [&, scope = scope, per_kv_head = per_kv_head](int64_t token, int64_t kv_head) {
-                     const auto request = std::ranges::upper_bound(qo_indptr, token) - qo_indptr.begin() - 1;
-                     int64_t list = scope == GatherScope::query ? token : request;
-                     if (per_kv_head) list = list * kv_heads + kv_head;
-                     std::set<int32_t> seen;
-                     for (int64_t i = list * width; i < (list + 1) * width; ++i)
-                       if (indices[static_cast<size_t>(i)] >= 0) seen.insert(indices[static_cast<size_t>(i)]);
-                     return seen;
-                   },
-                   varied});
+  const auto seen = [&, scope = scope, per_kv_head = per_kv_head](int64_t token, int64_t kv_head) {
+    const auto request = std::ranges::upper_bound(qo_indptr, token) - qo_indptr.begin() - 1;
+    int64_t list = scope == GatherScope::query ? token : request;
+    if (per_kv_head) list = list * kv_heads + kv_head;
+    std::vector<int32_t> found;
+    for (int64_t i = list * width; i < (list + 1) * width; ++i)
+      if (indices[static_cast<size_t>(i)] >= 0) found.push_back(indices[static_cast<size_t>(i)]);
+    return found;
+  };
+  attend(*layout, {.tokens = 13, .keys = keys, .kv_heads = kv_heads, .seen = seen}, 2, varied);
 }
 INSTANTIATE_TEST_SUITE_P(
     , Gathered,
@@ -261,6 +141,30 @@ TEST(BadSparseLayouts, BlockSparse) {
   refuse([&](BlockSparse& b) { b.indices = outside; }, {"indices[1]: is 3, must be in 0..2", "indices[2]: is -1"});
 }
 
+// A matrix of 2^31 - 1 columns took 17 GB to check three entries.
+TEST(BadSparseLayouts, MemoryGoesWithTheLists) {
+  const std::vector<int32_t> indptr{0, 2, 3}, indices{0, 2147483646, 1}, far{0, std::numeric_limits<int32_t>::max()}, key{0};
+  const BlockSparse wide{.rows = 2,
+                         .columns = std::numeric_limits<int32_t>::max(),
+                         .block_rows = 1,
+                         .block_columns = 1,
+                         .num_kv_heads = 1,
+                         .indptr = indptr,
+                         .indices = indices};
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  rlimit tight = before;
+  tight.rlim_cur = rlim_t{8} << 30;
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &tight), 0);
+  const Status made = block_sparse(wide).status();
+  // Lists that no plan holds, of one entry.
+  const Status many =
+      gather({.qo_indptr = far, .num_kv_heads = 1, .per_kv_head = true, .indices = key, .width = 1, .num_keys = 1}).status();
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  EXPECT_TRUE(made.ok()) << made.to_string();
+  expect_refused(many, {"qo_indptr: makes 2147483647 lists; a plan holds"});
+}
+
 // A sink of head 0 was every head's where each kv head has a list.
 TEST(BadSparseLayouts, WhatTakesOneHeadForAnother) {
   const std::vector<int32_t> qo_indptr{0, 2}, indices{0, 1, 2, 3};
@@ -275,7 +179,7 @@ TEST(BadSparseLayouts, WhatTakesOneHeadForAnother) {
     change(bad);
     expect_refused(apart->check(bad), words);
   };
-  refuse([](AttentionSpec& s) { s.hooks = *expr::parse(kHooks); },
+  refuse([](AttentionSpec& s) { s.hooks = *expr::parse(kVaried.text()); },
          {"hooks: ask for h, which is another", "hooks: ask for tok", "hooks: ask for slot"});
   refuse([](AttentionSpec& s) { s.hooks = *expr::parse("mask = kv_pos <= q_pos"); }, {"ask for q, ", "ask for qo_len"});
   refuse([](AttentionSpec& s) { s.kfmt = DType::i8, s.kscale = KvScale::channel; }, {"kscale: must be none"});
@@ -329,6 +233,13 @@ TEST(BadSparseLayouts, GatherAndViews) {
   AttentionArgs strided = args;
   strided.k.stride[0] = 256;
   expect_refused(layout->view(spec, strided), {"k: has strides 256 and 64", "must be 2 times the second"});
+  // lse lay as if it had no strides, and rows of it went elsewhere.
+  AttentionArgs strided_lse = args;
+  strided_lse.lse = Tensor::contiguous(memory, {3, 4});
+  strided_lse.lse.stride[0] = 8;
+  expect_refused(layout->view(spec, strided_lse), {"lse: has strides 8 and 1", "must be 4 times the second"});
+  strided_lse.lse = Tensor::contiguous(memory, {4, 3});
+  expect_refused(layout->view(spec, strided_lse), {"lse: must have 2 dimensions, the second a multiple of 2"});
   AttentionArgs short_k = args;
   short_k.k.shape[0] = 5;
   expect_refused(layout->view(spec, short_k), {"k: has 10 rows, the layout was made for 12"});
