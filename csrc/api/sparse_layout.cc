@@ -154,10 +154,10 @@ Status SparseLayout::view(const AttentionSpec& spec, AttentionArgs& args) const 
   for (const auto& [name, tensor] : {std::pair{"k", &out.k}, {"v", &out.v}}) {
     if (tensor->rank != 3)
       return invalid_argument(name, "has rank " + std::to_string(tensor->rank) + ", must have 3: [keys, num_kv_heads, head_dim]");
+    if (const int64_t keys = num_pages * page_size / heads_apart; tensor->shape[0] != keys)
+      return invalid_argument(name,
+                              "has " + std::to_string(tensor->shape[0]) + " rows, the layout was made for " + std::to_string(keys));
     if (heads_apart > 1) LATHE_TRY(split_heads(name, 3, heads_apart, *tensor));
-    if (tensor->shape[0] != num_pages * page_size)
-      return invalid_argument(name, "has " + std::to_string(tensor->shape[0]) + " rows, the layout was made for " +
-                                        std::to_string(num_pages * page_size));
     split_pages(page_size, *tensor);
   }
   if (heads_apart > 1) {

@@ -15,7 +15,8 @@ from lathe._attention import attention
 from lathe._engine import Engine
 from lathe._engine import engine as _process_engine
 from lathe._kernel import Attention, Plan
-from lathe._lathe import AttentionSpec, Device, __version__, cuda_device, host_device
+from lathe._lathe import AttentionSpec, Device, SparseLayout, __version__, cuda_device, host_device
+from lathe._layouts import block_sparse, gather
 from lathe._warmup import WarmupReport, warmup
 from lathe.errors import CompileError, Error, LaunchError, SpecError, TraceError, UnavailableError
 
@@ -28,18 +29,21 @@ __all__ = [
     "Error",
     "LaunchError",
     "Plan",
+    "SparseLayout",
     "SpecError",
     "TraceError",
     "UnavailableError",
     "WarmupReport",
     "__version__",
     "attention",
+    "block_sparse",
     "cache",
     "cli",
     "cuda_device",
     "errors",
     "explain",
     "expr",
+    "gather",
     "host_device",
     "spec",
     "stats",

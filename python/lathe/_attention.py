@@ -26,6 +26,7 @@ def attention(
     last_page_len: IndexLike | None = None,
     block_table: TableLike | None = None,
     seq_lens: IndexLike | None = None,
+    layout: _lathe.SparseLayout | None = None,
     mask: str | Callable[..., Any] | None = None,
     window: int | None = None,
     sm_scale: float | None = None,
@@ -56,6 +57,9 @@ def attention(
         Rows of request b are ``qo_indptr[b] .. qo_indptr[b + 1]``; one request when left out.
     kv_indptr, kv_indices, last_page_len, block_table, seq_lens : optional
         As in `Attention.plan`. `kv_indices` or `block_table` make the layout paged.
+    layout : SparseLayout, optional
+        What `lathe.block_sparse` or `lathe.gather` made: rows see chosen keys. In place of the lengths and pages above; k and v are
+        [keys, num_kv_heads, head_dim], and the mask is none or a function.
     mask : str or callable, optional
         ``"none"``, ``"causal"``, ``"window"`` or ``"causal_window"``, bottom-right aligned. Left out: none, or window where
         `window` is given. A function is a hook, see below.
@@ -107,10 +111,21 @@ def attention(
         elements[name], shapes[name], on_host, gpu = _lathe.describe_array(name, value)
         if not on_host:
             raise SpecError(f"is in the memory of GPU {gpu}; allowed: the host's", where=name, hint="lathe.Attention runs on a GPU")
+    lengths: dict[str, Any] = {
+        "qo_indptr": qo_indptr,
+        "kv_indptr": kv_indptr,
+        "kv_indices": kv_indices,
+        "last_page_len": last_page_len,
+        "block_table": block_table,
+        "seq_lens": seq_lens,
+        "window": window,
+    }
+    if layout is not None:
+        _refuse_lengths(layout, lengths, order)
     paged = kv_indices is not None or block_table is not None
-    layout = _layout(shapes, paged, joint=v is None, order=order, table=block_table is not None)
+    found = _layout(shapes, paged, joint=v is None, order=order, table=block_table is not None)
     tokens, qo_heads, dim_qk = _shape("q", shapes["q"], 3)
-    kv_heads, dim_vo, rows_or_pages = _kv_sizes(shapes, layout)
+    kv_heads, dim_vo, rows_or_pages = _kv_sizes(shapes, found)
     if kv_heads == 0 or qo_heads % max(kv_heads, 1) != 0:
         raise SpecError(f"has {qo_heads} heads, k has {kv_heads}; allowed: a multiple of k's", where="q")
     mask = traced(mask, fields)
@@ -124,31 +139,26 @@ def attention(
             "group_size": qo_heads // kv_heads,
             "head_dim_qk": dim_qk,
             "head_dim_vo": dim_vo,
-            "layout": layout,
+            "layout": found if layout is None else layout.spec_layout,
             "mask": mask,
             "soft_cap": soft_cap is not None,
             "lse": lse,
             **fields,
         }
     )
+    if layout is not None:
+        _check_sizes(layout, tokens, rows_or_pages, kv_heads)
     kernel = Attention(spec)
-    if qo_indptr is None:
-        qo_indptr = [0, tokens]
-    if kv_indptr is None and not paged:
-        kv_indptr = [0, rows_or_pages]
-    plan = kernel.plan(
-        num_kv_heads=kv_heads,
-        qo_indptr=qo_indptr,
-        kv_indptr=kv_indptr,
-        kv_indices=kv_indices,
-        last_page_len=last_page_len,
-        block_table=block_table,
-        seq_lens=seq_lens,
-        num_pages=rows_or_pages if paged else None,
-        window=window,
-        params=params,
-        tensors=tensors,
-    )
+    if layout is not None:
+        plan = kernel.plan_layout(layout, params=params, tensors=tensors)
+    else:
+        if qo_indptr is None:
+            lengths["qo_indptr"] = [0, tokens]
+        if kv_indptr is None and not paged:
+            lengths["kv_indptr"] = [0, rows_or_pages]
+        plan = kernel.plan(
+            num_kv_heads=kv_heads, num_pages=rows_or_pages if paged else None, params=params, tensors=tensors, **lengths
+        )
     return kernel.run(q, k, v, plan, out=out, sm_scale=sm_scale, soft_cap=soft_cap, k_scales=k_scales, v_scales=v_scales)
 
 
@@ -162,6 +172,27 @@ def traced(mask: str | Callable[..., Any] | None, fields: dict[str, Any]) -> str
             raise SpecError("is given, and so are functions; allowed: one of both", where="hooks")
         fields["hooks"] = expr.hooks(normalizer=fields.pop("normalizer", "softmax"), **functions)
     return mask
+
+
+def _refuse_lengths(layout: _lathe.SparseLayout, lengths: dict[str, Any], order: str) -> None:
+    """Refuses what a layout of chosen keys stands in place of."""
+    if not isinstance(layout, _lathe.SparseLayout):
+        raise SpecError(f"is a {type(layout).__name__}; allowed: a lathe.SparseLayout", where="layout")
+    for name, value in lengths.items():
+        if value is not None:
+            raise SpecError("is given, and so is a layout of chosen keys; allowed: None", where=name)
+    if order != "NHD":
+        raise SpecError(f"is {order!r}; allowed: 'NHD', with a layout of chosen keys", where="order")
+
+
+def _check_sizes(layout: _lathe.SparseLayout, tokens: int, keys: int, kv_heads: int) -> None:
+    for name, what, given, made_for in (
+        ("q", "rows", tokens, layout.tokens),
+        ("k", "rows", keys, layout.keys),
+        ("k", "heads", kv_heads, layout.num_kv_heads),
+    ):
+        if given != made_for:
+            raise SpecError(f"has {given} {what}; allowed: {made_for}, for which the layout was made", where=name)
 
 
 def _shape(name: str, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -226,6 +226,40 @@ class Attention:
         )
         return Plan(plan, pages, given_params, given_tensors)
 
+    def plan_layout(
+        self,
+        layout: _lathe.SparseLayout,
+        *,
+        params: Mapping[str, float] | None = None,
+        tensors: Mapping[str, ArrayLike] | None = None,
+    ) -> Plan:
+        """Schedules one batch whose rows see chosen keys (docs/sparse-layouts.md).
+
+        Its arrays, in `run`, are those of a ragged batch: k and v [keys, num_kv_heads, head_dim], tables of scales by keys.
+
+        Parameters
+        ----------
+        layout : SparseLayout
+            Made by `lathe.block_sparse` or `lathe.gather`. The spec's ``layout`` is its ``spec_layout``, and its mask none.
+        params, tensors : mappings, optional
+            As in `plan`.
+
+        Returns
+        -------
+        Plan
+            On a GPU `run` is given ``kv_indices``: a copy of the layout's in the device's memory.
+
+        Raises
+        ------
+        SpecError
+            The layout is for another spec.
+        """
+        if not isinstance(layout, _lathe.SparseLayout):
+            raise SpecError(f"is a {type(layout).__name__}; allowed: a lathe.SparseLayout", where="layout")
+        given_params, given_tensors = read_params(params), read_tensors(tensors)
+        plan = self._prepared.plan_layout(layout, params=given_params, tensors=given_tensors)
+        return Plan(plan, layout.kv_indices, given_params, given_tensors)
+
     def run(
         self,
         q: ArrayLike,
@@ -250,7 +284,8 @@ class Attention:
         ----------
         q : [tokens, num_qo_heads, head_dim_qk]
         k, v : arrays
-            Ragged: [tokens, num_kv_heads, head_dim]. Paged: [pages, page_size, num_kv_heads, head_dim], or with ``order="HND"``
+            Ragged, and with a layout of chosen keys: [tokens, num_kv_heads, head_dim]. Paged: [pages, page_size, num_kv_heads,
+            head_dim], or with ``order="HND"``
             [pages, num_kv_heads, page_size, head_dim]. With joint storage k is [pages, 2, ...] and v is None.
             Elements are those of the spec: ``numpy.float16``, ``ml_dtypes.bfloat16``, DLPack tensors of these, or their bits as
             ``numpy.uint16``; codes of 8 bits (kfmt, vfmt) as their own types or ``numpy.uint8``. The innermost stride is 1, others

@@ -3,7 +3,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from lathe.spec import AttentionFields
+from lathe.spec import AttentionFields, LayoutFields
 
 __version__: str
 
@@ -188,6 +188,59 @@ class Engine:
     @property
     def cache_why_off(self) -> str: ...
 
+class SparseLayout:
+    """A batch of rows that see chosen keys, as pages of a kernel's layout; made by `lathe.block_sparse` and `lathe.gather`.
+
+    Attributes
+    ----------
+    tokens : int
+        Rows of q and o.
+    keys : int
+        Rows of k and v.
+    num_kv_heads : int
+        Heads of k and v.
+    page_size : int
+        Keys of a page: the columns of a block, or 1.
+    spec_layout : dict
+        What the spec of its kernels has as ``layout``.
+    kv_indices : i32 array
+        Page ids, for a kernel on a GPU: `Attention.run` takes a copy in the device's memory.
+    """
+
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def keys(self) -> int: ...
+    @property
+    def num_kv_heads(self) -> int: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def spec_layout(self) -> LayoutFields: ...
+    @property
+    def kv_indices(self) -> _Indices: ...
+
+def block_sparse(
+    *,
+    indptr: _Indices,
+    indices: _Indices,
+    rows: int,
+    columns: int,
+    block_rows: int,
+    block_columns: int,
+    num_kv_heads: int,
+) -> SparseLayout: ...
+def gather(
+    *,
+    indices: _Indices,
+    qo_indptr: _Indices,
+    scope: str,
+    per_kv_head: bool,
+    width: int,
+    num_keys: int,
+    num_kv_heads: int,
+) -> SparseLayout: ...
+
 class Plan:
     @property
     def batch(self) -> int: ...
@@ -230,6 +283,7 @@ class PreparedAttention:
         params: dict[str, float],
         tensors: dict[str, Any],
     ) -> Plan: ...
+    def plan_layout(self, layout: SparseLayout, *, params: dict[str, float], tensors: dict[str, Any]) -> Plan: ...
     def run(
         self,
         plan: Plan,

@@ -23,7 +23,7 @@ SHOWN = "cpu" if NAME == "cpu" else "cuda:0"  # as messages have it
 # Files that have nothing to put on a GPU, and why.
 _ARRAYS, _PYTHON, _PROGRAMS = "arrays of numpy are memory of the host", "no tensors", "programs of their own, on the host"
 HOST_FILES = {
-    **dict.fromkeys(("attention", "hooks", "kv_formats"), _ARRAYS),
+    **dict.fromkeys(("attention", "hooks", "kv_formats", "layouts"), _ARRAYS),
     **dict.fromkeys(("docstrings", "errors", "expr", "package", "typing", "compat_signatures", "compat_arguments"), _PYTHON),
     **dict.fromkeys(("docs", "torch_default_device", "torch_library", "compat_peer"), _PROGRAMS),
     **dict.fromkeys(("torch_capture", "torch_cost"), "the null executor is a host device"),

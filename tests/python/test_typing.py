@@ -37,7 +37,7 @@ BAD = {
 
 
 # Pages whose snippets are typed throughout, and lines of theirs that are there to be refused.
-DOCS = ("python", "variants", "kv-layouts", "pytorch", "transformers", "compat-flashinfer")
+DOCS = ("python", "variants", "kv-layouts", "sparse-layouts", "pytorch", "transformers", "compat-flashinfer")
 PAGES = ("README.md", *(f"docs/{name}.md" for name in DOCS))
 MEANT = {
     ("docs/python.md", "    lathe.AttentionSpec(grup_size=4)"): (
@@ -87,8 +87,8 @@ def test_mypy(tmp_path):
 
 # What pybind11 adds to every class: its metaclass, and a constructor that refuses for those that have none.
 OF_PYBIND11 = r"""
-lathe\._lathe\.(AttentionSpec|Device|Engine|HookBuilder|Hooks|Plan|PreparedAttention)
-lathe\._lathe\.(Device|Hooks|Plan)\.__init__
+lathe\._lathe\.(AttentionSpec|Device|Engine|HookBuilder|Hooks|Plan|PreparedAttention|SparseLayout)
+lathe\._lathe\.(Device|Hooks|Plan|SparseLayout)\.__init__
 """
 
 

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "arrays.h"
+#include "lathe/api/sparse_layout.h"
 #include "parts.h"
 #include "status.h"
 
@@ -18,7 +19,10 @@ struct Plan {
   PlannedAttention planned;
   std::shared_ptr<std::byte> workspace;
   size_t workspace_bytes = 0;
+  std::shared_ptr<const SparseLayout> layout;  // of chosen keys; null without
   std::mutex running;
+
+  int32_t heads_apart() const { return layout == nullptr ? 1 : layout->heads_apart; }
 };
 
 /// What hooks take, as Python hands it over: dicts by the names of their declarations.
@@ -78,8 +82,15 @@ class PreparedAttention {
   const Attention& attention() const { return attention_; }
   const std::shared_ptr<Device>& device() const { return device_; }
 
-  std::shared_ptr<Plan> plan(const BatchArgs& args, int32_t num_kv_heads, const HookArgs& hooks) const {
-    AttentionBatch batch = args.view();                   // its memory is held by args and hooks
+  std::shared_ptr<Plan> plan(std::shared_ptr<const SparseLayout> layout, const HookArgs& hooks) const {
+    check(layout->check(attention_.spec()));
+    std::shared_ptr<Plan> out = plan(layout->batch(), layout->num_kv_heads, hooks);
+    out->layout = std::move(layout);
+    return out;
+  }
+
+  /// The memory of `batch` is its caller's.
+  std::shared_ptr<Plan> plan(AttentionBatch batch, int32_t num_kv_heads, const HookArgs& hooks) const {
     if (attention_.spec().hooks.has(expr::Hook::mask)) {  // nothing else of hooks decides a schedule
       batch.hook_params = hooks.params;
       batch.hook_tensors = hooks.tensors;
@@ -124,6 +135,9 @@ class PreparedAttention {
       args.lse = take("lse", array_of("lse", lse, "f32"));
       check_writable("lse", held.back());
     }
+    args.k_scales = scales_of("k_scales", k_scales, held);
+    args.v_scales = scales_of("v_scales", v_scales, held);
+    if (plan.layout != nullptr) check(plan.layout->view(spec, args));
     if (!kv_indices.is_none()) {
       const Tensor indices = take("kv_indices", array_of("kv_indices", kv_indices, "i32"));
       check_contiguous("kv_indices", indices);
@@ -133,8 +147,6 @@ class PreparedAttention {
     }
     args.sm_scale = sm_scale;
     args.soft_cap = soft_cap;
-    args.k_scales = scales_of("k_scales", k_scales, held);
-    args.v_scales = scales_of("v_scales", v_scales, held);
     const Status status = [&] {
       py::gil_scoped_release release;
       std::lock_guard lock(plan.running);
@@ -207,8 +219,8 @@ py::dict tile_of(const AttentionTile& tile) {
 void add_attention(py::module_& m) {
   py::class_<Plan, std::shared_ptr<Plan>> plan(m, "Plan");
   plan.def_property_readonly("batch", [](const Plan& self) { return self.planned.batch; });
-  plan.def_property_readonly("qo_tokens", [](const Plan& self) { return self.planned.qo_tokens; });
-  plan.def_property_readonly("num_kv_heads", [](const Plan& self) { return self.planned.shape.num_kv_heads; });
+  plan.def_property_readonly("qo_tokens", [](const Plan& self) { return self.planned.qo_tokens / self.heads_apart(); });
+  plan.def_property_readonly("num_kv_heads", [](const Plan& self) { return self.planned.shape.num_kv_heads * self.heads_apart(); });
   plan.def_property_readonly("kv_lens", [](const Plan& self) {
     return self.planned.lengths.kv_lens.size() == 0 ? py::list()
                                                     : py::list(py::cast(std::vector<int>(self.planned.lengths.kv_lens)));
@@ -230,14 +242,27 @@ void add_attention(py::module_& m) {
       [](const PreparedAttention& self, int32_t num_kv_heads, Indices qo_indptr, Indices kv_indptr, Indices last_page_len,
          Indices seq_lens, Indices kv_indices, int32_t block_table_stride, int64_t num_pages, int32_t window, bool share_prefixes,
          const py::dict& params, const py::dict& tensors) {
-        return self.plan({std::move(qo_indptr), std::move(kv_indptr), std::move(last_page_len), std::move(seq_lens),
-                          std::move(kv_indices), block_table_stride, window, num_pages, share_prefixes},
-                         num_kv_heads, HookArgs(self.attention().spec().hooks, params, tensors));
+        const BatchArgs args{std::move(qo_indptr),
+                             std::move(kv_indptr),
+                             std::move(last_page_len),
+                             std::move(seq_lens),
+                             std::move(kv_indices),
+                             block_table_stride,
+                             window,
+                             num_pages,
+                             share_prefixes};
+        return self.plan(args.view(), num_kv_heads, HookArgs(self.attention().spec().hooks, params, tensors));
       },
       py::kw_only(), py::arg("num_kv_heads"), py::arg("qo_indptr").noconvert(), py::arg("kv_indptr").noconvert(),
       py::arg("last_page_len").noconvert(), py::arg("seq_lens").noconvert(), py::arg("kv_indices").noconvert(),
       py::arg("block_table_stride"), py::arg("num_pages"), py::arg("window"), py::arg("share_prefixes"), py::arg("params"),
       py::arg("tensors"));
+  attention.def(
+      "plan_layout",
+      [](const PreparedAttention& self, std::shared_ptr<SparseLayout> layout, const py::dict& params, const py::dict& tensors) {
+        return self.plan(std::move(layout), HookArgs(self.attention().spec().hooks, params, tensors));
+      },
+      py::arg("layout"), py::kw_only(), py::arg("params"), py::arg("tensors"));
   attention.def("run", &PreparedAttention::run, py::arg("plan"), py::kw_only(), py::arg("q"), py::arg("k"), py::arg("v"),
                 py::arg("o"), py::arg("lse"), py::arg("kv_indices"), py::arg("sm_scale"), py::arg("soft_cap"), py::arg("k_scales"),
                 py::arg("v_scales"), py::arg("stream"), py::arg("params"), py::arg("tensors"));

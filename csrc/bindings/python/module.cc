@@ -7,6 +7,7 @@ PYBIND11_MODULE(_lathe, m) {
   m.attr("__version__") = lathe::version();
   lathe::python::add_spec(m);
   lathe::python::add_engine(m);
+  lathe::python::add_layouts(m);
   lathe::python::add_attention(m);
   lathe::python::add_expr(m);
 }

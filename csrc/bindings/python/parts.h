@@ -13,6 +13,7 @@ namespace lathe::python {
 
 void add_spec(pybind11::module_& m);
 void add_engine(pybind11::module_& m);  // after the specs, as for the next
+void add_layouts(pybind11::module_& m);
 void add_attention(pybind11::module_& m);
 void add_expr(pybind11::module_& m);
 
