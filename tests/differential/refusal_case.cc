@@ -81,6 +81,36 @@ std::string spoiled_spec(std::mt19937_64& rng) {
   return {};
 }
 
+/// Hooks that break a rule, in a spec that is good without them: refused as JSON under their name, with the column.
+std::string spoiled_hooks(std::mt19937_64& rng) {
+  constexpr std::array kTexts{"normalizer = none; logits = score; sink = 1.0",
+                              "normalizer = none; logits = score; lse_transform = lse",
+                              "normalizer = none; logits = score; output = o * max(lse, 0)",
+                              "logits = 1.0",
+                              "logits = score - score / (score - score)",
+                              "logits = log(score)",
+                              "mask = score > 0",
+                              "sink = f32(q)",
+                              "mask = kv * 2000000000 < 5",
+                              "logits = score + nosuch",
+                              "weight = 1.0 / 0.0 * w - 1.0 / 0.0 * w",
+                              "tensor t: f32[TOK]; logits = score + t[q]",
+                              "tensor t: f32[HQ]; sink = t[h + 1]",
+                              "tensor t: f32[HQ, D]; output = o * t[d, h]",
+                              "tensor t: i32[KVPOS]; mask = t[kv + 1] > 3"};
+  AttentionSpec spec = random_spec(rng);
+  spec.hooks = {};
+  const char* const text = kTexts[rng() % kTexts.size()];
+  std::string json = to_json(spec);
+  const std::string none = "\"hooks\":\"\"";
+  const size_t at = json.find(none);
+  if (at == std::string::npos) return "a spec without hooks is written without them: " + json;
+  json.replace(at, none.size(), "\"hooks\":\"" + std::string(text) + "\"");
+  const Status status = attention_spec_from_json(json).status();
+  const bool told = names_any(status, {"hooks"}) && names_any(status, {"column "});
+  return told && status.code() == Code::invalid_argument ? "" : json + "\nrefusal: " + status.to_string();
+}
+
 /// Kernels that batches are planned for, compiled once.
 const Attention& kernel(size_t which) {
   static const std::vector<Attention> kernels = [] {
@@ -211,7 +241,15 @@ std::string spoiled_batch(std::mt19937_64& rng) {
 
 std::string refusal_case(uint64_t seed) {
   std::mt19937_64 rng(seed);
-  return rng() % 2 == 0 ? spoiled_spec(rng) : spoiled_batch(rng);
+  switch (rng() % 5) {
+    case 0:
+      return spoiled_hooks(rng);
+    case 1:
+    case 2:
+      return spoiled_spec(rng);
+    default:
+      return spoiled_batch(rng);
+  }
 }
 
 }  // namespace lathe::testing

@@ -19,7 +19,7 @@ TEST(TameHooks, EveryHookComesUpInManyForms) {
   std::mt19937_64 rng(seed());
   std::map<Hook, int> counts;
   std::set<std::string> distinct;
-  int interleaved = 0, weights = 0, changed_codes = 0, sums = 0, norms = 0;
+  int interleaved = 0, weights = 0, changed_codes = 0, sums = 0, norms = 0, packed = 0, trees = 0;
   while (distinct.size() < kDraws) {
     for (AttentionSpec spec : draw_specs(static_cast<int>(rng() % kShards), rng())) {
       add_tame_hooks(spec, rng);
@@ -30,6 +30,9 @@ TEST(TameHooks, EveryHookComesUpInManyForms) {
       const auto changes = [&](Hook hook, DType format) { return spec.hooks.has(hook) && is_code(format) ? 1 : 0; };
       changed_codes += changes(Hook::key, spec.kfmt) + changes(Hook::value, spec.vfmt);
       sums += spec.hooks.text().find("qsum") != std::string::npos ? 1 : 0;
+      // Variants 13 and 14 of docs/variants.md.
+      packed += spec.hooks.text().find("words[tok, kv >> 5]") != std::string::npos ? 1 : 0;
+      trees += spec.hooks.text().find("words[tok, min(max(kv - cx[b], 0), 63) >> 5]") != std::string::npos ? 1 : 0;
       norms += spec.hooks.text().find("qnorm") != std::string::npos ? 1 : 0;
       distinct.insert(to_json(spec));
     }
@@ -42,6 +45,8 @@ TEST(TameHooks, EveryHookComesUpInManyForms) {
   EXPECT_GE(changed_codes, kDraws / 12) << "keys or values of codes, changed";
   EXPECT_GE(sums, kDraws / 40);
   EXPECT_GE(norms, kDraws / 40);
+  EXPECT_GE(packed, kDraws / 200);
+  EXPECT_GE(trees, kDraws / 200);
 }
 
 }  // namespace

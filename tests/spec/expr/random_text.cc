@@ -9,10 +9,12 @@ namespace lathe::expr::testing {
 namespace {
 
 constexpr const char* kDeclarations =
-    "param W, S, C: i32 in [-40, 40]; param M: i32 in [1, 9]; param flag: bool;\n"
+    "param W, S, C: i32 in [-40, 40]; param M: i32 in [1, 9]; param flag: bool; param KW: i32 in [1, 8];\n"
     "tensor start: i32[TOK] sorted, lo, hi: i32[TOK] summary, cx: i32[B], kind: u8[HQ], doc: i32[KVPOS] summary,\n"
-    "  words: u32[TOK, 2] summary, seen: bool[QLEN, KVPOS] summary,\n"
-    "  from: i32[TOK] in [2, 30] sorted, kinds: u8[HQ] in [1, 2], near: i32[KVPOS] in [-9, 9] summary;\n";
+    "  words: u32[TOK, KW] summary, seen: bool[QLEN, KVPOS] summary,
+"
+    "  from: i32[TOK] in [2, 30] sorted, kinds: u8[HQ] in [1, 2], near: i32[KVPOS] in [-9, 9] summary;
+";
 
 /// Masks as people write them: comparisons of positions, params and tensors, joined by logic. Text, so that check() has its say.
 class Text {
@@ -47,7 +49,7 @@ class Text {
     static constexpr const char* kSigns[] = {" < ", " <= ", " > ", " >= ", " == ", " != "};
     switch (rng_() % 16) {
       case 0:
-        return "bit(words[tok, clamp(kv >> 5, 0, 1)], kv & 31)";
+        return packed_bits();
       case 1:
         return "seen[q, kv]";
       case 2:
@@ -57,6 +59,12 @@ class Text {
       default:
         return "(" + sum() + pick(kSigns) + sum() + ")";
     }
+  }
+
+  /// Masks of bits: one for each key, or of a tree of draft tokens behind what all of them see.
+  std::string packed_bits() {
+    return pick({"bit(words[tok, kv >> 5], kv & 31)", "bit(words[tok, clamp(kv >> 5, 0, 1)], kv & 31)",
+                 "(kv < cx[b] || bit(words[tok, clamp(kv - cx[b], 0, 63) >> 5], clamp(kv - cx[b], 0, 63) & 31))"});
   }
 
   std::string sum() {
