@@ -27,6 +27,7 @@
 #include "lathe/api/hook_args.h"
 #include "lathe/api/kv_scales.h"
 #include "lathe/api/plan_stager.h"
+#include "lathe/api/prepare_options.h"
 #include "lathe/api/tensor.h"
 #include "lathe/base/status.h"
 #include "lathe/jit/engine.h"
@@ -139,13 +140,6 @@ struct AttentionArgs {
   /// Each param and tensor that the spec's hooks use, in device memory of the kernel's device. Params of a mask as in the plan.
   std::span<const HookParam> hook_params = {};
   std::span<const HookTensor> hook_tensors = {};
-};
-
-/// What one call of prepare() asks for, beside its spec.
-struct PrepareOptions {
-  /// Whether the spec's hooks may be unsafe_cuda: text that is compiled as it stands. The engine must allow it as well
-  /// (EngineOptions::unsafe_cuda); a spec never says so itself.
-  bool unsafe_cuda = false;
 };
 
 /// A prepared kernel. Immutable; safe to use from many threads with different plans and workspaces.

@@ -1,9 +1,9 @@
 // From an attention spec and its resolved tile to what the engine compiles.
 #include <cstring>
 
+#include "hook_source.h"
 #include "lathe/api/attention.h"
 #include "lathe/api/kv_tensors.h"
-#include "lathe/spec/expr/device_hooks.h"
 
 namespace lathe {
 namespace {
@@ -25,22 +25,16 @@ AttentionSpec code_fields(AttentionSpec spec, const AttentionTile& tile) {
 
 Result<KernelRequest> attention_request(const AttentionSpec& spec, const AttentionTile& tile, PrepareOptions options) {
   LATHE_TRY(validate(spec));
-  const expr::Hooks& hooks = spec.hooks.canonical();
-  const bool unsafe_cuda = expr::uses_cuda(hooks);
-  if (unsafe_cuda && !options.unsafe_cuda) {
-    return invalid_argument(
-        "hooks", "hold unsafe_cuda, and PrepareOptions::unsafe_cuda is off in this call; allowed: expressions",
-        "--unsafe-cuda of the command, unsafe_cuda=True in Python; only for text that you would run as a program");
-  }
+  KernelRequest request;
+  LATHE_TRY(print_hooks(spec.hooks, options, "kernels/attention/hooks.cuh", request));
   const bool paged = spec.layout.kind == LayoutKind::paged;
   std::vector<TemplateData> classes;
   for (size_t i = 0; i < tile.classes.size(); ++i) {
     classes.push_back({{"index", static_cast<int64_t>(i)}, {"q", int64_t{tile.classes[i].q}}, {"kv", int64_t{tile.classes[i].kv}}});
   }
-  KernelRequest request;
   request.family = "attention";
   request.description = to_string(spec);
-  if (!unsafe_cuda) request.spec = to_json(spec);  // `lathe warm` takes none of these
+  if (!request.unsafe_cuda) request.spec = to_json(spec);  // `lathe warm` takes none of these
   request.canonical = canonical_bytes(code_fields(spec, tile));
   request.arch = spec.arch;
   request.entry = "attention_kernel";
@@ -66,10 +60,6 @@ Result<KernelRequest> attention_request(const AttentionSpec& spec, const Attenti
   };
   add_template_values(key_format(spec), request.data);
   add_template_values(value_format(spec), request.data);
-  request.unsafe_cuda = unsafe_cuda;
-  request.printed["kernels/attention/hooks.cuh"] = std::string(hooks.empty() ? "" : "#include \"device/expressions.cuh\"\n\n") +
-                                                   "namespace hooks {\n\n" + expr::device_hooks(hooks) +
-                                                   "\n}  // namespace hooks\n";
   return request;
 }
 

@@ -77,10 +77,8 @@ int lathe_attention_prepare_with(lathe_engine* engine, lathe_device* device, con
                                  const lathe_prepare_options* options, lathe_attention** out) {
   return guarded([&]() -> Status {
     LATHE_TRY(check_pointers({{"engine", engine}, {"device", device}, {"spec_json", spec_json}, {"out", out}}));
-    lathe_prepare_options read;
-    LATHE_TRY(read_struct("options", options, read));
     PrepareOptions prepare;
-    LATHE_TRY(read_flag("options.unsafe_cuda", read.unsafe_cuda, prepare.unsafe_cuda));
+    LATHE_TRY(read_options(options, prepare));
     Result<AttentionSpec> spec = attention_spec_from_json(spec_json);
     LATHE_TRY(spec);
     Result<Attention> attention = Attention::prepare(*engine->engine, device->device, *std::move(spec), prepare);

@@ -35,6 +35,11 @@ Status read_flag(const char* name, int32_t given, bool& out) {
   out = given == 1;
   return {};
 }
+Status read_options(const lathe_prepare_options* given, PrepareOptions& out) {
+  lathe_prepare_options read;
+  LATHE_TRY(read_struct("options", given, read));
+  return read_flag("options.unsafe_cuda", read.unsafe_cuda, out.unsafe_cuda);
+}
 
 Tensor tensor_of(const lathe_tensor& t) {
   Tensor out;

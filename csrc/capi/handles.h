@@ -87,6 +87,7 @@ Status read_struct(const char* name, const T* given, T& out) {
 
 /// A member that is 0 or 1.
 Status read_flag(const char* name, int32_t given, bool& out);
+Status read_options(const lathe_prepare_options* given, PrepareOptions& out);
 
 Tensor tensor_of(const lathe_tensor& t);
 KvScales scales_of(const lathe_kv_scales& scales);

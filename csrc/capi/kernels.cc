@@ -7,11 +7,18 @@ using namespace lathe::capi;
 extern "C" {
 
 int lathe_merge_prepare(lathe_engine* engine, lathe_device* device, const char* spec_json, lathe_merge** out) {
+  const lathe_prepare_options options{.struct_size = sizeof(options), .unsafe_cuda = 0};
+  return lathe_merge_prepare_with(engine, device, spec_json, &options, out);
+}
+int lathe_merge_prepare_with(lathe_engine* engine, lathe_device* device, const char* spec_json,
+                             const lathe_prepare_options* options, lathe_merge** out) {
   return guarded([&]() -> Status {
     LATHE_TRY(check_pointers({{"engine", engine}, {"device", device}, {"spec_json", spec_json}, {"out", out}}));
+    PrepareOptions prepare;
+    LATHE_TRY(read_options(options, prepare));
     Result<MergeSpec> spec = merge_spec_from_json(spec_json);
     LATHE_TRY(spec);
-    Result<Merge> merge = Merge::prepare(*engine->engine, device->device, *std::move(spec));
+    Result<Merge> merge = Merge::prepare(*engine->engine, device->device, *std::move(spec), prepare);
     LATHE_TRY(merge);
     *out = new lathe_merge{engine->engine, *std::move(merge)};
     return {};
@@ -22,11 +29,15 @@ int lathe_merge_run(const lathe_merge* merge, const lathe_merge_args* args, lath
     LATHE_TRY(check_pointers({{"merge", merge}}));
     lathe_merge_args a;
     LATHE_TRY(read_struct("args", args, a));
+    Hooks hooks;
+    LATHE_TRY(read_hooks(a.hook_params, a.num_hook_params, a.hook_tensors, a.num_hook_tensors, hooks));
     return merge->merge.run({.o = tensor_of(a.o),
                              .lse = tensor_of(a.lse),
                              .merged_o = tensor_of(a.merged_o),
                              .merged_lse = tensor_of(a.merged_lse),
-                             .sizes = a.sizes},
+                             .sizes = a.sizes,
+                             .hook_params = hooks.params,
+                             .hook_tensors = hooks.tensors},
                             stream);
   });
 }

@@ -186,8 +186,14 @@ typedef struct lathe_merge_args {
   lathe_tensor o, lse;
   lathe_tensor merged_o, merged_lse;
   const int32_t* sizes; /* device: {tokens * heads, num_states} */
+  const lathe_hook_param* hook_params;
+  size_t num_hook_params;
+  const lathe_hook_tensor* hook_tensors;
+  size_t num_hook_tensors;
 } lathe_merge_args;
 int lathe_merge_prepare(lathe_engine* engine, lathe_device* device, const char* spec_json, lathe_merge** out);
+int lathe_merge_prepare_with(lathe_engine* engine, lathe_device* device, const char* spec_json,
+                             const lathe_prepare_options* options, lathe_merge** out);
 int lathe_merge_run(const lathe_merge* merge, const lathe_merge_args* args, lathe_stream stream);
 void lathe_merge_close(lathe_merge* merge);
 

@@ -224,8 +224,8 @@ Result<std::string> explained_text(const Engine& engine, const Explained& e) {
                                                 : std::holds_alternative<AppendSpec>(e.spec)  ? append_field_docs()
                                                                                               : merge_field_docs());
   std::string schedule;
+  if (!hooks_of(e.spec).empty()) text += "\nHooks, as the kernel has them\n" + hooks_text(hooks_of(e.spec));
   if (const AttentionSpec* spec = e.attention()) {
-    if (!spec->hooks.empty()) text += "\nHooks, as the kernel has them\n" + hooks_text(spec->hooks);
     text += "\nTile classes, " + spec->arch + "\n" + tile_text(*spec, *e.tile);
     if (e.mask) text += "\nTiles of the mask\n" + mask_text(*e.mask);
     text += std::string("\nSplits of the keys\n") + paragraph(reason_of_split(*spec));
@@ -242,8 +242,8 @@ Result<std::string> explained_text(const Engine& engine, const Explained& e) {
 
 Json explained_json(const Engine& engine, const Explained& e) {
   Json out{{"spec", Json::parse(spec_json(e.spec))}};
+  if (!std::holds_alternative<AppendSpec>(e.spec)) out["hooks"] = hooks_of(e.spec).empty() ? Json() : hooks_json(hooks_of(e.spec));
   if (const AttentionSpec* spec = e.attention()) {
-    out["hooks"] = spec->hooks.empty() ? Json() : hooks_json(spec->hooks);
     out["tile"] = tile_json(*e.tile);
     if (e.mask) out["mask"] = mask_json(*e.mask);
     out["splits"] = reason_of_split(*spec);

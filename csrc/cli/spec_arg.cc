@@ -70,11 +70,15 @@ std::string text_of(const AnySpec& spec) {
   return std::visit([](const auto& s) { return to_string(s); }, spec);
 }
 
+const AttentionHooks& hooks_of(const AnySpec& spec) {
+  static const AttentionHooks kNone;
+  if (const auto* attention = std::get_if<AttentionSpec>(&spec)) return attention->hooks;
+  if (const auto* merge = std::get_if<MergeSpec>(&spec)) return merge->hooks;
+  return kNone;
+}
+
 void warn_of(const AnySpec& spec) {
-  const auto* attention = std::get_if<AttentionSpec>(&spec);
-  if (attention == nullptr) return;
-  for (const std::string& warning : attention->hooks.warnings())
-    std::fprintf(stderr, "lathe: warning: hooks: %s\n", warning.c_str());
+  for (const std::string& warning : hooks_of(spec).warnings()) std::fprintf(stderr, "lathe: warning: hooks: %s\n", warning.c_str());
 }
 
 Result<AttentionTile> tile_of(const AttentionSpec& spec) {
@@ -85,7 +89,7 @@ Result<AttentionTile> tile_of(const AttentionSpec& spec) {
 
 Result<KernelRequest> request_of(const AnySpec& spec, PrepareOptions options) {
   if (const auto* append = std::get_if<AppendSpec>(&spec)) return append_request(*append);
-  if (const auto* merge = std::get_if<MergeSpec>(&spec)) return merge_request(*merge);
+  if (const auto* merge = std::get_if<MergeSpec>(&spec)) return merge_request(*merge, options);
   const auto& attention = std::get<AttentionSpec>(spec);
   LATHE_TRY(validate(attention));
   Result<AttentionTile> tile = tile_of(attention);

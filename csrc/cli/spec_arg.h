@@ -31,6 +31,9 @@ AnySpec with_arch(AnySpec spec, const std::string& arch);
 const std::string& arch_of(const AnySpec& spec);
 std::string text_of(const AnySpec& spec);
 
+/// The hooks of `spec`; empty ones of an append.
+const AttentionHooks& hooks_of(const AnySpec& spec);
+
 /// Prints what is allowed but doubtful in `spec`'s hooks on standard error, a line each.
 void warn_of(const AnySpec& spec);
 

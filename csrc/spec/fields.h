@@ -131,6 +131,7 @@ void visit_fields(Spec& s, Visitor&& v) {
   v(Field{"head_dim", 2, "Head dimension of o."}, s.head_dim, IntRange{8, 256, 8});
   v(Field{"lse", 3, "Base of the log-sum-exp of the states and of the result."}, s.lse,
     OneOf<LseOut>{.except = 1u << static_cast<int>(LseOut::none)});
+  v(Field{"hooks", 5, "Expressions behind the merge: output and sink."}, s.hooks, HooksRule{.findings = merge_findings});
   v(Field{"arch", 4, "Where the kernel runs: the host executor, or a GPU's compute capability."}, s.arch, ArchName{});
 }
 

@@ -104,10 +104,10 @@ class NodeReader {
   void read(const Json& node, const std::string& path, const HooksRule& rule, AttentionHooks& value) {
     if (!node.is_string() && !node.is_object()) return refuse(node, path, allowed(rule));
     std::vector<expr::Finding> found;  // with its columns, which the value does not have
-    Result<expr::Hooks> hooks = node.is_string() ? expr::parse(node.get_ref<const std::string&>(), &found, attention_findings)
-                                                 : expr::hooks_from_json(node.dump(), &found, attention_findings);
+    Result<expr::Hooks> hooks = node.is_string() ? expr::parse(node.get_ref<const std::string&>(), &found, rule.findings)
+                                                 : expr::hooks_from_json(node.dump(), &found, rule.findings);
     if (hooks.ok()) {
-      value = AttentionHooks(*std::move(hooks), found);
+      value = AttentionHooks(*std::move(hooks), found, rule.findings);
     } else {  // of several problems the message has the places, of one the status
       const std::string& at = hooks.status().where();
       problems_.add(path, (at.empty() ? "" : at + ": ") + hooks.status().message());

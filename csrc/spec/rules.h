@@ -122,7 +122,9 @@ struct TileRule {
 };
 
 /// What is wrong with hooks is theirs to say (csrc/spec/attention_hooks.h).
-struct HooksRule {};
+struct HooksRule {
+  HookRules findings = attention_findings;
+};
 
 /// What a rule allows, for messages and for the field table, e.g. "multiples of 16 in 16..256".
 template <class E>

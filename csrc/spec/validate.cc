@@ -49,8 +49,8 @@ class Checker {
     bool fits = value.automatic ? value == TileSpec{} : !value.classes.empty() && std::ssize(value.classes) <= rule.max_classes;
     if (!fits) refuse(field, value, rule);
   }
-  void check(const Field& field, const AttentionHooks& value, const HooksRule&) {
-    for (const std::string& problem : value.problems()) problems_.add(field.path, problem);
+  void check(const Field& field, const AttentionHooks& value, const HooksRule& rule) {
+    for (const std::string& problem : value.problems(rule.findings)) problems_.add(field.path, problem);
   }
   template <class T, class Rule>
   void refuse(const Field& field, const T& value, const Rule& rule) {

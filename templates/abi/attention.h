@@ -2,6 +2,7 @@
 // sources and by the library. All offsets and strides are bytes and 64-bit; counts and lengths are 32-bit.
 #pragma once
 
+#include "abi/hooks.h"
 #include "abi/kv_scales.h"
 
 namespace lathe::abi {
@@ -98,23 +99,6 @@ struct AttentionPlanHeader {
   int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan
   int unused;                // whole 16 bytes
-};
-
-constexpr int kMaxHookParams = 32;
-constexpr int kMaxHookTensors = 16;
-constexpr int kMaxHookAxes = 4;
-
-// A tensor that hooks read. An index is within [0, extent) of its axis.
-struct AttentionHookTensor {
-  const void* data;
-  long long stride[kMaxHookAxes];  // bytes
-  int extent[kMaxHookAxes];
-};
-
-// What hooks take at run time, by slot (docs/expressions.md).
-struct AttentionHookArgs {
-  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
-  AttentionHookTensor tensors[kMaxHookTensors];
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.

@@ -2,7 +2,7 @@
 // fp32, elements of tensors. The meaning of each is that of csrc/spec/expr/graph.h.
 #pragma once
 
-#include "abi/attention.h"
+#include "abi/hooks.h"
 #include "device/math.cuh"
 #include "device/memory.cuh"
 

@@ -1,4 +1,5 @@
 /* lathe.h, used from C on the host executor: a batch, an envelope, a merge, an append; refusals and their text. */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,25 @@ static void merge(lathe_engine* engine, lathe_device* device) {
   args.sizes = NULL;
   expect_refused(lathe_merge_run(kernel, &args, NULL), "sizes: is null");
   lathe_merge_close(kernel);
+  /* With hooks: o * c + g[tok, h]. */
+  args.sizes = lathe_memory_address(sizes);
+  CHECK(lathe_merge_prepare(engine, device,
+                            "{\"op\": \"merge\", \"head_dim\": 64, \"hooks\": \"param c: f32; tensor g: f32[TOK, HQ]; output = o * c + g[tok, h]\"}",
+                            &kernel) == LATHE_OK);
+  expect_refused(lathe_merge_run(kernel, &args, NULL), "hook_params.c: is missing");
+  lathe_memory* g = put(device, 2 * 3, 0, 0); /* zeros, whatever the type */
+  const int64_t of_g[] = {3, 1};
+  const lathe_hook_param param = {.name = "c", .value = 4};
+  const lathe_hook_tensor tensor = {.name = "g", .tensor = lathe_contiguous(lathe_memory_address(g), 2, of_g)};
+  args.hook_params = &param, args.num_hook_params = 1;
+  args.hook_tensors = &tensor, args.num_hook_tensors = 1;
+  CHECK(lathe_merge_run(kernel, &args, NULL) == LATHE_OK);
+  expect_elements(device, out, 3 * DIM, 2);
+  /* A caller of before there were hooks gives a shorter structure. */
+  args.struct_size = offsetof(lathe_merge_args, hook_params);
+  expect_refused(lathe_merge_run(kernel, &args, NULL), "hook_tensors.g: is missing");
+  lathe_merge_close(kernel);
+  lathe_free(g);
   lathe_free(o), lathe_free(lse), lathe_free(out), lathe_free(sizes);
 }
 
@@ -192,7 +212,9 @@ static void append(lathe_engine* engine, lathe_device* device) {
 static void unsafe_cuda(lathe_device* device) {
   static const char kCuda[] =
       "{\"head_dim_qk\": 64, \"head_dim_vo\": 64, \"hooks\": \"mask = unsafe_cuda(\\\"return a0 <= a1;\\\", kv_pos, q_pos)\"}";
+  static const char kMerge[] = "{\"op\": \"merge\", \"hooks\": \"output = unsafe_cuda(\\\"return -a0;\\\", o)\"}";
   lathe_attention* attention = NULL;
+  lathe_merge* merge = NULL;
   for (int32_t allows = 0; allows <= 1; ++allows) {
     lathe_engine* engine = NULL;
     const lathe_engine_options options = {.struct_size = sizeof options, .unsafe_cuda = allows};
@@ -208,6 +230,14 @@ static void unsafe_cuda(lathe_device* device) {
     } else {
       CHECK(lathe_attention_prepare_with(engine, device, kCuda, &prepare, &attention) == LATHE_OK);
       lathe_attention_close(attention);
+    }
+    expect_refused(lathe_merge_prepare(engine, device, kMerge, &merge), "PrepareOptions::unsafe_cuda");
+    expect_refused(lathe_merge_prepare_with(engine, device, kMerge, NULL, &merge), "options: is null");
+    if (allows == 0) {
+      expect_refused(lathe_merge_prepare_with(engine, device, kMerge, &prepare, &merge), "EngineOptions::unsafe_cuda");
+    } else {
+      CHECK(lathe_merge_prepare_with(engine, device, kMerge, &prepare, &merge) == LATHE_OK);
+      lathe_merge_close(merge);
     }
     lathe_engine_close(engine);
   }

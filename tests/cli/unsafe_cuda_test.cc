@@ -17,8 +17,11 @@ using ::testing::Not;
 constexpr const char* kCuda =
     R"json({"head_dim_qk":64,"head_dim_vo":64,"hooks":"mask = unsafe_cuda(\"return a0 <= a1;\", kv_pos, q_pos)"})json";
 
+constexpr const char* kMerge = R"json({"op":"merge","hooks":"output = unsafe_cuda(\"return -a0;\", o)"})json";
+
 TEST(UnsafeCudaCommand, IsRefusedByEveryJobThatMakesKernels) {
   const Program lathe;
+  const std::string merge_file = lathe.file("merge.json", kMerge);
   const std::string bundle = (lathe.cache().parent_path() / "bundle").string(), file = lathe.file("spec.json", kCuda);
   for (const std::vector<std::string>& args : {std::vector<std::string>{"compile", "--spec", kCuda},
                                                {"source", "--spec", kCuda},
@@ -27,7 +30,12 @@ TEST(UnsafeCudaCommand, IsRefusedByEveryJobThatMakesKernels) {
                                                {"run", "--spec", file, "--batch", kBatch},
                                                {"cache", "why", kCuda},
                                                {"warm", "--specs", file, "--out", bundle},
-                                               {"warm", "--specs", kCuda, "--arch", "host", "--out", bundle}}) {
+                                               {"warm", "--specs", kCuda, "--arch", "host", "--out", bundle},
+                                               {"compile", "--spec", kMerge},
+                                               {"source", "--spec", kMerge},
+                                               {"explain", "--spec", kMerge},
+                                               {"cache", "why", kMerge},
+                                               {"warm", "--specs", merge_file, "--out", bundle}}) {
     const Ran ran = lathe.run(args);
     EXPECT_EQ(ran.exit_code, 2) << ::testing::PrintToString(args) << ran.out << ran.err;
     EXPECT_THAT(ran.err, AllOf(HasSubstr("PrepareOptions::unsafe_cuda"), HasSubstr("--unsafe-cuda"), Not(HasSubstr("compiled"))));
@@ -54,6 +62,9 @@ TEST(UnsafeCudaCommand, IsMadeAndMarkedWhereItIsAskedFor) {
       << explained.err;
   // In the cache it is no more had than before.
   EXPECT_EQ(lathe.run({"compile", "--spec", kCuda}).exit_code, 2);
+  ASSERT_EQ(lathe.run({"compile", "--unsafe-cuda", "--spec", kMerge}).exit_code, 0);
+  EXPECT_THAT(lathe.run({"cache", "ls"}).out, HasSubstr("[unsafe_cuda] merge bf16 128"));
+  EXPECT_EQ(lathe.run({"compile", "--spec", kMerge}).exit_code, 2);
 }
 
 // What the text means only a compiler knows.

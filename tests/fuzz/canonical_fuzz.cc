@@ -47,6 +47,7 @@ class Draw {
                                              "param W: i32; mask = kv_pos <= q_pos && q_pos - kv_pos < W",
                                              "param cap: f32; logits = cap * tanh(score / cap)",
                                              "tensor s: f32[HQ]; sink = s[h]",
+                                             "tensor g: bf16[TOK, HQ, D]; output = o * sigmoid(g[tok, h, d] + lse)",
                                              "rotary = interleaved; query = rot(x)",
                                              "query = rot(x)",
                                              "normalizer = none; logits = sigmoid(score)",

@@ -14,6 +14,7 @@
 #include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
 #include "lathe/proof/harness.h"
+#include "lathe/spec/expr/parse.h"
 #include "lathe/spec_testing/random_spec.h"
 #include "lathe/testing/seed.h"
 
@@ -117,11 +118,17 @@ TEST_P(Compile, WithoutSpillsAndWithinLimits) {
 TEST_P(Compile, Merge) {
   if (nvrtc_missing()) GTEST_SKIP() << "LATHE_TEST_NO_NVRTC is set";
   std::mt19937_64 rng(seed());
-  for (int i = 0; i < 2; ++i) {
-    MergeSpec spec = random_merge_spec(rng);
+  std::vector<MergeSpec> specs(4);
+  for (size_t i = 0; i < 2; ++i) specs[i] = random_merge_spec(rng);
+  specs[2].hooks =
+      *expr::parse("tensor s: f32[HQ], g: bf16[TOK, HQ, D]; sink = s[h]; output = tanh(o) * sigmoid(g[tok, h, d] + lse)");
+  specs[3].dtype = DType::f16, specs[3].head_dim = 256, specs[3].lse = LseOut::log2;
+  specs[3].hooks = *expr::parse("param c: f32; tensor r: f32[N, 4]; output = o * r[h, d % 4] * powi(c, 3) + erf(max(lse, -9))");
+  for (MergeSpec& spec : specs) {
     spec.arch = GetParam();
     Result<ArtifactPtr> artifact = engine().build(*merge_request(spec));
     ASSERT_TRUE(artifact.ok()) << artifact.status().to_string() << "\n" << to_json(spec);
+    std::printf("%s: %d registers, %s\n", GetParam(), (*artifact)->registers, to_string(spec).c_str());
     EXPECT_EQ((*artifact)->spill_bytes, 0) << to_json(spec);
   }
 }

@@ -35,6 +35,8 @@ std::vector<GoldenCase> golden_cases() {
       {"append", "append",
        R"({"op":"append","kfmt":"e4m3","kscale":"token","vfmt":"i8","vscale":"token_channel","vzero":"token","rope":"neox"})"},
       {"merge", "merge", R"({"op":"merge","dtype":"bf16","head_dim":128})"},
+      {"merge_hooks", "merge",
+       R"json({"op":"merge","dtype":"f16","head_dim":64,"lse":"log2","hooks":"tensor s: f32[HQ], g: bf16[TOK, HQ, D]; sink = s[h]; output = o * sigmoid(g[tok, h, d])"})json"},
   };
 }
 

@@ -28,13 +28,12 @@ double draw_param(const expr::Param& param, const HookAxes& axes, std::mt19937_6
   return static_cast<double>(between(static_cast<int64_t>(lo), static_cast<int64_t>(hi), rng));
 }
 
-int64_t extent_of(const AttentionSpec& spec, const HookAxes& axes, const expr::TensorAxis& axis,
-                  const std::vector<expr::Value>& params) {
+int64_t extent_of(const HookAxes& axes, const expr::TensorAxis& axis, const std::vector<expr::Value>& params) {
   switch (axis.axis) {
     case Axis::batch:
       return axes.batch;
     case Axis::qo_heads:
-      return axes.kv_heads * spec.group_size;
+      return axes.qo_heads;
     case Axis::kv_heads:
       return axes.kv_heads;
     case Axis::tokens:
@@ -48,7 +47,7 @@ int64_t extent_of(const AttentionSpec& spec, const HookAxes& axes, const expr::T
     case Axis::pages:
       return axes.pages;
     case Axis::head_dim:
-      return std::max(spec.head_dim_qk, spec.head_dim_vo);
+      return axes.head_dim;
     case Axis::number:
       return axis.value;
     case Axis::param:
@@ -121,9 +120,9 @@ std::pair<uint32_t, expr::Value> draw_element(Elem elem, const HookAxes& axes, s
 
 }  // namespace
 
-DrawnHooks draw_hooks(const AttentionSpec& spec, const HookAxes& axes, std::mt19937_64& rng) {
+DrawnHooks draw_hooks(const AttentionHooks& given, const HookAxes& axes, std::mt19937_64& rng) {
   DrawnHooks out;
-  const expr::Hooks& hooks = spec.hooks.given();
+  const expr::Hooks& hooks = given.given();
   for (const expr::Param& param : hooks.params) {
     const double x = draw_param(param, axes, rng);
     out.params.push_back({param.name, x});
@@ -138,7 +137,7 @@ DrawnHooks draw_hooks(const AttentionSpec& spec, const HookAxes& axes, std::mt19
       // What is declared as a number or a param may be less than what lies there.
       const bool is_declared = axis.axis == Axis::number || axis.axis == Axis::param;
       const int64_t extent =
-          std::max<int64_t>(extent_of(spec, axes, axis, out.values.params), 1) + (is_declared ? between(0, 2, rng) : 0);
+          std::max<int64_t>(extent_of(axes, axis, out.values.params), 1) + (is_declared ? between(0, 2, rng) : 0);
       values.shape.push_back(extent);
       shape.shape[static_cast<size_t>(shape.rank++)] = extent;
       elements *= extent;

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "lathe/api/attention.h"
+#include "lathe/api/merge.h"
 #include "lathe/expr_testing/hostile_texts.h"
 #include "lathe/proof/harness.h"
 #include "lathe/spec/expr/json.h"
@@ -34,10 +35,25 @@ class Sources {
       EXPECT_EQ(source->find(kMark), std::string::npos) << input;
       ++rendered;
     }
+    take_merge(*hooks, input);
   }
-  size_t rendered = 0;
+  size_t rendered = 0, merges = 0;
 
  private:
+  /// The same behind a merge, where hooks are of that kind.
+  void take_merge(const expr::Hooks& hooks, const std::string& input) {
+    MergeSpec spec;
+    spec.hooks = hooks;
+    spec.label = input.substr(0, printable_length(input));
+    if (!validate(spec).ok()) return;
+    for (const char* arch : {"host", "sm_90a"}) {
+      spec.arch = arch;
+      const Result<std::string> source = engine().source(*merge_request(spec));
+      ASSERT_TRUE(source.ok()) << source.status().to_string();
+      EXPECT_EQ(source->find(kMark), std::string::npos) << input;
+      ++merges;
+    }
+  }
   /// Labels are printable and short.
   static size_t printable_length(const std::string& input) {
     size_t n = 0;
@@ -52,8 +68,9 @@ TEST(HostileSource, NothingReachesAWholeKernel) {
     for (const std::string& text : expr::testing::texts_with(s)) sources.take(expr::parse(text), text);
     for (const std::string& json : expr::testing::jsons_with(s)) sources.take(expr::hooks_from_json(json), json);
   }
-  std::cout << sources.rendered << " sources\n";
+  std::cout << sources.rendered << " sources, " << sources.merges << " of merges\n";
   EXPECT_GT(sources.rendered, 40u) << "names that are sound are names";
+  EXPECT_GT(sources.merges, 8u);
 }
 
 }  // namespace

@@ -213,9 +213,16 @@ void BatchImage::place_hooks() {
   };
   const int64_t pages = tk_.shape[0], page_size = spec_.layout.kind == LayoutKind::paged ? spec_.layout.page_size : 1;
   std::mt19937_64 rng(placement_.seed);
-  hooks_ = draw_hooks(spec_,
-                      {static_cast<int64_t>(shape_.batch()), shape_.num_kv_heads, shape_.qo_tokens(), most(shape_.qo_lens),
-                       most(shape_.kv_lens), pages * page_size, pages},
+  hooks_ = draw_hooks(spec_.hooks,
+                      {.batch = static_cast<int64_t>(shape_.batch()),
+                       .qo_heads = int64_t{shape_.num_kv_heads} * spec_.group_size,
+                       .kv_heads = shape_.num_kv_heads,
+                       .tokens = shape_.qo_tokens(),
+                       .qo_len = most(shape_.qo_lens),
+                       .kv_len = most(shape_.kv_lens),
+                       .slots = pages * page_size,
+                       .pages = pages,
+                       .head_dim = std::max(spec_.head_dim_qk, spec_.head_dim_vo)},
                       rng);
   hook_tensors = hooks_.memory;
   const expr::Hooks& given = spec_.hooks.given();

@@ -7,9 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
 #include "lathe/expr_testing/hostile_texts.h"
 #include "lathe/proof/harness.h"
+#include "lathe/proof/merge_case.h"
 #include "lathe/spec/expr/json.h"
 #include "lathe/spec/expr/lexer.h"
 #include "lathe/spec/expr/operators.h"
@@ -146,10 +148,56 @@ TEST(UnsafeCudaGates, NoCallOfAnEngineGetsPast) {
   EXPECT_FALSE(request_of(spec_of("mask = kv_pos <= q_pos"), kAsk)->unsafe_cuda);
 }
 
+MergeSpec merge_of(const std::string& hooks) {
+  return {.head_dim = 64, .hooks = *expr::parse(hooks)};
+}
+constexpr const char* kOutput = "tensor g: f32[TOK, HQ]; output = unsafe_cuda(\"return a0 * a1 + 1.0f;\", o, g[tok, h])";
+
+// A merge is no way around.
+TEST(UnsafeCudaGates, OfAMergeEachIsNamedBeforeAnythingIsCompiled) {
+  const auto compiler = std::make_shared<CountingCompiler>();
+  for (const bool engine_allows : {false, true}) {
+    for (const bool call_asks : {false, true}) {
+      EngineOptions options = engine_options(engine_allows);
+      options.compiler = compiler;
+      Engine engine(options);
+      const int before = compiler->calls;
+      const Status status = Merge::prepare(engine, host_device(), merge_of(kOutput), {.unsafe_cuda = call_asks}).status();
+      EXPECT_EQ(compiler->calls - before, engine_allows && call_asks ? 1 : 0);
+      if (engine_allows && call_asks) continue;
+      EXPECT_EQ(status.code(), Code::invalid_argument);
+      EXPECT_THAT(status.to_string(),
+                  HasSubstr(call_asks ? "EngineOptions::unsafe_cuda: is off" : "PrepareOptions::unsafe_cuda is off"));
+    }
+  }
+  Engine closed(engine_options(false));
+  const Result<KernelRequest> request = merge_request(merge_of(kOutput), kAsk);
+  ASSERT_TRUE(request.ok());
+  EXPECT_TRUE(request->unsafe_cuda);
+  EXPECT_EQ(request->spec, "");
+  EXPECT_FALSE(merge_request(merge_of("output = o * 2"), kAsk)->unsafe_cuda);
+  for (const Status& status : {closed.source(*request).status(), closed.key(*request).status(), closed.build(*request).status()})
+    EXPECT_THAT(status.to_string(), HasSubstr("EngineOptions::unsafe_cuda"));
+  EXPECT_THAT(*Engine(engine_options(true)).source(*request), HasSubstr("{\nreturn a0 * a1 + 1.0f;\n}"));
+  // Where a merge knows no such hook, text of it does not pass either.
+  EXPECT_FALSE(merge_request(merge_of(kMask), kAsk).ok());
+}
+
+TEST(UnsafeCudaGates, OfAMergeItEqualsTheExpression) {
+  std::mt19937_64 rng(seed());
+  const auto device = host_device({.seed = rng(), .check = true});
+  Result<Merge> merge = Merge::prepare(unsafe_engine(), device, merge_of(kOutput), kAsk);
+  ASSERT_TRUE(merge.ok()) << merge.status().to_string();
+  EXPECT_TRUE(merge->kernel().artifact()->unsafe_cuda);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(MergeCase(merge_of("tensor g: f32[TOK, HQ]; output = o * g[tok, h] + 1"), rng).run(device, *merge), "")
+        << repeat_command();
+}
+
 // The corpus of hostile strings as texts, by every way in that there is: text, JSON, C++, a spec's JSON and its canonical form.
 TEST(UnsafeCudaGates, NoHostileTextReachesSource) {
   const Engine closed(engine_options(false)), open(engine_options(true));
-  size_t tried = 0, read = 0;
+  size_t tried = 0, read = 0, merges = 0;
   const auto expect_refused = [&](const Result<expr::Hooks>& hooks) {
     ++tried;
     if (!hooks.ok()) return;
@@ -165,6 +213,19 @@ TEST(UnsafeCudaGates, NoHostileTextReachesSource) {
       EXPECT_FALSE(closed.source(*request_of(given, kAsk)).ok());
     }
   };
+  const auto expect_merge_refused = [&](const Result<expr::Hooks>& hooks) {
+    if (!hooks.ok()) return;
+    MergeSpec spec;
+    spec.hooks = *hooks;
+    if (!validate(spec).ok()) return;
+    ++merges;
+    const Result<MergeSpec> sent = merge_spec_from_json(to_json(spec));
+    ASSERT_TRUE(sent.ok()) << sent.status().to_string();
+    for (const MergeSpec& given : {spec, *sent}) {
+      EXPECT_FALSE(merge_request(given).ok());
+      EXPECT_FALSE(closed.source(*merge_request(given, kAsk)).ok());
+    }
+  };
   for (const std::string& s : expr::testing::hostile_strings()) {
     const std::string call = "unsafe_cuda(" + expr::quoted_text(s) + ", score)";
     expect_refused(expr::parse("logits = " + call));
@@ -172,9 +233,12 @@ TEST(UnsafeCudaGates, NoHostileTextReachesSource) {
     expect_refused(
         expr::hooks_from_json(nlohmann::json{{"logits", call}}.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)));
     expect_refused(expr::make_hooks({{expr::Hook::logits, expr::unsafe_cuda(s, {expr::score})}}));
+    expect_merge_refused(expr::parse("output = unsafe_cuda(" + expr::quoted_text(s) + ", o)"));
+    expect_merge_refused(expr::make_hooks({{expr::Hook::output, expr::unsafe_cuda(s, {expr::o})}}));
   }
   EXPECT_GT(read, 2'000u);
-  std::cout << tried << " texts, " << read << " of them hooks; none in source\n";
+  EXPECT_GT(merges, 1'000u);
+  std::cout << tried << " texts, " << read << " of them hooks, " << merges << " hooks of merges; none in source\n";
   // With both gates they do arrive, as they are.
   const Result<std::string> source = open.source(*request_of(spec_of(kMask), kAsk));
   ASSERT_TRUE(source.ok()) << source.status().to_string();

@@ -6,6 +6,8 @@ namespace {
 #define KERNEL "kernels/attention/"
 #define PLAN "kernels/attention_plan/"
 #define APPEND "kernels/append/"
+#define FINISH "kernels/shared/finish_row.cuh"
+#define HOOKED_MERGE "kernels/merge/merge_rows_hooked.cuh"
 
 constexpr Mutant kMutants[] = {
     // The pipeline.
@@ -164,6 +166,29 @@ constexpr Mutant kMutants[] = {
      "0 * params.state_stride_o + row_bytes"},
     {"merge_lse_not_converted", "kernels/merge/merge_rows.cuh", "store(row, lse * kFromLog2)", "store(row, lse)"},
     {"merge_of_empty_state", "kernels/shared/merge_states.cuh", "if (lse == -dev::kInfinity) return;", ""},
+    {"hooked_merge_reads_one_state", HOOKED_MERGE, "state * params.state_stride_o + row_bytes",
+     "0 * params.state_stride_o + row_bytes"},
+    {"hooked_merge_lse_not_converted", HOOKED_MERGE, "store(row, lse * kFromLog2)", "store(row, lse)"},
+    {"merge_output_dropped", HOOKED_MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
+     "if constexpr (hooks::kSink) hooks::add_sink(params.hooks, at, o, lse);"},
+    {"merge_sink_not_in_lse", HOOKED_MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
+     "float own = lse;\n    hooks::finish_row(params.hooks, at, chunk, o, own);"},
+    {"merge_sink_in_every_state", HOOKED_MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
+     "for (int state = 1; state < num_states; ++state) hooks::add_sink(params.hooks, at, o, lse);\n"
+     "    hooks::finish_row(params.hooks, at, chunk, o, lse);"},
+    // `output` of each state, with its own lse, and none of what they make together.
+    {"merge_output_in_every_state", HOOKED_MERGE,
+     "row_bytes), x);\n        },\n        o);\n    hooks::ElementInputs at{};\n"
+     "    at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;\n"
+     "    hooks::finish_row(params.hooks, at, chunk, o, lse);",
+     "row_bytes), x);\n          hooks::ElementInputs in{};\n"
+     "          in.row.h = row % params.num_heads, in.row.tok = row / params.num_heads;\n"
+     "          float own = dev::GlobalList<float>{dev::at(params.lse, state * params.state_stride_lse)}.load(row);\n"
+     "          for (int c = 0; c < 8; ++c) in.d = chunk * 8 + c, x[c] = hooks::output(params.hooks, in, x[c], own);\n"
+     "        },\n        o);\n    hooks::ElementInputs at{};\n    at.row.h = row % params.num_heads;\n"
+     "    hooks::add_sink(params.hooks, at, o, lse);"},
+    {"merge_tokens_as_heads", HOOKED_MERGE, "at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;",
+     "at.row.h = row / params.num_heads, at.row.tok = row % params.num_heads;"},
 
     // Hooks.
     {"mask_hook_dropped", KERNEL "softmax.cuh", "    if (!judges) return;", "    return;"},
@@ -174,17 +199,17 @@ constexpr Mutant kMutants[] = {
      "request * header(&Header::replica_heads)"},
     {"runs_of_first_rows", KERNEL "problem.cuh", "+ problem.item.row_begin / tile_rows", ""},
     {"group_keys_left_out", KERNEL "loader.cuh", "line_.key(params_, place) + group_keys_", "line_.key(params_, place)"},
-    {"sink_dropped", KERNEL "merge_parts.cuh", "if constexpr (hooks::kSink) add_sink(params, in, o, lse);", ""},
+    {"sink_dropped", FINISH, "if constexpr (kSink) add_sink(args, at, o, lse);", ""},
     {"sink_in_every_part", KERNEL "epilogue.cuh", "const i64 at = static_cast<i64>(problem.item.partial_row) + row;",
      "const i64 at = static_cast<i64>(problem.item.partial_row) + row;\n      hooks::ElementInputs in{};\n"
-     "      in.row.h = QueryRow(problem.batch_row(plan, row), problem.item.head).head;\n      add_sink(params, in, x, lse);"},
-    {"sink_in_wrong_base", KERNEL "merge_parts.cuh", "hooks::sink(params.hooks, at) * dev::kLog2E",
-     "hooks::sink(params.hooks, at)"},
+     "      in.row.h = QueryRow(problem.batch_row(plan, row), problem.item.head).head;\n      hooks::add_sink(params.hooks, in, x, "
+     "lse);"},
+    {"sink_in_wrong_base", FINISH, "sink(args, at) * dev::kLog2E", "sink(args, at)"},
     {"sink_of_wrong_head", KERNEL "merge_parts.cuh", "in.row.h = at.head,", "in.row.h = 0,"},
     {"weight_hook_dropped", KERNEL "run_item.cuh", "if constexpr (hooks::kWeight)", "if constexpr (false)"},
     {"lse_transform_in_base_2", KERNEL "merge_parts.cuh", "hooks::lse_transform(params.hooks, in, lse * dev::kLn2)",
      "hooks::lse_transform(params.hooks, in, lse)"},
-    {"output_of_wrong_channel", KERNEL "merge_parts.cuh", "in.d = chunk * 8 + c;", "in.d = c;"},
+    {"output_of_wrong_channel", FINISH, "at.d = chunk * 8 + c;", "at.d = c;"},
     {"rows_past_the_end_asked_for", KERNEL "softmax.cuh", "row_begin + row < last ? row_begin + row : last", "row_begin + row"},
     {"keys_past_the_end_asked_for", KERNEL "softmax.cuh", "key < last ? key : last", "key"},
     {"column_of_its_neighbour", "device/fragment.cuh", "columns(a.column(j, c, quad))", "columns(a.column(j, 1 - c, quad))"},

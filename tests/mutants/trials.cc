@@ -13,11 +13,11 @@
 #include "lathe/api/merge.h"
 #include "lathe/arch/traits.h"
 #include "lathe/oracle/float16.h"
-#include "lathe/oracle/merge.h"
 #include "lathe/plan/attention_image.h"
 #include "lathe/proof/append_case.h"
 #include "lathe/proof/batch_values.h"
 #include "lathe/proof/harness.h"
+#include "lathe/proof/merge_case.h"
 #include "lathe/proof/sink_cuts.h"
 #include "lathe/runtime/device.h"
 #include "lathe/spec/expr/parse.h"
@@ -289,48 +289,27 @@ Result<std::string> far_pages(Engine& engine, uint64_t seed) {
 }
 
 // Partial states to merge; empty ones hold NaN.
-Result<std::string> merge(Engine& engine, uint64_t seed) {
-  constexpr int kStates = 5, kTokens = 7, kHeads = 3, kDim = 64;
-  constexpr size_t kRows = size_t{kTokens} * kHeads;
+Result<std::string> merge_cases(Engine& engine, uint64_t seed, const MergeSpec& spec) {
   auto device = checked_device(seed);
-  Result<Merge> kernel = Merge::prepare(engine, device, {.head_dim = kDim});
-  LATHE_TRY(kernel);
-
+  Result<Merge> merge = Merge::prepare(engine, device, spec);
+  LATHE_TRY(merge);
   std::mt19937_64 rng(seed);
-  std::normal_distribution<double> normal;
-  std::vector<uint16_t> o(kStates * kRows * kDim);
-  std::vector<float> lse(kStates * kRows);
-  for (size_t i = 0; i < lse.size(); ++i) {
-    const bool empty = rng() % 4 == 0;
-    lse[i] = empty ? -std::numeric_limits<float>::infinity() : static_cast<float>(2 * normal(rng));
-    for (size_t d = 0; d < kDim; ++d) o[i * kDim + d] = empty ? 0x7fc0 : oracle::encode(DType::bf16, normal(rng));
-  }
-  const int32_t sizes[2] = {static_cast<int32_t>(kRows), kStates};
-  std::vector<uint16_t> merged_o(kRows * kDim, 0x7fc0);
-  std::vector<float> merged_lse(kRows, std::numeric_limits<float>::quiet_NaN());
-  MergeArgs args;
-  args.o = Tensor::contiguous(o.data(), {kStates, kTokens, kHeads, kDim});
-  args.lse = Tensor::contiguous(lse.data(), {kStates, kTokens, kHeads});
-  args.merged_o = Tensor::contiguous(merged_o.data(), {kTokens, kHeads, kDim});
-  args.merged_lse = Tensor::contiguous(merged_lse.data(), {kTokens, kHeads});
-  args.sizes = sizes;
-  const Status status = kernel->run(args, nullptr);
-  if (!status.ok()) return status.to_string();
-
-  const oracle::MergeOutput expected = oracle::merge(kernel->spec(), kStates, kRows, o, lse);
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < merged_o.size(); ++i) {
-    const double got = oracle::decode(DType::bf16, merged_o[i]);
-    error += (got - expected.o[i]) * (got - expected.o[i]);
-    norm += expected.o[i] * expected.o[i];
-  }
-  if (!(std::sqrt(error) <= 3.5e-3 * std::sqrt(norm))) return "merged o is off by " + std::to_string(std::sqrt(error / norm));
-  for (size_t i = 0; i < kRows; ++i) {
-    if (!(std::fabs(merged_lse[i] - expected.lse[i]) <= 2e-4) && merged_lse[i] != static_cast<float>(expected.lse[i])) {
-      return "merged lse of row " + std::to_string(i) + " is " + std::to_string(merged_lse[i]);
-    }
+  for (int i = 0; i < 3; ++i) {
+    std::string problem = MergeCase(spec, rng).run(device, *merge);
+    if (!problem.empty()) return problem;
   }
   return std::string();
+}
+
+Result<std::string> merge(Engine& engine, uint64_t seed) {
+  return merge_cases(engine, seed, {.head_dim = 64});
+}
+
+Result<std::string> merge_hooked(Engine& engine, uint64_t seed) {
+  return merge_cases(engine, seed,
+                     {.head_dim = 48,
+                      .hooks = *expr::parse("tensor s: f32[HQ], g: f32[TOK, HQ, D]; sink = s[h];"
+                                            "output = tanh(o) * sigmoid(g[tok, h, d]) + 0.5 * sigmoid(lse)")});
 }
 
 Result<std::string> append_cases(Engine& engine, uint64_t seed, const AppendSpec& spec, bool all_values) {
@@ -432,6 +411,7 @@ const std::vector<Trial>& trials() {
       {"shared", shared},
       {"far_pages", far_pages},
       {"merge", merge},
+      {"merge_hooked", merge_hooked},
       {"appended", appended},
       {"appended_by_position", appended_by_position},
       {"appended_values", appended_values},

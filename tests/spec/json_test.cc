@@ -124,7 +124,7 @@ TEST(Json, CanonicalText) {
             R"({"op":"append","label":"","q_dtype":"bf16","kfmt":"bf16","vfmt":"bf16","kscale":"none","vscale":"none",)"
             R"("kzero":"none","vzero":"none","head_dim_qk":128,"head_dim_vo":128,"rope":"none","rope_dims":0,"place":"slots",)"
             R"("layout":{"kind":"paged","page_size":16,"order":"NHD","storage":"separate","index":"csr"},"arch":"host"})");
-  EXPECT_EQ(to_json(MergeSpec{}), R"({"op":"merge","label":"","dtype":"bf16","head_dim":128,"lse":"ln","arch":"host"})");
+  EXPECT_EQ(to_json(MergeSpec{}), R"({"op":"merge","label":"","dtype":"bf16","head_dim":128,"lse":"ln","hooks":"","arch":"host"})");
 }
 
 TEST(Json, WhatIsLeftOutHasItsDefault) {

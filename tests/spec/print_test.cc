@@ -42,6 +42,8 @@ TEST(Print, MergeOnOneLine) {
   MergeSpec spec;
   spec.arch = "sm_80";
   EXPECT_EQ(to_string(spec), "merge bf16 128 lse ln sm_80");
+  spec.hooks = *expr::parse("param c: f32; output = o * c");
+  EXPECT_EQ(to_string(spec), "merge bf16 128 lse ln hooks {param c: f32; output = o * c;} sm_80");
 }
 
 TEST(Print, ShowsEverySingleChange) {

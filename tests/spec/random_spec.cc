@@ -184,6 +184,12 @@ MergeSpec random_merge_spec(std::mt19937_64& rng) {
   spec.dtype = draw.enumerator(DType::bf16);
   spec.head_dim = draw.chance(50) ? head_dim(draw) : 8 * draw.between(1, 32);
   spec.lse = draw.chance(50) ? LseOut::ln : LseOut::log2;
+  if (draw.chance(40)) {
+    constexpr std::array<const char*, 3> kHooks{"tensor s: f32[HQ]; sink = s[h]",
+                                                "tensor g: bf16[TOK, HQ, D]; output = o * sigmoid(g[tok, h, d])",
+                                                "param c: f32; sink = 0.5; output = tanh(o * c) * sigmoid(lse)"};
+    spec.hooks = *expr::parse(draw.one_of(kHooks));
+  }
   spec.arch = arch(draw);
   return spec;
 }

@@ -53,9 +53,10 @@ inline std::vector<TileSpec> other_values(const TileSpec& value, const fields::T
 
 inline std::vector<AttentionHooks> other_values(const AttentionHooks& value, const fields::HooksRule&) {
   std::vector<AttentionHooks> out;
-  for (const char* text : {"", "mask = kv_pos <= q_pos", "param cap: f32; logits = cap * tanh(score / cap)",
-                           "normalizer = none; logits = score * 2", "normalizer = none", "lse_transform = lse * 2",
-                           "rotary = neox(256); query = rot(x)", "q_pos := q * 2; logits = score + f32(q_pos)"}) {
+  for (const char* text :
+       {"", "mask = kv_pos <= q_pos", "param cap: f32; logits = cap * tanh(score / cap)", "normalizer = none; logits = score * 2",
+        "normalizer = none", "lse_transform = lse * 2", "rotary = neox(256); query = rot(x)",
+        "q_pos := q * 2; logits = score + f32(q_pos)", "output = o * sigmoid(lse)"}) {
     AttentionHooks other = *expr::parse(text);
     if (other != value) out.push_back(std::move(other));
   }

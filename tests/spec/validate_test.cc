@@ -166,6 +166,7 @@ TEST(Validate, EveryMergeFieldOutOfRange) {
       {"head_dim", [](M& s) { s.head_dim = 12; }, "12", "multiples of 8 in 8..256"},
       {"head_dim", [](M& s) { s.head_dim = 264; }, "264", "multiples of 8 in 8..256"},
       {"lse", [](M& s) { s.lse = LseOut::none; }, "none", "allowed: ln, log2"},
+      {"hooks", [](M& s) { s.hooks = *expr::parse("mask = kv < 3"); }, "mask is no hook of a merge", "allowed: output, sink"},
       {"arch", [](M& s) { s.arch = "cpu"; }, "\"cpu\"", "host, or sm_NN"},
   });
 }
@@ -259,6 +260,62 @@ TEST(Validate, WeightsMayBeZero) {
   AttentionSpec spec;
   spec.hooks = *expr::parse("weight = kv < 2 ? w : 1");
   EXPECT_FALSE(validate(spec).ok());
+}
+
+// A merge knows rows, heads and channels. What it has no meaning for is named with its place, all of it at once.
+TEST(Validate, HooksOfAMerge) {
+  MergeSpec spec;
+  for (const char* hooks :
+       {"tensor g: bf16[TOK, HQ, D]; output = o * sigmoid(g[tok, h, d])", "tensor s: f32[HQ]; sink = s[h]",
+        "param n: i32 in [1, 9], c: f32; tensor a: f32[n, 4, N]; output = o * a[h % n, d % 4, h] + c * max(lse, -9)"}) {
+    spec.hooks = *expr::parse(hooks);
+    EXPECT_TRUE(validate(spec).ok()) << hooks << validate(spec).to_string();
+  }
+  const std::string text =
+      "tensor bad: f32[HQ, SLOT], good: f32[N];\\n tensor both: f32[B, HKV]; mask = kv_pos <= q_pos; lse_transform = lse * 2; "
+      "output = o * "
+      "good[h]; normalizer = softmax; epilogue = acc";
+  const Result<MergeSpec> read = merge_spec_from_json("{\"head_dim\": 12, \"hooks\": \"" + text + "\"}");
+  ASSERT_TRUE(read.ok()) << read.status().to_string();
+  Status status = validate(*read);
+  for (const char* line :
+       {"head_dim: 12 is not allowed",
+        "hooks: line 2, column 35: mask is no hook of a merge; allowed: output, sink (give it to the launches",
+        "hooks: line 2, column 58: lse_transform is no hook of a merge; allowed: output, sink (the launch of a level applies its "
+        "own",
+        "epilogue is no hook of a merge",
+        "hooks: line 1, column 8: tensor bad has the axis SLOT, which a merge does not know; allowed: HQ, TOK, D, N",
+        "hooks: line 2, column 9: tensor both has the axis B", "tensor both has the axis HKV", "neither requests nor keys"})
+    EXPECT_THAT(status.to_string(), HasSubstr(line));
+  // The same of hooks that were made otherwise, or came from a spec of attention.
+  const Result<AttentionSpec> attention = attention_spec_from_json(R"({"hooks": "tensor bad: f32[HQ, SLOT]; sink = bad[h, 0]"})");
+  ASSERT_TRUE(attention.ok() && validate(*attention).ok());
+  spec.hooks = attention->hooks;
+  EXPECT_THAT(validate(spec).to_string(), HasSubstr("hooks: declarations: tensor bad has the axis SLOT"));
+  spec.hooks = *expr::parse("normalizer = none; logits = score");
+  status = validate(spec);
+  EXPECT_THAT(status.to_string(), HasSubstr("logits is no hook of a merge"));
+  EXPECT_THAT(status.to_string(), HasSubstr("normalizer none has no log-sum-exp to merge by; allowed: softmax"));
+  // What the hook itself may not use is refused as ever.
+  EXPECT_THAT(merge_spec_from_json(R"json({"hooks": "output = o * f32(b)"})json").status().to_string(),
+              HasSubstr("column 18: output uses b; allowed: h, tok, d, o, lse"));
+  std::string many = "output = o";
+  for (int i = 0; i < 33; ++i) many += "; param p" + std::to_string(i) + ": f32";
+  spec.hooks = *expr::parse(many);
+  EXPECT_THAT(validate(spec).to_string(), HasSubstr("33 params; allowed: at most 32"));
+}
+
+// Hooks that a merge refuses are attention's whole, and are printed whole: that the other has read them changes nothing.
+TEST(Validate, HooksThatAMergeReadAreJudgedAnewForAttention) {
+  const Result<MergeSpec> merge = merge_spec_from_json(R"({"hooks": "tensor a: f32[SLOT]; logits = score + a[slot]"})");
+  ASSERT_TRUE(merge.ok());
+  EXPECT_FALSE(validate(*merge).ok());
+  AttentionSpec spec, same;
+  spec.hooks = merge->hooks;
+  same.hooks = *expr::parse("tensor a: f32[SLOT]; logits = score + a[slot]");
+  EXPECT_TRUE(validate(spec).ok()) << validate(spec).to_string();
+  EXPECT_TRUE(spec.hooks.has(expr::Hook::logits));
+  EXPECT_EQ(canonical_bytes(spec), canonical_bytes(same));
 }
 
 TEST(Validate, BatchInvariantMayLeaveTheSplitToLathe) {

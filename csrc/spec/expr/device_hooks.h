@@ -7,7 +7,7 @@
 
 namespace lathe::expr {
 
-/// The inside of `namespace hooks` of a kernel (templates/kernels/attention/hook_inputs.cuh has what it builds on). Whatever hooks
+/// The inside of `namespace hooks` of a kernel (templates/kernels/shared/hook_inputs.cuh has what it builds on). Whatever hooks
 /// are given, it declares
 ///   constexpr bool kNormalizes, kMask, kMaskDiffersByHead, kLogits, kWeight, kSink, kOutput, kQuery, kKey, kValue
 ///   constexpr bool kQuerySum, kQueryNorm    whether the hook logits sees these of a row

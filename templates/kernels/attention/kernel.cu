@@ -1,7 +1,6 @@
 <%! Root of the attention family: the configuration of one spec, then ordinary C++. %>
 #include "abi/attention.h"
 #include "device/device.cuh"
-#include "kernels/attention/hook_inputs.cuh"
 #include "kernels/attention/hooks.cuh"
 #include "kernels/shared/kv_tables.cuh"
 

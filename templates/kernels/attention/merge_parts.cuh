@@ -4,33 +4,16 @@
 
 #include "kernels/attention/control.cuh"
 #include "kernels/attention/problem.cuh"
+#include "kernels/shared/finish_row.cuh"
 #include "kernels/shared/merge_states.cuh"
 
 namespace attention {
-
-// Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
-LATHE_DEVICE void add_sink(const abi::AttentionParams& params, const hooks::ElementInputs& at, float (&o)[8], float& lse) {
-  const float sink = hooks::sink(params.hooks, at) * dev::kLog2E;
-  const float top = dev::max(lse, sink);
-  if (top == -dev::kInfinity) return;  // neither a key nor a sink
-  const float own = dev::ex2(lse - top), sum = own + dev::ex2(sink - top), factor = own * dev::rcp(sum);
-  lse = top + dev::lg2(sum);
-#pragma unroll
-  for (int c = 0; c < 8; ++c) o[c] *= factor;
-}
 
 // Writes 8 columns of one final row, and its lse with the first of them.
 LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, float (&o)[8], float lse) {
   hooks::ElementInputs in{};
   in.row.h = at.head, in.row.tok = at.token;
-  if constexpr (hooks::kSink) add_sink(params, in, o, lse);
-  if constexpr (hooks::kOutput) {
-#pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      in.d = chunk * 8 + c;
-      o[c] = hooks::output(params.hooks, in, o[c], lse * dev::kLn2);
-    }
-  }
+  hooks::finish_row(params.hooks, in, chunk, o, lse);
   dev::global_store8<config::OutElement>(
       dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
   if constexpr (config::kWriteLse) {

@@ -11,10 +11,8 @@ namespace {
 constexpr const char* kDeclarations =
     "param W, S, C: i32 in [-40, 40]; param M: i32 in [1, 9]; param flag: bool; param KW: i32 in [1, 8];\n"
     "tensor start: i32[TOK] sorted, lo, hi: i32[TOK] summary, cx: i32[B], kind: u8[HQ], doc: i32[KVPOS] summary,\n"
-    "  words: u32[TOK, KW] summary, seen: bool[QLEN, KVPOS] summary,
-"
-    "  from: i32[TOK] in [2, 30] sorted, kinds: u8[HQ] in [1, 2], near: i32[KVPOS] in [-9, 9] summary;
-";
+    "  words: u32[TOK, KW] summary, seen: bool[QLEN, KVPOS] summary,\n"
+    "  from: i32[TOK] in [2, 30] sorted, kinds: u8[HQ] in [1, 2], near: i32[KVPOS] in [-9, 9] summary;\n";
 
 /// Masks as people write them: comparisons of positions, params and tensors, joined by logic. Text, so that check() has its say.
 class Text {

@@ -2,6 +2,7 @@
 // (csrc/spec/expr/device_hooks.h).
 #pragma once
 
+#include "abi/hooks.h"
 #include "device/device.cuh"
 
 namespace hooks {
