@@ -3,6 +3,31 @@
 // sources and by the library. All offsets and strides are bytes and 64-bit; counts and lengths are 32-bit.
 
 
+#line 1 "templates/abi/hooks.h"
+// What host and device agree on for hooks (docs/expressions.md): what they take at run time. The same for every kernel that has
+// hooks.
+
+
+namespace lathe::abi {
+
+constexpr int kMaxHookParams = 32;
+constexpr int kMaxHookTensors = 16;
+constexpr int kMaxHookAxes = 4;
+
+// A tensor that hooks read. An index is within [0, extent) of its axis.
+struct AttentionHookTensor {
+  const void* data;
+  long long stride[kMaxHookAxes];  // bytes
+  int extent[kMaxHookAxes];
+};
+
+// What hooks take at run time, by slot (docs/expressions.md).
+struct AttentionHookArgs {
+  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
+  AttentionHookTensor tensors[kMaxHookTensors];
+};
+
+}  // namespace lathe::abi
 #line 1 "templates/abi/kv_scales.h"
 // What host and device agree on for keys and values that are codes of 8 bits.
 
@@ -23,7 +48,7 @@ struct KvScales {
 };
 
 }  // namespace lathe::abi
-#line 6 "templates/abi/attention.h"
+#line 7 "templates/abi/attention.h"
 
 namespace lathe::abi {
 
@@ -119,23 +144,6 @@ struct AttentionPlanHeader {
   int runs_offset;           // AttentionKeyRun[]
   int bytes;                 // of the whole plan
   int unused;                // whole 16 bytes
-};
-
-constexpr int kMaxHookParams = 32;
-constexpr int kMaxHookTensors = 16;
-constexpr int kMaxHookAxes = 4;
-
-// A tensor that hooks read. An index is within [0, extent) of its axis.
-struct AttentionHookTensor {
-  const void* data;
-  long long stride[kMaxHookAxes];  // bytes
-  int extent[kMaxHookAxes];
-};
-
-// What hooks take at run time, by slot (docs/expressions.md).
-struct AttentionHookArgs {
-  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
-  AttentionHookTensor tensors[kMaxHookTensors];
 };
 
 // Parameter block of the launch (at most 4 KB, 64-byte aligned). Holds no per-batch number.
@@ -994,9 +1002,10 @@ struct Pipeline {
 };
 
 }  // namespace dev
-#line 1 "templates/kernels/attention/hook_inputs.cuh"
+#line 1 "templates/kernels/shared/hook_inputs.cuh"
 // What hooks see: integers of the tile, of a row and of a key (docs/expressions.md). The hooks themselves are printed for each spec
 // (csrc/spec/expr/device_hooks.h).
+
 
 
 
@@ -1024,7 +1033,8 @@ struct ElementInputs {
 };
 
 }  // namespace hooks
-#line 1 "templates/kernels/attention/hooks.cuh"
+#line 2 "templates/kernels/attention/hooks.cuh"
+
 namespace hooks {
 
 constexpr bool kNormalizes = true;
@@ -1135,7 +1145,7 @@ struct Table {
 };
 
 }  // namespace kv
-#line 7 "templates/kernels/attention/kernel.cu"
+#line 6 "templates/kernels/attention/kernel.cu"
 
 namespace config {
 
@@ -1169,7 +1179,7 @@ struct TileClass<0> {
   static constexpr int kRows = 128;
   static constexpr int kKeys = 64;
 };
-#line 35 "templates/kernels/attention/kernel.cu"
+#line 34 "templates/kernels/attention/kernel.cu"
 template <>
 struct TileClass<1> {
   static constexpr int kRows = 16;
@@ -1179,7 +1189,7 @@ struct TileClass<1> {
 LATHE_DEVICE constexpr int tile_rows(int tile_class) {
 
   if (tile_class == 0) return 128;
-#line 43 "templates/kernels/attention/kernel.cu"
+#line 42 "templates/kernels/attention/kernel.cu"
   if (tile_class == 1) return 16;
 
   return 0;
@@ -1855,6 +1865,39 @@ LATHE_DEVICE void apply_value_scales(float (&x)[8], float debt, int channel, con
 // merge group merges its states and writes the final rows.
 
 
+#line 1 "templates/kernels/shared/finish_row.cuh"
+// What hooks make of a row when all of its states are merged: the sink, counted once however the keys were split, then `output`.
+// Follows the printed hooks (csrc/spec/expr/device_hooks.h).
+
+
+
+
+namespace hooks {
+
+// Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value.
+LATHE_DEVICE void add_sink(const Args& args, const ElementInputs& at, float (&o)[8], float& lse) {
+  const float logit = sink(args, at) * dev::kLog2E;
+  const float top = dev::max(lse, logit);
+  if (top == -dev::kInfinity) return;  // neither a key nor a sink
+  const float own = dev::ex2(lse - top), sum = own + dev::ex2(logit - top), factor = own * dev::rcp(sum);
+  lse = top + dev::lg2(sum);
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] *= factor;
+}
+
+// Finishes 8 columns of the row that `at` names by head and token; `lse` is in base 2.
+LATHE_DEVICE void finish_row(const Args& args, ElementInputs& at, int chunk, float (&o)[8], float& lse) {
+  if constexpr (kSink) add_sink(args, at, o, lse);
+  if constexpr (kOutput) {
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      at.d = chunk * 8 + c;
+      o[c] = output(args, at, o[c], lse * dev::kLn2);
+    }
+  }
+}
+
+}  // namespace hooks
 #line 1 "templates/kernels/shared/merge_states.cuh"
 // Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
 // so that equal parts give equal bits.
@@ -1904,33 +1947,15 @@ LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8])
 }
 
 }  // namespace merge
-#line 8 "templates/kernels/attention/merge_parts.cuh"
+#line 9 "templates/kernels/attention/merge_parts.cuh"
 
 namespace attention {
-
-// Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value, counted once.
-LATHE_DEVICE void add_sink(const abi::AttentionParams& params, const hooks::ElementInputs& at, float (&o)[8], float& lse) {
-  const float sink = hooks::sink(params.hooks, at) * dev::kLog2E;
-  const float top = dev::max(lse, sink);
-  if (top == -dev::kInfinity) return;  // neither a key nor a sink
-  const float own = dev::ex2(lse - top), sum = own + dev::ex2(sink - top), factor = own * dev::rcp(sum);
-  lse = top + dev::lg2(sum);
-#pragma unroll
-  for (int c = 0; c < 8; ++c) o[c] *= factor;
-}
 
 // Writes 8 columns of one final row, and its lse with the first of them.
 LATHE_DEVICE void write_output(const abi::AttentionParams& params, const QueryRow& at, int chunk, float (&o)[8], float lse) {
   hooks::ElementInputs in{};
   in.row.h = at.head, in.row.tok = at.token;
-  if constexpr (hooks::kSink) add_sink(params, in, o, lse);
-  if constexpr (hooks::kOutput) {
-#pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      in.d = chunk * 8 + c;
-      o[c] = hooks::output(params.hooks, in, o[c], lse * dev::kLn2);
-    }
-  }
+  hooks::finish_row(params.hooks, in, chunk, o, lse);
   dev::global_store8<config::OutElement>(
       dev::at(params.o, at.token * params.o_stride_token + at.head * params.o_stride_head + chunk * 16), o);
   if constexpr (config::kWriteLse) {
@@ -2731,7 +2756,7 @@ LATHE_DEVICE void run_item(const abi::AttentionParams& params, int index, int he
 }
 
 }  // namespace attention
-#line 51 "templates/kernels/attention/kernel.cu"
+#line 50 "templates/kernels/attention/kernel.cu"
 
 LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarpSize) {
   using attention::Plan;
@@ -2743,7 +2768,7 @@ LATHE_KERNEL(attention_kernel, abi::AttentionParams, config::kWarps * dev::kWarp
         case 0:
           attention::run_item<config::TileClass<0>>(params, i, n);
           break;
-#line 59 "templates/kernels/attention/kernel.cu"
+#line 58 "templates/kernels/attention/kernel.cu"
         case 1:
           attention::run_item<config::TileClass<1>>(params, i, n);
           break;

@@ -35,17 +35,14 @@ class Sources {
       EXPECT_EQ(source->find(kMark), std::string::npos) << input;
       ++rendered;
     }
-    take_merge(*hooks, input);
   }
-  size_t rendered = 0, merges = 0;
-
- private:
-  /// The same behind a merge, where hooks are of that kind.
-  void take_merge(const expr::Hooks& hooks, const std::string& input) {
+  /// The same behind a merge.
+  void take_merge(const Result<expr::Hooks>& hooks, const std::string& input) {
+    if (!hooks.ok()) return;
     MergeSpec spec;
-    spec.hooks = hooks;
+    spec.hooks = *hooks;
     spec.label = input.substr(0, printable_length(input));
-    if (!validate(spec).ok()) return;
+    ASSERT_TRUE(validate(spec).ok()) << input << validate(spec).to_string();
     for (const char* arch : {"host", "sm_90a"}) {
       spec.arch = arch;
       const Result<std::string> source = engine().source(*merge_request(spec));
@@ -54,6 +51,9 @@ class Sources {
       ++merges;
     }
   }
+  size_t rendered = 0, merges = 0;
+
+ private:
   /// Labels are printable and short.
   static size_t printable_length(const std::string& input) {
     size_t n = 0;
@@ -67,6 +67,10 @@ TEST(HostileSource, NothingReachesAWholeKernel) {
   for (const std::string& s : expr::testing::hostile_strings()) {
     for (const std::string& text : expr::testing::texts_with(s)) sources.take(expr::parse(text), text);
     for (const std::string& json : expr::testing::jsons_with(s)) sources.take(expr::hooks_from_json(json), json);
+    for (const std::string& text :
+         {"param " + s + ":f32; output = o * " + s, "tensor " + s + ":f32[TOK, HQ, D]; output = o * " + s + "[tok, h, d]",
+          "tensor " + s + ":f32[HQ]; sink = " + s + "[h]", "let " + s + " = f32(h); sink = " + s, "output = " + s, "sink = " + s})
+      sources.take_merge(expr::parse(text), text);
   }
   std::cout << sources.rendered << " sources, " << sources.merges << " of merges\n";
   EXPECT_GT(sources.rendered, 40u) << "names that are sound are names";

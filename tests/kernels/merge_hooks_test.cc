@@ -32,7 +32,8 @@ const Variant kVariants[] = {
     {"nonlinear", "tensor g: f32[TOK, HQ, D], s: f32[HQ]; sink = s[h]; output = tanh(o) * sigmoid(g[tok, h, d])"},
     {"ofLse", "param c: f32; output = o * sigmoid(c * max(lse, -1e30))"},
     {"ofLseWithSink", "tensor s: f16[HQ]; sink = s[h]; output = o * sigmoid(lse) + sigmoid(0.125 * lse)"},
-    {"axes", "param n: i32 in [1, 8]; tensor a: f32[n, 4], b: f32[N]; output = o * a[h % n, d % 4] + b[clamp(tok - 3, 0, 10)]"},
+    {"axes",
+     "param len: i32 in [1, 8]; tensor a: f32[len, 4], c: f32[N]; output = o * a[h % len, d % 4] + c[clamp(tok - 3, 0, 10)]"},
     {"columns", "sink = f32(h) * 0.25; output = d < 8 ? o : -o"},
 };
 
@@ -183,7 +184,8 @@ TEST(MergeHooksAlone, ThatChangeNothingShareTheKernelWithNone) {
   }
   MergeSpec a, b, c;
   a.hooks = *expr::parse("param c: f32; tensor g: f32[TOK]; output = o * g[tok] * c");
-  b.hooks = *expr::parse("tensor unused: f32[D], w: f32[TOK]; param scale: f32; let x = o * w[tok]; output = x * scale");
+  b.hooks =
+      *expr::parse("tensor unused: f32[D], gain: f32[TOK]; param scale: f32; let both = o * gain[tok]; output = both * scale");
   c.hooks = *expr::parse("tensor g: f32[HQ]; param c: f32; output = o * g[h] * c");
   EXPECT_EQ(*engine().key(*merge_request(a)), *engine().key(*merge_request(b))) << "two spellings";
   EXPECT_NE(*engine().key(*merge_request(a)), *engine().key(*merge_request(c)));

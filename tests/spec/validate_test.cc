@@ -267,7 +267,7 @@ TEST(Validate, HooksOfAMerge) {
   MergeSpec spec;
   for (const char* hooks :
        {"tensor g: bf16[TOK, HQ, D]; output = o * sigmoid(g[tok, h, d])", "tensor s: f32[HQ]; sink = s[h]",
-        "param n: i32 in [1, 9], c: f32; tensor a: f32[n, 4, N]; output = o * a[h % n, d % 4, h] + c * max(lse, -9)"}) {
+        "param len: i32 in [1, 9], c: f32; tensor a: f32[len, 4, N]; output = o * a[h % len, d % 4, h] + c * max(lse, -9)"}) {
     spec.hooks = *expr::parse(hooks);
     EXPECT_TRUE(validate(spec).ok()) << hooks << validate(spec).to_string();
   }
