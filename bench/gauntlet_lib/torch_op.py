@@ -24,7 +24,7 @@ class Problem:
     def __init__(self, torch, row: Row, layout: str, device: str):
         self.torch, self.row, self.ops = torch, row, torch.ops.lathe
         spec = row.spec(layout)
-        self.text, page = json.dumps(spec), spec["layout"].get("page_size", 0)
+        page = spec["layout"].get("page_size", 0)
         random = torch.Generator().manual_seed(SEED)
         there = torch.Generator(device).manual_seed(SEED)
         draw = lambda *shape: torch.randn(shape, generator=there, device=device, dtype=torch.bfloat16)  # noqa: E731
@@ -36,16 +36,17 @@ class Problem:
         self.k, self.v = draw(*shape), draw(*shape)
         self.ids = torch.randperm(self.kv_indptr[-1], generator=random).int() if page else None
         bounds = [row.kv_heads, len(row.qo_lens), len(self.q), self.kv_indptr[-1], 0, 0, 0]
-        workspace_bytes, _ = self.ops.sizes(self.q, self.text, bounds).tolist()
+        envelope = ",".join(map(str, bounds)) + " " + json.dumps(spec)
+        workspace_bytes, _ = self.ops.sizes(self.q, envelope).tolist()
         memory = torch.empty(workspace_bytes + ALIGN, dtype=torch.uint8, device=device)
         self.workspace = memory[-memory.data_ptr() % ALIGN :][:workspace_bytes]
-        self.ops.prepare_workspace(self.workspace, self.text, bounds)
+        self.ops.prepare_workspace(self.workspace, envelope)
         i32 = lambda numbers: torch.tensor(numbers, dtype=torch.int32)  # noqa: E731
         last = i32([(n - 1) % page + 1 for n in row.kv_lens]) if page else None
         lengths = i32([0, *accumulate(row.qo_lens)]), i32(self.kv_indptr), last, None
-        self.ops.plan(self.workspace, *lengths, 0, self.text, bounds)
+        self.ops.plan(self.workspace, *lengths, 0, envelope)
         ids = None if self.ids is None else self.ids.to(device)
-        self._arguments = (self.q, self.k, self.v, self.out, None, self.workspace, ids, self.text, bounds)
+        self._arguments = (self.q, self.k, self.v, self.out, None, self.workspace, ids, envelope)
         self._run = self.ops.run.default
 
     def run(self) -> None:

@@ -126,25 +126,11 @@ def scale_fields(prefix: str, scales: Mapping[str, Any] | None) -> dict[str, str
     return fields
 
 
-def scale_tables(k_scales: Mapping[str, Any] | None, v_scales: Mapping[str, Any] | None) -> tuple[float, float, list[Any], str]:
-    """Both sides' scales as the operators of attention take them."""
-    factors, tables, names = [], [], []
-    for side, given in (("k", k_scales), ("v", v_scales)):
-        scale, *rest = scale_arguments(f"{side}_scales", given)
-        factors.append(scale)
-        for name, table in zip(_SCALES[1:], rest, strict=True):
-            if table is not None:
-                tables.append(table)
-                names.append(f"{side}_{name}")
-    return factors[0], factors[1], tables, ",".join(names)
-
-
-def by_name(given: Mapping[str, Any] | None) -> tuple[list[Any], str]:
-    """Values and their names, as the operators take them."""
-    given = given or {}
-    if not isinstance(given, Mapping):
-        raise SpecError(f"are {reprlib.repr(given)}; allowed: a mapping of names", where="tensors and params")
-    return list(given.values()), ",".join(given)
+def by_name(what: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Values and their names; none where nothing is given."""
+    if given and not isinstance(given, Mapping):
+        raise SpecError(f"are {reprlib.repr(given)}; allowed: a mapping of names", where=what)
+    return dict(given or {})
 
 
 def options_of(
@@ -156,6 +142,12 @@ def options_of(
     v_scales: Mapping[str, Any] | None,
 ) -> tuple[Any, ...]:
     """The last arguments of the operators, as many as are needed: each that is given costs a call its conversion."""
-    if tensors or params or k_scales or v_scales:
-        return sm_scale, soft_cap, *by_name(tensors), *by_name(params), *scale_tables(k_scales, v_scales)
-    return (sm_scale, soft_cap) if sm_scale or soft_cap else ()
+    if not (tensors or params or k_scales or v_scales):
+        return (sm_scale, soft_cap) if sm_scale or soft_cap else ()
+    given, numbers = by_name("tensors", tensors), by_name("params", params)
+    for side, scales in (("k_scales", k_scales), ("v_scales", v_scales)):
+        scale, *tables = scale_arguments(side, scales)
+        given |= {f"{side}.{name}": table for name, table in zip(_SCALES[1:], tables, strict=True) if table is not None}
+        if scales:
+            numbers[f"{side}.scale"] = scale
+    return sm_scale, soft_cap, list(given.values()), list(numbers.values()), ",".join((*given, *numbers))

@@ -59,9 +59,17 @@ class Bounds:
     window: int = 0
     share_prefixes: bool = False
 
-    def numbers(self) -> list[int]:
-        """As the operators take them."""
-        return [int(value) if isinstance(value, bool) else read_integer(name, value) for name, value in vars(self).items()]
+    def envelope(self, spec: _lathe.AttentionSpec | str) -> str:
+        """What names an envelope of `spec`, or of its JSON text, within these bounds to the operators.
+
+        Raises
+        ------
+        SpecError
+            A bound that is no whole number.
+        """
+        given = vars(self).items()
+        numbers = (int(value) if isinstance(value, bool) else read_integer(name, value) for name, value in given)
+        return ",".join(map(str, numbers)) + " " + (spec if isinstance(spec, str) else spec.to_json())
 
 
 class Envelope:
@@ -104,14 +112,13 @@ class Envelope:
         self.spec = spec
         self.bounds = bounds
         self._index = layout_index(spec)
-        self._text = spec.to_json()
-        self._numbers = bounds.numbers()
-        workspace_bytes, scratch_bytes = torch.ops.lathe.sizes(like, self._text, self._numbers).tolist()
+        self._name = bounds.envelope(spec)
+        workspace_bytes, scratch_bytes = torch.ops.lathe.sizes(like, self._name).tolist()
         self.workspace = _aligned(workspace_bytes, device)
         self._scratch_bytes = scratch_bytes
         self._scratch: torch.Tensor | None = None
         self._planned = False
-        torch.ops.lathe.prepare_workspace(self.workspace, self._text, self._numbers)
+        torch.ops.lathe.prepare_workspace(self.workspace, self._name)
 
     def plan(
         self,
@@ -147,7 +154,8 @@ class Envelope:
         """
         lengths = self._lengths(qo_indptr, kv_indptr, last_page_len, seq_lens)
         if qo_indptr.device.type == "cpu":
-            torch.ops.lathe.plan(self.workspace, *lengths, block_table_stride, self._text, self._numbers, *by_name(tensors))
+            read = by_name("tensors", tensors)
+            torch.ops.lathe.plan(self.workspace, *lengths, block_table_stride, self._name, list(read.values()), ",".join(read))
             self._planned = True
         else:
             self.plan_on_device(
@@ -174,7 +182,7 @@ class Envelope:
         if self._scratch is None:
             self._scratch = _aligned(self._scratch_bytes, self.workspace.device)
         lengths = self._lengths(qo_indptr, kv_indptr, last_page_len, seq_lens)
-        torch.ops.lathe.plan_on_device(self.workspace, self._scratch, *lengths, block_table_stride, self._text, self._numbers)
+        torch.ops.lathe.plan_on_device(self.workspace, self._scratch, *lengths, block_table_stride, self._name)
         self._planned = True
 
     def _lengths(self, qo_indptr: Any, kv_indptr: Any, last_page_len: Any, seq_lens: Any) -> tuple[Any, ...]:
@@ -249,9 +257,9 @@ class Envelope:
                 check_tensors({"v": v, "lse": lse}, q=q, k=k, out=out)
             if sm_scale or soft_cap or tensors or params or k_scales or v_scales:
                 options = options_of(sm_scale, soft_cap, tensors, params, k_scales, v_scales)
-                call(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers, *options)
+                call(q, k, v, out, lse, self.workspace, kv_indices, self._name, *options)
             else:
-                call(q, k, v, out, lse, self.workspace, kv_indices, self._text, self._numbers)
+                call(q, k, v, out, lse, self.workspace, kv_indices, self._name)
         except (AttributeError, RuntimeError) as error:
             check_tensors({"v": v, "lse": lse}, q=q, k=k, out=out)
             if isinstance(error, NotImplementedError):

@@ -42,5 +42,5 @@ def _(q, k, v, qo_indptr, kv_indptr, kv_indices, last_page_len, seq_lens, spec, 
 
 
 @torch.library.register_fake("lathe::sizes")
-def _(like, spec, bounds):  # type: ignore[no-untyped-def]
+def _(like, envelope):  # type: ignore[no-untyped-def]
     return torch.empty(2, dtype=torch.int64, device="cpu")

@@ -72,7 +72,7 @@ def _check_operator(schema, args, kwargs):
         for x in tree_leaves(value):
             if not isinstance(x, torch.Tensor):
                 continue
-            if schema.name in _PLANNERS and (name in _LENGTHS or (schema.name == "lathe::plan" and name == "hook_tensors")):
+            if schema.name in _PLANNERS and (name in _LENGTHS or (schema.name == "lathe::plan" and name == "tensors")):
                 if _place_of(x) != CPU:
                     raise RuntimeError(f"lathe: {name}: is on {_place_of(x)}; allowed: the CPU, where plans are made")
             elif _place_of(x) != (place := place or _place_of(x)):

@@ -42,20 +42,20 @@ def test_opcheck(rng):
     envelope = lt.Envelope(SPEC, BOUNDS, DEVICE)
     qo, kv = batch_of(rng, [3, 1], [17, 30])
     q, k, v = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64), draw(rng, 120, 2, 64)
-    text, numbers, workspace = SPEC.to_json(), BOUNDS.numbers(), envelope.workspace
+    text, within, workspace = SPEC.to_json(), BOUNDS.envelope(SPEC), envelope.workspace
     on_device = (qo.to(DEVICE), kv.to(DEVICE))
     envelope.plan_on_device(qo_indptr=on_device[0], kv_indptr=on_device[1])
     checks = {
         "attention_into": (
             *(q[:4], k[:47], v[:47], torch.zeros_like(q[:4]), None, qo, kv, None, None, None, text, 0, 0.0, 0.0),
-            *([], "", [], "", 1.0, 1.0, [], ""),
+            *([], [], ""),
         ),
         "attention": (q[:4], k[:47], v[:47], qo, kv, None, None, None, text, 0, 0.0, 0.0),
-        "prepare_workspace": (workspace, text, numbers),
-        "plan": (workspace, qo, kv, None, None, 0, text, numbers, [], ""),
-        "plan_on_device": (workspace, envelope._scratch, *on_device, None, None, 0, text, numbers),
-        "run": (q, k, v, torch.zeros_like(q), None, workspace, None, text, numbers, 0.0, 0.0, [], "", [], "", 1.0, 1.0, [], ""),
-        "sizes": (q, text, numbers),
+        "prepare_workspace": (workspace, within),
+        "plan": (workspace, qo, kv, None, None, 0, within, [], ""),
+        "plan_on_device": (workspace, envelope._scratch, *on_device, None, None, 0, within),
+        "run": (q, k, v, torch.zeros_like(q), None, workspace, None, within, 0.0, 0.0, [], [], ""),
+        "sizes": (q, within),
     }
     checked_elsewhere = {"append"}  # test_torch_append.py
     assert set(checks) | checked_elsewhere == {
@@ -84,13 +84,14 @@ def test_opcheck_of_options(rng, case):
     hooks, options = ([], ""), ()
     if case == "hooks":
         hooks = ([torch.zeros(24, dtype=torch.int32)], "start")
-        options = (0.25, 0.0, *hooks, [2.5], "cap")
+        options = (0.25, 0.0, hooks[0], [2.5], "start,cap")
     elif case == "scales":
         k, v = ((40 * x).to(torch.int8) for x in (k, v))
         tables = [torch.full((2, 64), 0.5), torch.full((120, 2), 0.5), torch.full((120, 2), 3.0)]
-        options = (0.0, 0.0, [], "", [], "", 0.05, 0.05, tables, "k_channel_scale,v_token_scale,v_zero")
+        names = "k_scales.channel_scale,v_scales.token_scale,v_scales.zero,k_scales.scale,v_scales.scale"
+        options = (0.0, 0.0, tables, [0.05, 0.05], names)
     lse = torch.zeros(24, 4) if case == "lse" else None
-    envelope, text, numbers = lt.Envelope(spec, BOUNDS, DEVICE), spec.to_json(), BOUNDS.numbers()
+    envelope, text, within = lt.Envelope(spec, BOUNDS, DEVICE), spec.to_json(), BOUNDS.envelope(spec)
     envelope.plan(qo_indptr=qo, kv_indptr=kv)
     out = torch.zeros_like(q)
     written = [out] if lse is None else [out, lse]
@@ -102,11 +103,10 @@ def test_opcheck_of_options(rng, case):
             None,
             None,
             0,
-            text,
-            numbers,
+            within,
             *(([x.cpu() for x in hooks[0]], hooks[1]) if case == "hooks" else ()),
         ),
-        "run": (q, k, v, out, lse, envelope.workspace, None, text, numbers, *options),
+        "run": (q, k, v, out, lse, envelope.workspace, None, within, *options),
         "attention_into": (q, k, v, out, lse, qo, kv, None, None, None, text, 0, *options),
     }
     if case == "lse":
@@ -155,7 +155,7 @@ def test_hooks(rng):
         params=params,
     )
     refused(
-        r"tensor_names: has end, which the hooks do not declare",
+        r"names: has end, which the hooks do not declare",
         lt.attention_into,
         *call,
         **lens,
@@ -192,19 +192,37 @@ def test_refusals(rng):
     )
     refused(r"q: has 4 rows, the plan covers up to 5", lt.attention, q, kv, kv, qo_indptr=[0, 5], kv_indptr=[0, 6])
     refused(r"v.*has 5", lt.attention, q, kv, kv[:5], **one)
-    text = SPEC.to_json()
+    within, memory = BOUNDS.envelope(SPEC), torch.zeros(1024, dtype=torch.uint8)
 
-    def run(*args):
-        torch.ops.lathe.run(*args, [], "", [], "", 1.0, 1.0, [], "")
+    def run(workspace, envelope, *options):
+        torch.ops.lathe.run(q, kv, kv, q, None, workspace, None, envelope, *options)
 
-    memory = torch.zeros(1024, dtype=torch.uint8)
-    refused(r"bounds: has 1 entries, must have 7", run, q, kv, kv, q, None, memory, None, text, [2], 0.0, 0.0)
-    refused(
-        r"workspace: has 1024 bytes; allowed: at least", run, q, kv, kv, q, None, memory, None, text, BOUNDS.numbers(), 0.0, 0.0
-    )
-    refused(r"workspace: has elements of Half", run, q, kv, kv, q, None, q, None, text, BOUNDS.numbers(), 0.0, 0.0)
-    refused(r"attention spec", run, q, kv, kv, q, None, memory, None, "{", BOUNDS.numbers(), 0.0, 0.0)
+    numbers_first = r"must be num_kv_heads,max_batch,max_qo_tokens,max_kv_entries,max_kv_len,window,share_prefixes as whole"
+    for text, found in [
+        (SPEC.to_json(), 0),  # no bounds
+        ("2 " + SPEC.to_json(), 0),
+        ("2,1,4,6,0,0 " + SPEC.to_json(), 5),
+        ("2,1,4,6,0,0,0,0 " + SPEC.to_json(), 6),
+        ("2,1,4,6,0,0,0", 6),  # no spec
+        ("2,1,4,six,0,0,0 " + SPEC.to_json(), 3),
+        ("2,1,4,99999999999999999999,0,0,0 " + SPEC.to_json(), 3),
+        ("", 0),
+    ]:
+        refused(rf"envelope: is .* with {found} numbers, {numbers_first}", run, memory, text)
+    refused(r"bounds\[1\]: is 2147483648, must be in 0\.\.2147483647", run, memory, "2,2147483648,4,6,0,0,0 " + SPEC.to_json())
+    refused(r"workspace: has 1024 bytes; allowed: at least", run, memory, within)
+    refused(r"workspace: has elements of Half", run, q, within)
+    refused(r"attention spec", run, memory, BOUNDS.envelope("{"))
     envelope = lt.Envelope(SPEC, BOUNDS, DEVICE)
+    for tensors, numbers, names, said in [
+        ([q], [], "", "0 names; allowed: 1"),
+        ([], [1.0], "", "0 names; allowed: 1"),
+        (None, None, "a", "1 names; allowed: 0"),
+        ([q], [1.0], "k_scales.zero", "1 names; allowed: 2"),
+        ([q], [], "k_scales.scale", "k_scales.scale; allowed: tables token_scale, channel_scale and zero"),
+        ([], [1.0], "v_scales.zero", "v_scales.zero; allowed: the number scale"),
+    ]:
+        refused(f"names: has {said}", run, envelope.workspace, within, 0.0, 0.0, tensors, numbers, names)
     refused(
         r"5 .*max_batch|max_batch.*5|batch.* 5", envelope.plan, qo_indptr=i32(0, 1, 2, 3, 4, 5), kv_indptr=i32(0, 1, 2, 3, 4, 5)
     )

@@ -13,8 +13,10 @@ from devices import DEVICE  # noqa: E402
 from lathe.frontends.masks import runs_of  # noqa: E402
 from tiny_models import (  # noqa: E402
     DTYPES,
+    ENCODERS,
     MODELS,
     TOLERANCES,
+    causal,
     check,
     compare,
     inexact,
@@ -46,7 +48,7 @@ def test_prefill(name, dtype):
             check(model, ids, served=other)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *ENCODERS])
 def test_roundings(name):
     """Logits are as near as eager's to those of the same rounded weights in f32, and 8 times as far in bf16 as in f16.
 
@@ -114,31 +116,14 @@ def test_generate():
 
 @DTYPES
 def test_an_encoder_that_sees_both_ways(dtype):
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    with torch.device("cpu"):  # so that it is the same one on every device
-        model = transformers.BertModel(config, add_pooling_layer=False)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "attention" in name and name.endswith("weight") and "LayerNorm" not in name:
-                parameter.normal_(0, 0.3)
-    model = model.to(DEVICE, dtype).eval()
-    ids = tokens(2, 12)
+    model, ids, far = make("bert", dtype), tokens(2, 12), 10 * TOLERANCES[dtype]
+    check(model, ids)
     mask = torch.ones_like(ids)
     mask[1, 7:] = 0
-    hidden = {}
-    with torch.no_grad():
-        for implementation in ("eager", "lathe"):
-            model.set_attn_implementation(implementation)
-            hidden[implementation] = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        model.set_attn_implementation("eager")
-        without = model(input_ids=ids).last_hidden_state.float()
-    real = mask.bool()
-    assert (hidden["eager"] - hidden["lathe"])[real].abs().max() < TOLERANCES[dtype]
-    assert (without - hidden["lathe"])[real].abs().max() > 10 * TOLERANCES[dtype]
+    _, ours = check(model, ids, attention_mask=mask)
+    assert (logits(model, "eager", ids) - ours)[mask.bool()].abs().max() > far
+    with planted(causal), pytest.raises(AssertionError, match="logits are"):
+        check(model, ids, attention_mask=mask)
 
 
 def refused(match, model, **options):

@@ -53,14 +53,29 @@ MODELS = {
     ),
 }  # fmt: skip
 
+# They see both ways.
+ENCODERS = {
+    "bert": lambda: transformers.BertForMaskedLM(
+        transformers.BertConfig(
+            vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, tie_word_embeddings=False,
+        )
+    ),
+}  # fmt: skip
+
 
 def make(name, dtype=torch.float16):
     """Drawn on the CPU, so that it is the same one on every device."""
     torch.manual_seed(0)
     with torch.device("cpu"), torch.no_grad():
-        model = MODELS[name]()
+        model = (MODELS | ENCODERS)[name]()
         for parameter_name, parameter in model.named_parameters():
-            if "q_proj" in parameter_name or "k_proj" in parameter_name:
+            if name in ENCODERS:
+                if "attention" in parameter_name and parameter.dim() == 2:
+                    parameter.normal_(0, 0.3)
+                elif "decoder.weight" in parameter_name:
+                    parameter.normal_(0, 0.1)
+            elif "q_proj" in parameter_name or "k_proj" in parameter_name:
                 parameter.normal_(0, 0.35)
             elif "v_proj" in parameter_name or "o_proj" in parameter_name:
                 parameter.normal_(0, 0.2)
@@ -137,6 +152,10 @@ def planted(bug):
 
 def without_mask(attention, *inputs, **options):
     return attention(*inputs, **{**options, "mask": "none", "window": None})
+
+
+def causal(attention, *inputs, **options):
+    return attention(*inputs, **{**options, "mask": "causal"})
 
 
 def without_earlier_pages(attention, q, k, v, *, qo_indptr, kv_indptr, page_size=16, **options):

@@ -30,7 +30,7 @@ envelope = lt.Envelope(spec, bounds)
 lengths = torch.tensor([0, 1, 5], dtype=torch.int32)
 envelope.plan(qo_indptr=lengths, kv_indptr=lengths * 20)
 q, k, out, x = torch.zeros(24, 4, 64).half(), torch.zeros(120, 2, 64).half(), torch.full((24, 4, 64), 7.0).half(), torch.zeros(1)
-operator, arguments = torch.ops.lathe.run.default, (q, k, k, out, None, envelope.workspace, None, spec.to_json(), bounds.numbers())
+operator, arguments = torch.ops.lathe.run.default, (q, k, k, out, None, envelope.workspace, None, bounds.envelope(spec))
 add = torch.ops.aten.add_.Tensor
 
 calls = {"add_": lambda: add(x, x), "operator": lambda: operator(*arguments), "Envelope.run": lambda: envelope.run(q, k, k, out)}

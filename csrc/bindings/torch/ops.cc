@@ -8,25 +8,31 @@
 #include <tuple>
 #include <vector>
 
-#include "hooks.h"
 #include "kernels.h"
-#include "scales.h"
 #include "stream.h"
 #include "tensors.h"
+#include "values.h"
 
 namespace lathe::torch_ops {
 namespace {
 
-using Bounds = std::vector<int64_t>;
-
 /// The kernel of a call, with the stream that it runs on.
 struct Call {
   Call(const AnyTensor& on, const std::string& spec)
-      : place(ordinal_of(on)), kernel(*check(Kernels::instance().attention(ordinal_of(on), spec, place.stream()))) {}
-  const Attention& attention() const { return kernel.attention(); }
+      : place(ordinal_of(on)), attention(check(Kernels::instance().attention(place.ordinal(), spec, place.stream()))->attention) {}
 
   Place place;
-  PreparedKernel& kernel;
+  const Attention& attention;
+};
+
+/// The same of a call within an envelope.
+struct EnvelopeCall {
+  EnvelopeCall(const AnyTensor& on, const std::string& text)
+      : place(ordinal_of(on)), in(*check(Kernels::instance().envelope(place.ordinal(), text, place.stream()))) {}
+  const Attention& attention() const { return in.attention(); }
+
+  Place place;
+  const PreparedEnvelope& in;
 };
 
 /// A workspace where kernels can have it. PyTorch aligns memory of the host to less than they need, and copies of a workspace that
@@ -70,7 +76,7 @@ int32_t as_int(const char* name, int64_t value) {
 
 AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v,
                       const AnyTensor& out, const OptionalTensor& lse, const OptionalTensor& kv_indices, double sm_scale,
-                      double soft_cap, const HookValues& hooks, const ScalePair& scales) {
+                      double soft_cap, const Values& values) {
   AttentionArgs args;
   args.q = view("q", q, element_of(spec.q_dtype), q);
   args.k = view("k", k, element_of(spec.kfmt), q);
@@ -80,10 +86,10 @@ AttentionArgs args_of(const AttentionSpec& spec, const AnyTensor& q, const AnyTe
   args.kv_indices = device_indices("kv_indices", kv_indices, q, &args.num_kv_indices);
   args.sm_scale = static_cast<float>(sm_scale);
   args.soft_cap = static_cast<float>(soft_cap);
-  args.hook_params = hooks.params();
-  args.hook_tensors = hooks.tensors();
-  args.k_scales = scales.k;
-  args.v_scales = scales.v;
+  args.hook_params = values.params();
+  args.hook_tensors = values.tensors();
+  args.k_scales = values.k_scales();
+  args.v_scales = values.v_scales();
   return args;
 }
 
@@ -101,37 +107,35 @@ AttentionBatch batch_of(const AnyTensor& qo_indptr, const OptionalTensor& kv_ind
 }
 
 /// Masks alone decide schedules.
-void add_hooks(const AttentionSpec& spec, const HookValues& hooks, bool on_host, AttentionBatch& batch) {
+void add_hooks(const AttentionSpec& spec, const Values& values, bool on_host, AttentionBatch& batch) {
   if (!spec.hooks.has(expr::Hook::mask)) return;
-  batch.hook_params = hooks.params();
-  if (on_host) batch.hook_tensors = hooks.tensors();
+  batch.hook_params = values.params();
+  if (on_host) batch.hook_tensors = values.tensors();
 }
 
 /// Plans and runs one batch into `out`, and `lse` where the spec has one; the workspace comes from PyTorch's allocator.
 void attention_into(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out,
                     const OptionalTensor& lse, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
                     const OptionalTensor& kv_indices, const OptionalTensor& last_page_len, const OptionalTensor& seq_lens,
-                    const std::string& spec_text, int64_t window, double sm_scale, double soft_cap, const Tensors& hook_tensors,
-                    const Names& tensor_names, const Numbers& hook_params, const Names& param_names, double k_scale, double v_scale,
-                    const Tensors& scale_tables, const Names& scale_names) {
+                    const std::string& spec_text, int64_t window, double sm_scale, double soft_cap, const Tensors& tensors,
+                    const Numbers& numbers, const Names& names) {
   const Call call(q, spec_text);
-  const AttentionSpec& spec = call.attention().spec();
+  const AttentionSpec& spec = call.attention.spec();
   if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
   const bool table = spec.layout.kind == LayoutKind::paged && spec.layout.index == PageIndex::table;
   if (table && (!kv_indices || kv_indices->dim() != 2))
     refuse("kv_indices", "must be [batch, pages] where the layout's index is table");
-  const HookValues hooks(spec.hooks, hook_tensors, tensor_names, hook_params, param_names, q);
+  const Values values(spec.hooks, tensors, numbers, names, q);
   AttentionBatch batch = batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, table ? kv_indices->size(1) : 0, window);
-  add_hooks(spec, hooks, q.is_cpu(), batch);
-  const auto planned = check(call.attention().plan(batch, as_int("num_kv_heads", q.size(1) / spec.group_size)));
+  add_hooks(spec, values, q.is_cpu(), batch);
+  const auto planned = check(call.attention.plan(batch, as_int("num_kv_heads", q.size(1) / spec.group_size)));
 
   const int64_t bytes = static_cast<int64_t>(planned.plan.workspace.total());
   const AnyTensor memory = torch::stable::new_empty(q, {bytes + static_cast<int64_t>(Workspace::kAlign)}, ElementType::Byte);
   void* workspace = Workspace::aligned(memory.data_ptr());
-  const AttentionArgs args = args_of(spec, q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks,
-                                     scales_of(k_scale, v_scale, scale_tables, scale_names, q));
-  check(call.attention().upload(planned, workspace, static_cast<size_t>(bytes), call.place.stream()));
-  check(call.attention().run(args, planned, workspace, call.place.stream()));
+  const AttentionArgs args = args_of(spec, q, k, v, out, lse, kv_indices, sm_scale, soft_cap, values);
+  check(call.attention.upload(planned, workspace, static_cast<size_t>(bytes), call.place.stream()));
+  check(call.attention.run(args, planned, workspace, call.place.stream()));
 }
 
 /// The same; results come from PyTorch's allocator too.
@@ -140,50 +144,48 @@ std::tuple<AnyTensor, AnyTensor> attention(const AnyTensor& q, const AnyTensor& 
                                            const OptionalTensor& kv_indices, const OptionalTensor& last_page_len,
                                            const OptionalTensor& seq_lens, const std::string& spec_text, int64_t window,
                                            double sm_scale, double soft_cap) {
-  const AttentionSpec& spec = Call(q, spec_text).attention().spec();
+  const AttentionSpec& spec = Call(q, spec_text).attention.spec();
   if (q.dim() != 3) refuse("q", "has " + std::to_string(q.dim()) + " dimensions; allowed: 3");
   const AnyTensor out = torch::stable::new_empty(q, {q.size(0), q.size(1), spec.head_dim_vo}, element_of(spec.o_dtype));
   const bool with_lse = spec.lse != LseOut::none;
   const AnyTensor lse = torch::stable::new_empty(q, {with_lse ? q.size(0) : 0, q.size(1)}, ElementType::Float);
   attention_into(q, k, v, out, with_lse ? OptionalTensor(lse) : OptionalTensor(), qo_indptr, kv_indptr, kv_indices, last_page_len,
-                 seq_lens, spec_text, window, sm_scale, soft_cap, {}, {}, {}, {}, 1, 1, {}, {});
+                 seq_lens, spec_text, window, sm_scale, soft_cap, {}, {}, {});
   return {out, lse};
 }
 
 /// Once for a workspace.
-void prepare_workspace(const AnyTensor& workspace, const std::string& spec, const Bounds& bounds) {
-  const Call call(workspace, spec);
-  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+void prepare_workspace(const AnyTensor& workspace, const std::string& envelope) {
+  const EnvelopeCall call(workspace, envelope);
   const Workspace w(workspace, workspace);
-  check(call.attention().prepare_workspace(in.envelope, w.data(), w.bytes(), call.place.stream()));
+  check(call.attention().prepare_workspace(call.in.envelope(), w.data(), w.bytes(), call.place.stream()));
 }
 
 /// Each step: plans a batch on the host and queues one copy.
 void plan(const AnyTensor& workspace, const AnyTensor& qo_indptr, const OptionalTensor& kv_indptr,
-          const OptionalTensor& last_page_len, const OptionalTensor& seq_lens, int64_t block_table_stride, const std::string& spec,
-          const Bounds& bounds, const Tensors& hook_tensors, const Names& tensor_names) {
-  const Call call(workspace, spec);
-  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+          const OptionalTensor& last_page_len, const OptionalTensor& seq_lens, int64_t block_table_stride,
+          const std::string& envelope, const Tensors& tensors, const Names& names) {
+  const EnvelopeCall call(workspace, envelope);
   const Workspace w(workspace, workspace);
-  AttentionBatch batch = batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, block_table_stride, in.envelope.bounds.window);
-  const HookValues hooks(call.attention().spec().hooks, hook_tensors, tensor_names, {}, {}, qo_indptr);
-  add_hooks(call.attention().spec(), hooks, true, batch);
+  AttentionBatch batch =
+      batch_of(qo_indptr, kv_indptr, last_page_len, seq_lens, block_table_stride, call.in.envelope().bounds.window);
+  const Values values(call.attention().spec().hooks, tensors, {}, names, qo_indptr);
+  add_hooks(call.attention().spec(), values, true, batch);
   thread_local PlannedAttention planned;  // its memory serves the next step too
-  check(call.attention().plan(batch, in.envelope, planned));
-  check(call.attention().upload(planned, in.envelope, *in.stager, w.data(), w.bytes(), call.place.stream()));
+  check(call.attention().plan(batch, call.in.envelope(), planned));
+  check(call.attention().upload(planned, call.in.envelope(), call.in.stager(), w.data(), w.bytes(), call.place.stream()));
 }
 
 /// Each step, in place of plan(): one launch, which a graph may capture; lengths stay on the device.
 void plan_on_device(const AnyTensor& workspace, const AnyTensor& scratch, const AnyTensor& qo_indptr,
                     const OptionalTensor& kv_indptr, const OptionalTensor& last_page_len, const OptionalTensor& seq_lens,
-                    int64_t block_table_stride, const std::string& spec, const Bounds& bounds) {
-  const Call call(workspace, spec);
-  const AttentionPlanner& planner = *check(call.kernel.planner(Kernels::instance().engine(), bounds));
-  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+                    int64_t block_table_stride, const std::string& envelope) {
+  const EnvelopeCall call(workspace, envelope);
+  const AttentionPlanner& planner = *check(call.in.planner(Kernels::instance().engine()));
   const Workspace w(workspace, workspace), s(scratch, workspace);
-  if (w.bytes() < in.envelope.layout.total()) {
+  if (w.bytes() < call.in.envelope().layout.total()) {
     refuse("workspace",
-           "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(in.envelope.layout.total()));
+           "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(call.in.envelope().layout.total()));
   }
   DeviceLengths lengths;
   int64_t rows = 0, pairs = 0, pages = 0, sequences = 0;
@@ -204,34 +206,30 @@ void plan_on_device(const AnyTensor& workspace, const AnyTensor& scratch, const 
 
 /// Each step, after either plan: one launch, which a graph may capture.
 void run(const AnyTensor& q, const AnyTensor& k, const OptionalTensor& v, const AnyTensor& out, const OptionalTensor& lse,
-         const AnyTensor& workspace, const OptionalTensor& kv_indices, const std::string& spec, const Bounds& bounds,
-         double sm_scale, double soft_cap, const Tensors& hook_tensors, const Names& tensor_names, const Numbers& hook_params,
-         const Names& param_names, double k_scale, double v_scale, const Tensors& scale_tables, const Names& scale_names) {
-  const Call call(q, spec);
-  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+         const AnyTensor& workspace, const OptionalTensor& kv_indices, const std::string& envelope, double sm_scale,
+         double soft_cap, const Tensors& tensors, const Numbers& numbers, const Names& names) {
+  const EnvelopeCall call(q, envelope);
   const Workspace w(workspace, q);
-  if (w.bytes() < in.envelope.layout.total()) {
+  if (w.bytes() < call.in.envelope().layout.total()) {
     refuse("workspace",
-           "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(in.envelope.layout.total()));
+           "has " + std::to_string(w.bytes()) + " bytes; allowed: at least " + std::to_string(call.in.envelope().layout.total()));
   }
-  const HookValues hooks(call.attention().spec().hooks, hook_tensors, tensor_names, hook_params, param_names, q);
-  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap, hooks,
-                                     scales_of(k_scale, v_scale, scale_tables, scale_names, q));
-  check(call.attention().run(args, in.envelope, w.data(), call.place.stream()));
+  const Values values(call.attention().spec().hooks, tensors, numbers, names, q);
+  const AttentionArgs args = args_of(call.attention().spec(), q, k, v, out, lse, kv_indices, sm_scale, soft_cap, values);
+  check(call.attention().run(args, call.in.envelope(), w.data(), call.place.stream()));
 }
 
 /// Bytes of {workspace, scratch} of an envelope on the device of `like`, which is not read: two i64 in the memory of the host.
 /// Masks of hooks are planned on the host alone, without scratch memory.
-AnyTensor sizes(const AnyTensor& like, const std::string& spec, const Bounds& bounds) {
-  const Call call(like, spec);
-  const PreparedEnvelope& in = *check(call.kernel.envelope(bounds));
+AnyTensor sizes(const AnyTensor& like, const std::string& envelope) {
+  const EnvelopeCall call(like, envelope);
   const AnyTensor out =
       torch::stable::empty({2}, ElementType::Long, std::nullopt, torch::stable::Device(torch::headeronly::DeviceType::CPU));
   auto* numbers = static_cast<int64_t*>(out.data_ptr());
-  numbers[0] = static_cast<int64_t>(in.envelope.layout.total());
+  numbers[0] = static_cast<int64_t>(call.in.envelope().layout.total());
   numbers[1] = 0;
   if (!call.attention().spec().hooks.has(expr::Hook::mask)) {
-    const AttentionPlanner& planner = *check(call.kernel.planner(Kernels::instance().engine(), bounds));
+    const AttentionPlanner& planner = *check(call.in.planner(Kernels::instance().engine()));
     numbers[1] = static_cast<int64_t>(planner.scratch_bytes());
   }
   return out;
@@ -240,10 +238,8 @@ AnyTensor sizes(const AnyTensor& like, const std::string& spec, const Bounds& bo
 }  // namespace
 }  // namespace lathe::torch_ops
 
-// What most calls leave out, which costs them nothing then: each argument that is given is converted on its way here.
-#define LATHE_OPTIONS                                                                                                          \
-  ", float sm_scale=0.0, float soft_cap=0.0, Tensor[]? hook_tensors=None, str? tensor_names=None, float[]? hook_params=None, " \
-  "str? param_names=None, float k_scale=1.0, float v_scale=1.0, Tensor[]? scale_tables=None, str? scale_names=None"
+// What most calls leave out. An argument that is left out still costs a call its look for a keyword and its conversion, hence few.
+#define LATHE_OPTIONS ", float sm_scale=0.0, float soft_cap=0.0, Tensor[]? tensors=None, float[]? numbers=None, str? names=None"
 
 STABLE_TORCH_LIBRARY(lathe, m) {
   m.def(
@@ -252,17 +248,17 @@ STABLE_TORCH_LIBRARY(lathe, m) {
   m.def(
       "attention_into(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor qo_indptr, Tensor? kv_indptr, "
       "Tensor? kv_indices, Tensor? last_page_len, Tensor? seq_lens, str spec, int window" LATHE_OPTIONS ") -> ()");
-  m.def("prepare_workspace(Tensor(a!) workspace, str spec, int[] bounds) -> ()");
+  m.def("prepare_workspace(Tensor(a!) workspace, str envelope) -> ()");
   m.def(
       "plan(Tensor(a!) workspace, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, Tensor? seq_lens, "
-      "int block_table_stride, str spec, int[] bounds, Tensor[]? hook_tensors=None, str? tensor_names=None) -> ()");
+      "int block_table_stride, str envelope, Tensor[]? tensors=None, str? names=None) -> ()");
   m.def(
       "plan_on_device(Tensor(a!) workspace, Tensor(b!) scratch, Tensor qo_indptr, Tensor? kv_indptr, Tensor? last_page_len, "
-      "Tensor? seq_lens, int block_table_stride, str spec, int[] bounds) -> ()");
+      "Tensor? seq_lens, int block_table_stride, str envelope) -> ()");
   m.def(
-      "run(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor(c!) workspace, Tensor? kv_indices, str spec, "
-      "int[] bounds" LATHE_OPTIONS ") -> ()");
-  m.def("sizes(Tensor like, str spec, int[] bounds) -> Tensor");
+      "run(Tensor q, Tensor k, Tensor? v, Tensor(a!) out, Tensor(b!)? lse, Tensor(c!) workspace, Tensor? kv_indices, str "
+      "envelope" LATHE_OPTIONS ") -> ()");
+  m.def("sizes(Tensor like, str envelope) -> Tensor");
 }
 
 #define LATHE_IMPLEMENT(m)                                                          \

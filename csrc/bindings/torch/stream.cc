@@ -23,7 +23,7 @@ int ordinal_of(const AnyTensor& t) {
   return t.is_cuda() ? t.get_device_index() : kHost;
 }
 
-Place::Place(int ordinal) {
+Place::Place(int ordinal) : ordinal_(ordinal) {
   if (ordinal == kHost) return;
   if (current_stream() == nullptr) {
     fail({Code::unavailable, "libtorch_cuda.so is not loaded, or has no aoti_torch_get_current_cuda_stream", "PyTorch"});

@@ -19,9 +19,11 @@ int ordinal_of(const AnyTensor& t);
 class Place {
  public:
   explicit Place(int ordinal);
+  int ordinal() const { return ordinal_; }
   Stream stream() const { return stream_; }
 
  private:
+  int ordinal_;
   std::optional<torch::stable::accelerator::DeviceGuard> guard_;
   Stream stream_ = nullptr;
 };

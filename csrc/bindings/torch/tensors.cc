@@ -1,6 +1,5 @@
 #include "tensors.h"
 
-#include <algorithm>
 #include <stdexcept>
 
 namespace lathe::torch_ops {
@@ -19,16 +18,6 @@ void check_type(const char* name, const AnyTensor& t, ElementType type) {
 void check_place(const char* name, const AnyTensor& t, const AnyTensor& like) {
   if (t.is_cuda() == like.is_cuda() && t.get_device_index() == like.get_device_index()) return;
   refuse(name, "is on " + place_of(t) + "; allowed: " + place_of(like) + ", as the other tensors");
-}
-
-std::vector<std::string> split(const std::string& names) {
-  std::vector<std::string> out;
-  for (size_t at = 0; at < names.size();) {
-    const size_t end = std::min(names.find(',', at), names.size());
-    out.push_back(names.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
 }
 
 }  // namespace
@@ -90,15 +79,6 @@ const int32_t* device_indices(const char* name, const OptionalTensor& t, const A
   if (!t->is_contiguous()) refuse(name, "is not contiguous; allowed: a contiguous tensor");
   *count = t->numel();
   return static_cast<const int32_t*>(t->data_ptr());
-}
-
-std::vector<std::string> names_of(const char* argument, const Names& given, size_t values) {
-  std::vector<std::string> names;
-  if (given) names = split(*given);
-  if (names.size() != values) {
-    refuse(argument, "has " + std::to_string(names.size()) + " names; allowed: " + std::to_string(values) + ", one for each value");
-  }
-  return names;
 }
 
 }  // namespace lathe::torch_ops

@@ -45,7 +45,4 @@ std::span<const int32_t> host_indices(const char* name, const OptionalTensor& t)
 /// The same in the memory of the device that `like` is on; never read here. `count` gets the number of entries.
 const int32_t* device_indices(const char* name, const OptionalTensor& t, const AnyTensor& like, int64_t* count);
 
-/// The names of `values` values.
-std::vector<std::string> names_of(const char* argument, const Names& given, size_t values);
-
 }  // namespace lathe::torch_ops

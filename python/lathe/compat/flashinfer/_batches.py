@@ -167,7 +167,7 @@ def bounds_of(
 def sizes(features: Features, bounds: lathe.torch.Bounds, device: torch.device) -> tuple[int, int]:
     """Bytes that Lathe takes for batches within `bounds`: of workspace, and of scratch memory to plan in."""
     like = torch.empty(0, dtype=torch.uint8, device=device)
-    workspace, scratch = torch.ops.lathe.sizes(like, spec_text(features), bounds.numbers()).tolist()
+    workspace, scratch = torch.ops.lathe.sizes(like, bounds.envelope(spec_text(features))).tolist()
     return workspace, scratch
 
 
