@@ -179,12 +179,14 @@ TEST(DeviceSource, EqualsTheInterpreterOnElementsOutsideTheirBounds) {
       "tensor t: i32[TOK] in [0, 5], bs: f32[HQ, 6] in [-1, 1]; logits = score * bs[h, t[tok]]",
       "tensor t: u32[TOK] in [3, 9]; mask = t[tok] <= 5u || bit(t[tok], kv & 31)",
       "tensor t: u8[HQ] in [1, 2], u: i8[HQ] in [-5, -3]; logits = score * f32(t[h] * u[h])",
-      "tensor t: f16[HQ] in [0.5, 2], e: e4m3[HQ] in [-0.25, 0.25], b: bf16[HQ] in [-3, -3]; logits = score / t[h] + e[h] * b[h]",
+      "tensor t: f16[HQ] in [0.5, 2], e: e4m3[HQ] in [-0.25, 0.25], c: bf16[HQ] in [-3, -3]; logits = score / t[h] + e[h] * c[h]",
   };
   Rng rng(lathe::testing::seed());
   std::vector<Case> cases;
   for (const char* text : kTexts) {
-    const Hooks hooks = *parse(text);
+    const Result<Hooks> parsed = parse(text);
+    ASSERT_TRUE(parsed.ok()) << parsed.status().to_string();
+    const Hooks& hooks = *parsed;
     const Hook hook = hooks.root(Hook::mask) != kNone ? Hook::mask : Hook::logits;
     cases.push_back({hooks, hook});
     cases.push_back({canonicalise(hooks), hook});
