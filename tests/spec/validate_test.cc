@@ -273,17 +273,16 @@ TEST(Validate, HooksOfAMerge) {
   }
   const std::string text =
       "tensor bad: f32[HQ, SLOT], good: f32[N];\\n tensor both: f32[B, HKV]; mask = kv_pos <= q_pos; lse_transform = lse * 2; "
-      "output = o * "
-      "good[h]; normalizer = softmax; epilogue = acc";
+      "output = o * good[h]; normalizer = softmax; epilogue = acc";
   const Result<MergeSpec> read = merge_spec_from_json("{\"head_dim\": 12, \"hooks\": \"" + text + "\"}");
   ASSERT_TRUE(read.ok()) << read.status().to_string();
   Status status = validate(*read);
   for (const char* line :
        {"head_dim: 12 is not allowed",
         "hooks: line 2, column 35: mask is no hook of a merge; allowed: output, sink (give it to the launches",
-        "hooks: line 2, column 58: lse_transform is no hook of a merge; allowed: output, sink (the launch of a level applies its "
+        "hooks: line 2, column 68: lse_transform is no hook of a merge; allowed: output, sink (the launch of a level applies its "
         "own",
-        "epilogue is no hook of a merge",
+        "hooks: line 2, column 132: epilogue is no hook of a merge",
         "hooks: line 1, column 8: tensor bad has the axis SLOT, which a merge does not know; allowed: HQ, TOK, D, N",
         "hooks: line 2, column 9: tensor both has the axis B", "tensor both has the axis HKV", "neither requests nor keys"})
     EXPECT_THAT(status.to_string(), HasSubstr(line));
