@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -77,9 +78,15 @@ def read_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def _mapping(what: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise SpecError(f"is {reprlib.repr(given)}; allowed: a mapping of names", where=what)
+    return given or {}
+
+
 def read_params(given: Mapping[str, float] | None) -> dict[str, float]:
     params = {}
-    for name, value in (given or {}).items():
+    for name, value in _mapping("params", given).items():
         if not isinstance(value, int | float | np.number | np.bool_):
             raise SpecError(f"is {value!r}; allowed: a number", where=f"param {name}")
         params[str(name)] = float(value)
@@ -87,11 +94,11 @@ def read_params(given: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def read_tensors(given: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
-    return {str(name): value for name, value in (given or {}).items()}
+    return {str(name): value for name, value in _mapping("tensors", given).items()}
 
 
 def read_scales(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    scales = {str(key): value for key, value in (given or {}).items()}
+    scales = {str(key): value for key, value in _mapping(name, given).items()}
     if "scale" in scales:
         scales["scale"] = read_positive(f"{name}.scale", scales["scale"])
     return scales

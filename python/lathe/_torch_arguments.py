@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lathe import _lathe
-from lathe._arguments import read_positive
+from lathe._arguments import read_params, read_positive
 from lathe.errors import SpecError
 
 DEVICES = ("cpu", "cuda")
@@ -128,8 +128,8 @@ def scale_fields(prefix: str, scales: Mapping[str, Any] | None) -> dict[str, str
 
 def by_name(what: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Values and their names; none where nothing is given."""
-    if given and not isinstance(given, Mapping):
-        raise SpecError(f"are {reprlib.repr(given)}; allowed: a mapping of names", where=what)
+    if given is not None and not isinstance(given, Mapping):
+        raise SpecError(f"is {reprlib.repr(given)}; allowed: a mapping of names", where=what)
     return dict(given or {})
 
 
@@ -144,7 +144,8 @@ def options_of(
     """The last arguments of the operators, as many as are needed: each that is given costs a call its conversion."""
     if not (tensors or params or k_scales or v_scales):
         return (sm_scale, soft_cap) if sm_scale or soft_cap else ()
-    given, numbers = by_name("tensors", tensors), by_name("params", params)
+    given, numbers = by_name("tensors", tensors), read_params(params)
+    check_tensors({}, **given)
     for side, scales in (("k_scales", k_scales), ("v_scales", v_scales)):
         scale, *tables = scale_arguments(side, scales)
         given |= {f"{side}.{name}": table for name, table in zip(_SCALES[1:], tables, strict=True) if table is not None}

@@ -62,6 +62,15 @@ class Bounds:
     def envelope(self, spec: _lathe.AttentionSpec | str) -> str:
         """What names an envelope of `spec`, or of its JSON text, within these bounds to the operators.
 
+        Parameters
+        ----------
+        spec : AttentionSpec or str
+            The latter as ``AttentionSpec.to_json()`` has it.
+
+        Returns
+        -------
+        str
+
         Raises
         ------
         SpecError
@@ -105,7 +114,7 @@ class Envelope:
                 raise SpecError(f"is {reprlib.repr(value)}; allowed: {kind.__name__}", where=name)
         try:
             like = torch.empty(0, dtype=torch.uint8, device=device)
-        except (RuntimeError, AssertionError) as error:  # the latter where PyTorch has no CUDA
+        except (RuntimeError, TypeError, AssertionError) as error:  # the last where PyTorch has no CUDA
             raise SpecError(f"is {device!r}; allowed: {' or '.join(DEVICES)}, where there is one", where="device") from error
         if like.device.type not in DEVICES:
             raise SpecError(f"is {device!r}; allowed: {' or '.join(DEVICES)}", where="device")

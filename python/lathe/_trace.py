@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import traceback
 from collections.abc import Callable
 from typing import Any, SupportsFloat, TypeAlias
 
@@ -32,7 +33,7 @@ class Trace:
         if isinstance(function, Term | int | float):
             result: Any = function
         elif callable(function):
-            result = function(*self.arguments(hook, function, allowed))
+            result = self.call(hook, function, allowed)
         else:
             raise SpecError(f"is {function!r}; allowed: a function", where=hook, hint="lathe.expr.parse takes text")
         if not isinstance(result, Term | numbers.Real):
@@ -40,6 +41,19 @@ class Trace:
         node = self.cuda(result) if isinstance(result, Term) and result._kind == "cuda" else self.node(result)
         if node is not None:
             self.builder.set(hook, node)
+
+    def call(self, hook: str, function: Hook, allowed: list[str]) -> Any:
+        arguments = self.arguments(hook, function, allowed)
+        try:
+            return function(*arguments)
+        except TypeError as error:  # of numpy, PyTorch and others, which take no terms
+            if isinstance(error, TraceError):
+                raise
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            raise TraceError(
+                f"{error}; allowed: operators, and functions of lathe.expr",
+                where=f"{hook}, {line.filename.rsplit('/', 1)[-1]}:{line.lineno}",
+            ) from error
 
     def arguments(self, hook: str, function: Hook, allowed: list[str]) -> list[Term]:
         try:

@@ -77,6 +77,8 @@ def warmup(
         A spec or another argument is refused; nothing was compiled then.
     """
     kernels: dict[bytes, tuple[str, _lathe.AttentionSpec | str]] = {}
+    if not isinstance(specs, Iterable):
+        raise SpecError(f"is {specs!r}; allowed: several lathe.AttentionSpec", where="specs")
     for spec in specs:
         if not isinstance(spec, _lathe.AttentionSpec):
             raise SpecError(f"holds a {type(spec).__name__}; allowed: lathe.AttentionSpec", where="specs")
@@ -90,6 +92,8 @@ def warmup(
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= _MOST_JOBS:
         raise SpecError(f"is {jobs!r}; allowed: 1..{_MOST_JOBS}", where="jobs")
     tell: Progress | None = None
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise SpecError(f"is {progress!r}; allowed: None, True, False, or what is called", where="progress")
     if callable(progress):
         tell = progress
     elif progress or (progress is None and sys.stderr.isatty()):

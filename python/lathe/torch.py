@@ -25,6 +25,7 @@ from lathe._torch_append import append
 from lathe._torch_arguments import (
     DTYPE_OF,
     DTYPES,
+    by_name,
     check_devices,
     check_tensors,
     layout_index_of_text,
@@ -108,8 +109,9 @@ def attention(
     Parameters, results and errors are those of `lathe.attention`; what the operator itself finds is a RuntimeError whose text names
     the argument, its value and what is allowed.
     """
-    check_tensors({"v": v}, q=q, k=k, **(tensors or {}))
-    check_devices(q, "q", k=k, v=v, kv_indices=kv_indices, block_table=block_table, **(tensors or {}))
+    tensors, params = by_name("tensors", tensors), read_params(params)
+    check_tensors({"v": v}, q=q, k=k, **tensors)
+    check_devices(q, "q", k=k, v=v, kv_indices=kv_indices, block_table=block_table, **tensors)
     if not q.is_meta:
         host = {"qo_indptr": qo_indptr, "kv_indptr": kv_indptr, "last_page_len": last_page_len, "seq_lens": seq_lens}
         check_devices(_HOST, "lengths are read there", **host)
@@ -127,8 +129,8 @@ def attention(
     if q.dim() != 3 or k.dim() != (3 if not paged else 5 if v is None else 4):
         raise SpecError(f"{list(q.shape)} and {list(k.shape)}; allowed: the shapes of lathe.attention", where="shapes of q and k")
     page_size, kv_heads = 0, k.shape[1]
+    check_order(order)
     if paged:
-        check_order(order)
         inner = k.shape[2:] if v is None else k.shape[1:]
         page_size, kv_heads = (inner[0], inner[1]) if order == "NHD" else (inner[1], inner[0])
     if kv_heads == 0 or q.shape[1] % kv_heads != 0:
@@ -160,9 +162,10 @@ def attention(
         raise SpecError(f"is {window!r}; allowed: a whole number", where="window")
     scale, cap = read_positive("sm_scale", sm_scale), read_positive("soft_cap", soft_cap)
     if k_scales or v_scales or params or tensors:
-        o = q.new_empty((q.shape[0], q.shape[1], k.shape[-1] if v is None else v.shape[-1]), dtype=_out_dtype(q, fields))
-        log_sum_exp = None if lse == "none" else q.new_empty(q.shape[:2], dtype=torch.float32)
-        options = options_of(scale, cap, tensors, read_params(params), k_scales, v_scales)
+        # Zeros, since rows that the lengths leave out are not written.
+        o = q.new_zeros((q.shape[0], q.shape[1], k.shape[-1] if v is None else v.shape[-1]), dtype=_out_dtype(q, fields))
+        log_sum_exp = None if lse == "none" else q.new_zeros(q.shape[:2], dtype=torch.float32)
+        options = options_of(scale, cap, tensors, params, k_scales, v_scales)
         torch.ops.lathe.attention_into(q, k, v, o, log_sum_exp, *lists, spec, window or 0, *options)
         return o if lse == "none" else (o, log_sum_exp)
     try:

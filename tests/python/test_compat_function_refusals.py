@@ -45,6 +45,8 @@ def test_states(draw):
     q, s = draw(9, HEADS, DIM), torch.zeros(9, HEADS)
     state, states, in_place = flashinfer.merge_state, flashinfer.merge_states, flashinfer.merge_state_in_place
     refused(r"v_a: is \[1\]; allowed: a torch.Tensor", state, [1], s, q, s)
+    refused(r"v_b: requires a gradient; allowed: tensors without", state, q, s, q.clone().requires_grad_(), s)
+    refused(r"s_a: requires a gradient; allowed: tensors without", in_place, q, s.clone().requires_grad_(), q, s)
     refused(r"s_b: is on meta; allowed: cpu, cuda", state, q, s, q, meta(s))
     refused(r"v_b: is on meta; allowed: cpu, cuda", in_place, q, s, meta(q), meta(s))
     refused(r"s_a: has elements of torch.int32; allowed: floating-point", state, q, s.int(), q, s)

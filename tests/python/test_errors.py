@@ -49,6 +49,11 @@ def test_all_problems_at_once():
     [
         (([1, 2], KV, KV), {}, r"q: is a list; allowed: a numpy array"),
         ((None, KV, KV), {}, r"q: is None; allowed"),
+        ((Q.astype(">f2"), KV, KV), {}, r"q: has elements of >f2; allowed: f16"),
+        ((Q, KV, KV.astype(">f2")), {}, r"v: has elements of >f2; allowed: f16"),
+        ((Q, KV, KV), {"params": 3}, r"params: is 3; allowed: a mapping of names"),
+        ((Q, KV, KV), {"tensors": [Q]}, r"tensors: is \[.*; allowed: a mapping of names"),
+        ((Q, KV, KV), {"k_scales": 3}, r"k_scales: is 3; allowed: a mapping"),
         ((Q.astype(np.float32), KV, KV), {}, r"q: has elements of f32; allowed: f16, bf16"),
         ((Q, KV.astype(np.float64), KV), {}, r"k: has elements of float64; allowed: f16"),
         ((Q[0], KV, KV), {}, r"q: has 2 dimensions, \[4, 64\]; allowed: 3"),

@@ -64,6 +64,11 @@ def test_warmup_cache_and_stats():
     report = lathe.warmup([spec, spec.replace(label="again")], progress=lambda *what: told.append(what))
     assert report.compiled + report.found == 1 and not report.failed
     assert [(done, total) for done, total, _ in told] == [(1, 1)]
+    several = [spec.replace(mask=mask, lse=lse) for mask in ("none", "causal") for lse in ("none", "ln")]
+    told.clear()
+    report = lathe.warmup(several, jobs=2, progress=lambda *what: told.append(what))
+    assert report.compiled + report.found == 4
+    assert [(done, total) for done, total, _ in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     again = lathe.warmup([spec], progress=False)
     assert (again.compiled, again.found) == (0, 1) and str(again) == "0 compiled, 1 there already, 0 failed"
     assert lathe.stats()["memory_hits"] >= 1 and lathe.stats()["cache"]["errors"] == 0
@@ -76,13 +81,22 @@ def test_warmup_cache_and_stats():
             lathe.warmup([spec], jobs=wrong)
     with pytest.raises(lathe.SpecError, match="specs: holds a dict"):
         lathe.warmup([json.loads(spec.to_json())])
+    with pytest.raises(lathe.SpecError, match="specs: is None; allowed: several lathe.AttentionSpec"):
+        lathe.warmup(None)
+    with pytest.raises(lathe.SpecError, match="progress: is 'yes'; allowed: None, True, False"):
+        lathe.warmup([spec], progress="yes")
     with pytest.raises(lathe.SpecError, match="max_bytes: is -1"):
         lathe.cache.trim(-1)
 
 
-def test_warmup_shows_progress(capsys):
-    lathe.warmup([lathe.AttentionSpec(**SPEC)], progress=True)
-    assert "[1/1] attention f16" in capsys.readouterr().err
+def test_warmup_shows_progress(capsys, monkeypatch):
+    """On a terminal, or when it is asked to."""
+    spec = lathe.AttentionSpec(**SPEC)
+    for terminal, asked, shown in ((False, None, 0), (True, None, 2), (True, False, 0), (False, True, 2)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        lathe.warmup([spec, spec.replace(mask="none")], progress=asked)
+        err = capsys.readouterr().err
+        assert [f"[{n}/2] attention f16" in err for n in (1, 2)].count(True) == shown, (terminal, asked, err)
 
 
 def test_a_kernel_that_cannot_be_had(tmp_path):

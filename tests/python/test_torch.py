@@ -192,6 +192,14 @@ def test_refusals(rng):
     )
     refused(r"q: has 4 rows, the plan covers up to 5", lt.attention, q, kv, kv, qo_indptr=[0, 5], kv_indptr=[0, 6])
     refused(r"v.*has 5", lt.attention, q, kv, kv[:5], **one)
+    refused(r"qo_indptr: ends at 3, q has 4 rows; allowed: as many", lt.attention, q, kv, kv, qo_indptr=[0, 3], kv_indptr=[0, 6])
+    for match, wrong in [
+        (r"params: is 3; allowed: a mapping of names", dict(params=3)),
+        (r"param cap: is '1'; allowed: a number", dict(params={"cap": "1"})),
+        (r"tensors: is \[3\]; allowed: a mapping of names", dict(tensors=[3])),
+        (r"order: is 'ABC'; allowed: 'NHD', 'HND'", dict(order="ABC")),
+    ]:
+        refused(match, lt.attention, q, kv, kv, **one, **wrong, error=lathe.SpecError)
     within, memory = BOUNDS.envelope(SPEC), torch.zeros(1024, dtype=torch.uint8)
 
     def run(workspace, envelope, *options):
@@ -228,6 +236,12 @@ def test_refusals(rng):
     )
     envelope.plan(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))
     refused(r"q: has 4 rows", envelope.run, q, kv, kv, q)
+    for match, wrong in [
+        (r"param cap: is '1'; allowed: a number", dict(params={"cap": "1"})),
+        (r"start: is None; allowed: a torch.Tensor", dict(tensors={"start": None})),
+    ]:
+        refused(match, envelope.run, q, kv, kv, q, **wrong, error=lathe.SpecError)
+    refused(r"device: is 3.5; allowed: cpu or cuda", lt.Envelope, SPEC, BOUNDS, 3.5, error=lathe.SpecError)
 
 
 def test_lengths_that_nothing_reads(rng):

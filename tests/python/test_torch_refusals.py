@@ -156,7 +156,7 @@ BAD = [
     (into, dict(window=3), r"window: is 3, but the spec's mask"),
     (into, dict(sm_scale=-1.0), r"sm_scale: is -1.0*, must be finite and > 0"),
     (into, dict(soft_cap=2.0), r"soft_cap: is 2.0*, but the spec has no soft_cap"),
-    (into, dict(tensors=[1]), r"tensors and params: are \[1\]; allowed: a mapping of names"),
+    (into, dict(tensors=[1]), r"tensors: is \[1\]; allowed: a mapping of names"),
     (into, dict(qo_indptr=LENS["qo_indptr"].long()), r"qo_indptr: has elements of Long; allowed: Int"),
     (envelope, dict(num_kv_heads="x"), r"num_kv_heads: is 'x'; allowed: a whole number"),
     (envelope, dict(num_kv_heads=0), r"num_kv_heads: is 0, must be >= 1"),

@@ -18,6 +18,8 @@ std::string class_of(const py::handle& value) {
 }
 
 std::string element_of(const py::dtype& dtype) {
+  // Swapped bytes have the same name, and are other numbers.
+  if (!dtype.attr("isnative").cast<bool>()) return py::str(dtype);
   const std::string name = py::str(dtype.attr("name"));
   // The last three are of the ml_dtypes package.
   static constexpr std::array<std::pair<const char*, const char*>, 11> kNames{{{"float32", "f32"},

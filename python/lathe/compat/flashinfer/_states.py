@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lathe._torch_arguments import check_tensors as refuse_gradients
 from lathe.compat.flashinfer._arguments import check_tensors
 from lathe.errors import SpecError
 
@@ -11,6 +12,7 @@ from lathe.errors import SpecError
 def _check_states(dims: int, where: str, **states: torch.Tensor) -> None:
     """A result and its log-sum-exps."""
     check_tensors(**states)
+    refuse_gradients({}, **states)
     for name, x in states.items():
         if not x.is_floating_point():
             raise SpecError(f"has elements of {x.dtype}; allowed: floating-point numbers", where=name)
