@@ -96,6 +96,11 @@ def attention(
     CompileError, LaunchError, UnavailableError
         See `lathe.errors`.
 
+    References
+    ----------
+    FlashAttention-2 (Dao, arXiv 2307.08691); softmax over tiles (Milakov and Gimelshein, arXiv 1805.02867).
+    Schedules cut the work as Stream-K does (Osama et al., arXiv 2301.03598).
+
     Examples
     --------
     >>> import numpy as np, lathe

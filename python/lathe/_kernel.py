@@ -104,6 +104,11 @@ class Attention:
         Names the machine code, as `lathe cache ls` shows it.
     tile : dict
         The tile classes that were chosen, and why.
+
+    References
+    ----------
+    FlashAttention-2 (Dao, arXiv 2307.08691); softmax over tiles (Milakov and Gimelshein, arXiv 1805.02867).
+    Schedules cut the work as Stream-K does (Osama et al., arXiv 2301.03598).
     """
 
     def __init__(

@@ -77,6 +77,10 @@ def append(
         Elements that no cache has, or unknown scales.
     RuntimeError
         What the operator finds: the argument, its value and what is allowed.
+
+    References
+    ----------
+    Rotary embeddings: Su et al., arXiv 2104.09864. Scales of tokens and channels: Liu et al. (KIVI), arXiv 2402.02750.
     """
     table = block_table is not None
     pages = {"block_table": block_table} if table else {"kv_indices": kv_indices}

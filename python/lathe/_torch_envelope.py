@@ -106,6 +106,11 @@ class Envelope:
     bounds : Bounds
     workspace : u8 Tensor
         On the device; its size depends on the bounds alone.
+
+    References
+    ----------
+    FlashAttention-2 (Dao, arXiv 2307.08691); softmax over tiles (Milakov and Gimelshein, arXiv 1805.02867).
+    Schedules cut the work as Stream-K does (Osama et al., arXiv 2301.03598).
     """
 
     def __init__(self, spec: _lathe.AttentionSpec, bounds: Bounds, device: torch.device | str = "cpu") -> None:

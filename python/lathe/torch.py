@@ -108,6 +108,11 @@ def attention(
 
     Parameters, results and errors are those of `lathe.attention`; what the operator itself finds is a RuntimeError whose text names
     the argument, its value and what is allowed.
+
+    References
+    ----------
+    FlashAttention-2 (Dao, arXiv 2307.08691); softmax over tiles (Milakov and Gimelshein, arXiv 1805.02867).
+    Schedules cut the work as Stream-K does (Osama et al., arXiv 2301.03598).
     """
     tensors, params = by_name("tensors", tensors), read_params(params)
     check_tensors({"v": v}, q=q, k=k, **tensors)

@@ -149,6 +149,16 @@ def test_everything_public_of_transformers_is_documented():
     assert [*undocumented(transformers), *incomplete(transformers, lathe)] == []
 
 
+def test_methods_name_their_sources():
+    pytest.importorskip("torch")
+    import lathe.compat.flashinfer as flashinfer
+    import lathe.torch as lt
+
+    computes = (lathe.attention, lathe.Attention, lathe.expr.rope, lt.attention, lt.Envelope, lt.append)
+    for value in (*computes, flashinfer.merge_states, flashinfer.MultiLevelCascadeAttentionWrapper):
+        assert re.search(r"arXiv \d{4}\.\d{5}", text_of(value)), value
+
+
 def signature_of(node):
     """The signature of a function in the stub."""
     args = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)

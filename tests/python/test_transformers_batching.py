@@ -118,6 +118,8 @@ def test_refusals_of_continuous_batching():
         ):
             with pytest.raises(lathe.SpecError, match=match):
                 frontend.attention(module, x, x, x, None, cache=OldCache(), **lengths, **given)
+        with pytest.raises(lathe.SpecError, match=r"layer 0 \(LlamaAttention\).*cu_seq_lens_k: is not given; allowed"):
+            frontend.attention(module, x, x, x, None, cache=OldCache(), cu_seq_lens_q=lengths["cu_seq_lens_q"])
         module.is_causal = False
         with pytest.raises(lathe.SpecError, match=r"layer 0 \(LlamaAttention\).*is_causal of the layer: is False; allowed: True"):
             frontend.attention(module, x, x, x, None, cache=OldCache(), **lengths, is_causal=True)
