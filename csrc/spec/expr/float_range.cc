@@ -186,6 +186,11 @@ bool may_be_nan(const Range& a) {
   return a.nan;
 }
 
+/// A divisor of which no one may say that it is never 0 when it is given.
+bool divides_by_zero(Op op, std::span<const Range> args) {
+  return op == Op::div && !args[1].undeclared && holds_zero(args[1]);
+}
+
 /// Whether Floats::finite takes results of `op` as finite.
 bool counts_as_finite(Op op) {
   return op == Op::add || op == Op::sub || op == Op::mul || op == Op::div || op == Op::powi;
@@ -208,7 +213,8 @@ Range float_range(const Graph& graph, const Node& node, std::span<const Range> a
     out = transfer(node, args);
     out.nan = out.nan || of_nan;
   }
-  const bool undeclared = std::any_of(args.begin(), args.end(), [](const Range& a) { return a.undeclared; });
+  const bool undeclared =
+      std::any_of(args.begin(), args.end(), [](const Range& a) { return a.undeclared; }) && !divides_by_zero(node.op, args);
   const bool infinite = takes_infinity(node.op, args);
   if (floats == Floats::finite && undeclared && !infinite && counts_as_finite(node.op)) {
     out.lo = std::clamp(out.lo, -kMaxFloat, kMaxFloat);

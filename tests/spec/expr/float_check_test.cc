@@ -88,6 +88,12 @@ TEST(FloatProofs, QuotientsByZeroAreInfinite) {
   expect_refused({"logits = score + 1 / f32(kv)", "logits may be infinite"});
   expect_refused({"logits = score * tanh(f32(kv) / f32(q))", "may be 0 / 0"});
   expect_warned({"logits = score * tanh(f32(kv) / f32(q + 1))", ""});
+  // The first key's logit was infinite: run-time floats were taken to stay finite, whatever divides them.
+  expect_refused({"logits = score / f32(kv)", "logits may be infinite"});
+  expect_refused({"param T: f32 in [0, 2]; logits = score / T", "logits may be infinite"});
+  expect_refused({"query = x / f32(pos)", "query may be infinite"});
+  expect_warned({"logits = score / f32(kv + 1)", ""});
+  expect_warned({"param T: f32 in [0.1, 2]; logits = score / T", ""});
   expect_warned({"param cap: f32; logits = cap * tanh(score / cap)", ""});
 }
 
