@@ -34,9 +34,10 @@ Range modulo(const Range& a, const Range& b) {
 }
 
 Range shift_right(const Range& a, const Range& count) {
-  if (count.is_point() && count.lo >= 0) {
-    const double unit = std::exp2(std::min(count.lo, 31.0));
-    return count.lo >= 32 && a.lo >= 0 ? Range{0, 0} : Range{std::floor(a.lo / unit), std::floor(a.hi / unit)};
+  if (count.is_point()) {
+    const bool all_go = count.lo < 0 || count.lo > 31;
+    const double unit = std::exp2(all_go ? 31.0 : count.lo);
+    return all_go && a.lo >= 0 ? Range{0, 0} : Range{std::floor(a.lo / unit), std::floor(a.hi / unit)};
   }
   return {std::min(a.lo, 0.0), std::max(a.hi, 0.0)};
 }

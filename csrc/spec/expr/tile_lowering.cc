@@ -72,6 +72,8 @@ void TileSolver::lower(Id id) {
   if (is_leaf(node.op)) {
     form = leaf(node);
     range = form ? range_from(base_.range(*form)) : range_of(hooks_, node, ranges_);
+  } else if (const std::optional<int64_t> number = computed(node)) {
+    range = range_from({*number, *number});
   } else {
     range = node.op == Op::read  ? read_range(node, origins_[id].never)
             : node.op == Op::bit ? bit_range(node)
@@ -97,6 +99,18 @@ void TileSolver::lower(Id id) {
     if (origin.by.any() && !origin.never && !is_logic(node)) unknown_.push_back({atom, origin.by});
   }
   forms_[id] = std::move(form);
+}
+
+/// What an operator gives of numbers, whether that wraps or not.
+std::optional<int64_t> TileSolver::computed(const Node& node) const {
+  if (node.op == Op::read || node.op == Op::cuda) return std::nullopt;
+  std::array<Value, kMaxOperands> args;
+  for (size_t i = 0; i < node.arity; ++i) {
+    if (!ranges_[node.args[i]].is_point()) return std::nullopt;
+    args[i] = Value::of(static_cast<int32_t>(static_cast<uint32_t>(known(node.args[i]).lo)));
+  }
+  const int32_t value = apply(node.op, graph_[node.args[0]].type, {args.data(), node.arity}).i;
+  return node.type == Type::u32 ? int64_t{static_cast<uint32_t>(value)} : int64_t{value};
 }
 
 std::optional<Form> TileSolver::leaf(const Node& node) {

@@ -114,6 +114,8 @@ TileSearch::TileSearch(const MaskTiles& mask, SkipClass skip, const Scope& scope
       tile_keys_(tile_keys),
       skip_(skip),
       finder_(mask.hooks(), scope, whole),
+      mask_(mask),
+      scope_(scope),
       num_tiles_(static_cast<int32_t>((length(whole.kv) + tile_keys - 1) / tile_keys)) {}
 
 TileSearch::Tiles TileSearch::touched(Interval keys) const {
@@ -126,7 +128,7 @@ Unknown TileSearch::divisible(const Tile& box, Unknown by) const {
   return by & Unknown{!box.q.is_point(), !box.h.is_point(), !box.kv.is_point() && (one_row || skip_ == SkipClass::tiles)};
 }
 
-/// Where the parts are certain.
+/// Where the parts are certain. Where they are hulls, tiles of no run are empty and of full runs full all the same.
 std::vector<TileRun> TileSearch::runs_of(const KeyParts& parts) const {
   std::vector<TileRun> list;
   auto missed = parts.missed.begin();
@@ -152,6 +154,8 @@ std::vector<TileRun> TileSearch::runs(Interval q) {
   const KeyParts& parts = finder_(all);
   const Unknown by = divisible(all, parts.unknown);
   if (!by.any()) return runs_of(parts);
+  if (!diagonals_) diagonals_.emplace(mask_.hooks(), scope_, whole_);
+  if (diagonals_->exist()) return runs_by_diagonals(q, runs_of(parts));
   seen_.reset(num_tiles_);
   missed_.reset(num_tiles_);
   // Each row, head and path to a single element: no mask that people write needs more, and no other may take long.
@@ -161,6 +165,23 @@ std::vector<TileRun> TileSearch::runs(Interval q) {
   std::vector<TileRun> list;
   for (int32_t tile = 0; tile < num_tiles_; ++tile) {
     if (seen_.next(tile) != tile) append(list, tile, tile + 1, missed_.next(tile) == tile);
+  }
+  return list;
+}
+
+/// Tiles of runs that are not full may be anything.
+std::vector<TileRun> TileSearch::runs_by_diagonals(Interval q, const std::vector<TileRun>& open) {
+  std::vector<TileRun> list;
+  for (const TileRun& run : open) {
+    if (run.full) {
+      append(list, run.begin, run.end, true);
+      continue;
+    }
+    for (int32_t tile = run.begin; tile < run.end; ++tile) {
+      const int64_t begin = whole_.kv.lo + tile * tile_keys_;
+      const Truth truth = (*diagonals_)(q, {begin, std::min(begin + tile_keys_ - 1, whole_.kv.hi)});
+      if (truth != Truth::empty) append(list, tile, tile + 1, truth == Truth::full);
+    }
   }
   return list;
 }

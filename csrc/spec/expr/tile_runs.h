@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "lathe/spec/expr/diagonals.h"
 #include "lathe/spec/expr/skip_class.h"
 #include "lathe/spec/expr/tile_solver.h"
 #include "lathe/spec/expr/tiles.h"
@@ -64,8 +65,8 @@ class Takings {
 ///
 /// A box of rows and heads is looked at as a whole first: what its rows see is a hull wherever they differ by more than a sum
 /// tells, as they do by elements of tensors. While that leaves a tile open, its halves are looked at, down to single rows; with
-/// SkipClass::tiles of keys too. So empty and full tiles are found exactly wherever what a row sees is known as ranges, in at most
-/// two looks for each row, and in one where the mask is one form.
+/// SkipClass::tiles of keys too; masks of diagonals are looked up instead. So empty and full tiles are found exactly wherever what
+/// a row sees is known as ranges, in at most two looks for each row, and in one where the mask is one form.
 class TileSearch {
  public:
   /// Tiles of `tile_keys` keys from whole.kv.lo on; the last may be short. `mask` and `scope` must outlive this.
@@ -83,6 +84,7 @@ class TileSearch {
   Tiles touched(Interval keys) const;
   Unknown divisible(const Tile& box, Unknown by) const;
   std::vector<TileRun> runs_of(const KeyParts& parts) const;
+  std::vector<TileRun> runs_by_diagonals(Interval q, const std::vector<TileRun>& open);
   void look(const Tile& box);
   void look_at_halves(const Tile& box, Unknown by);
 
@@ -90,7 +92,10 @@ class TileSearch {
   const int64_t tile_keys_;
   const SkipClass skip_;
   KeyFinder finder_;
-  Takings seen_, missed_;  // tiles of which a key is seen by some row; is missed by some row
+  const MaskTiles& mask_;
+  const Scope& scope_;
+  std::optional<Diagonals> diagonals_;  // once ranges do not do
+  Takings seen_, missed_;               // tiles of which a key is seen by some row; is missed by some row
   int32_t num_tiles_ = 0;
   int64_t looks_ = 0, looks_left_ = 0;
 };

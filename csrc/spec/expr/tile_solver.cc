@@ -48,10 +48,6 @@ Unknown TileSolver::unknown_of(const State& state, System::Left left) const {
   return out;
 }
 
-bool TileSolver::is_one_form() const {
-  return std::none_of(unknown_.begin(), unknown_.end(), [](const UnknownAtom& atom) { return atom.by.rows || atom.by.heads; });
-}
-
 std::vector<TileSolver::Alternative> TileSolver::alternatives(bool wanted) {
   std::vector<Alternative> out;
   branches_left_ = kMaxBranches;

@@ -49,9 +49,9 @@ class TileSolver {
     bool settles = false;  // in every tile (System::settles)
   };
   std::vector<Alternative> alternatives(bool wanted);
-  /// Whether these serve tiles within this one as well as ones of their own: no part of the mask is better known in fewer rows or
-  /// heads.
-  bool is_one_form() const;
+  /// Whether these serve tiles within this one as well as ones of their own: no part of the mask is better known in fewer rows,
+  /// heads or keys.
+  bool is_one_form() const { return unknown_.empty(); }
   /// What the mask changes with.
   Unknown varies_by() const { return origins_[mask_].by; }
   Atom q() const { return q_; }
@@ -98,6 +98,7 @@ class TileSolver {
   void lower(Id id);
   Origin origin_of(const Node& node) const;
   std::optional<Form> leaf(const Node& node);
+  std::optional<int64_t> computed(const Node& node) const;
   std::optional<Form> sum(Id id);
   std::optional<Form> piece(Id id);
   std::optional<Form> quotient_or_rest(Id id);

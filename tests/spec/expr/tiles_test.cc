@@ -60,6 +60,19 @@ constexpr Mask kExact[] = {
     {"mask = 3 < 2", SkipClass::ranges},
 };
 
+// The same of masks without ranges: of the distance, of bits of the key, and of numbers that wrap.
+constexpr Mask kExactTiles[] = {
+    {"param W:i32 in [0, 40], DIL:i32 in [1, 9]; let n=abs(q_pos-kv_pos); mask = n <= W && n % DIL == 0", SkipClass::tiles},
+    {"param W:i32 in [-70, 70]; mask = kv_pos <= q_pos && ((q_pos - kv_pos) & W) == 1", SkipClass::tiles},
+    {"mask = ((2 * q - kv - kv) ^ 9) % 8 < 5 || 3 * kv_pos < q_pos + 2 * kv - 9", SkipClass::tiles},
+    {"param W:i32 in [1, 9]; mask = (q + W > kv) == ((kv - q) // W % 2 == 0)", SkipClass::tiles},
+    {"q_pos := tok; kv_pos := kv; mask = bit(1000002019u, q_pos - kv_pos)", SkipClass::tiles},
+    {"mask = (kv & 8) == 0", SkipClass::tiles},
+    {"param W:i32 in [-40, 40]; mask = (kv & W) == 0 && kv <= q", SkipClass::tiles},
+    {"param W:u32; mask = popc(W * 2654435761u) > 15 || kv < q", SkipClass::ranges},
+    {"param W:u32; mask = i32(W * 2654435761u) <= kv", SkipClass::ranges},
+};
+
 Hooks parsed(const std::string& text) {
   Result<Hooks> hooks = parse(text);
   EXPECT_TRUE(hooks.ok()) << text << "\n" << hooks.status().to_string();
@@ -101,23 +114,49 @@ void expect_exact(const Mask& example, const MaskTiles& mask, const DenseMask& d
   }
 }
 
+void expect_all_found(const Mask& example, Rng& rng) {
+  const Hooks hooks = parsed(example.text);
+  const MaskTiles mask(hooks);
+  EXPECT_STREQ(name_of(skip_class(hooks)), name_of(example.skip)) << example.text;
+  for (int trial = 0; trial < 6; ++trial) {
+    const int32_t kv_len = 20 + static_cast<int32_t>(rng() % 40);
+    const DenseMask::Size size{std::min(kv_len, 8 + static_cast<int32_t>(rng() % 40)), kv_len, 2, 1};
+    DenseMask dense(hooks, rng, size, true);
+    dense.evaluate();
+    const int64_t rows = trial % 2 == 0 ? 8 : 5, keys = trial % 3 == 0 ? 8 : 3, heads = trial / 3 + 1;
+    expect_exact(example, mask, dense, size, rows, 1, heads);
+    expect_exact(example, mask, dense, size, rows, keys, heads);
+    if (::testing::Test::HasFatalFailure()) return;
+  }
+}
+
 TEST(Tiles, AllEmptyAndFullOnesAreFound) {
   Rng rng(lathe::testing::seed());
-  for (const Mask& example : kExact) {
-    const Hooks hooks = parsed(example.text);
-    const MaskTiles mask(hooks);
-    EXPECT_STREQ(name_of(skip_class(hooks)), name_of(example.skip)) << example.text;
-    for (int trial = 0; trial < 6; ++trial) {
-      const int32_t kv_len = 20 + static_cast<int32_t>(rng() % 40);
-      const DenseMask::Size size{std::min(kv_len, 8 + static_cast<int32_t>(rng() % 40)), kv_len, 2, 1};
-      DenseMask dense(hooks, rng, size, true);
-      dense.evaluate();
-      const int64_t rows = trial % 2 == 0 ? 8 : 5, keys = trial % 3 == 0 ? 8 : 3, heads = trial / 3 + 1;
-      expect_exact(example, mask, dense, size, rows, 1, heads);
-      expect_exact(example, mask, dense, size, rows, keys, heads);
-      if (HasFatalFailure()) return;
-    }
+  for (const Mask& example : kExact) expect_all_found(example, rng);
+}
+
+TEST(Tiles, AllEmptyAndFullOnesAreFoundWithoutRanges) {
+  Rng rng(lathe::testing::seed());
+  for (int round = 0; round < 4; ++round) {
+    for (const Mask& example : kExactTiles) expect_all_found(example, rng);
   }
+}
+
+/// Once a dilated window took thousands of looks a block: 26 s for 16,384 rows and keys.
+TEST(Tiles, DilatedWindowTakesOneLookABlock) {
+  constexpr int64_t kLen = 131072, kRows = 128;
+  const Hooks hooks = parsed("param W,DIL:i32; let n=abs(q_pos-kv_pos); mask = n <= W && n % DIL == 0");
+  const MaskTiles mask(hooks);
+  const std::vector<Value> params{Value::of(int32_t{4096}), Value::of(int32_t{200})};
+  Scope scope;
+  scope.qo_len = scope.kv_len = kLen;
+  scope.params = params;
+  TileSearch search(mask, SkipClass::tiles, scope, {{0, kLen - 1}, {0, kLen - 1}, {0, 0}}, 64);
+  const auto begin = std::chrono::steady_clock::now();
+  for (int64_t q = 0; q < kLen; q += kRows) search.runs({q, q + kRows - 1});
+  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  std::cout << ms << " ms for " << kLen / kRows << " blocks of " << kRows << " rows\n";
+  EXPECT_EQ(search.looks(), kLen / kRows);
 }
 
 TEST(Tiles, RandomOnesAreSound) {
