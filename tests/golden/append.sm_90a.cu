@@ -1222,7 +1222,8 @@ LATHE_DEVICE void apply_made_scale(float (&x)[8], const abi::KvScales& scales, c
     low = dev::min(low, dev::float_from_bits(dev::shuffle_xor(dev::float_bits(low), mask)));
     high = dev::max(high, dev::float_from_bits(dev::shuffle_xor(dev::float_bits(high), mask)));
   }
-  const float range = dev::min(high, kMostRange) - dev::max(low, -kMostRange);
+  low = dev::max(low, -kMostRange);
+  const float range = dev::min(high, kMostRange) - low;
   const float scale =
       range == 0.0f ? 1.0f
                     : dev::max(range, kLeastRange) * (kZero ? 1.0f / 255 : 1.0f / dev::kLargestCode<typename FORMAT::Element>);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 #include "lathe/proof/append_case.h"
 #include "lathe/proof/harness.h"
@@ -77,6 +79,53 @@ TEST(Append, EveryValueOf16Bits) {
       auto device = host_device({.seed = rng(), .check = true});
       const Append append = prepared(device, spec);
       EXPECT_EQ(AppendCase::all_values(spec, rng).run(device, append), "") << to_json(spec);
+    }
+  }
+}
+
+// A token that had -inf, or a number beyond half of bf16's range, got a zero-point that was no code: no element of it could be read
+// any more.
+TEST(Append, ZeroPointOfAnInfiniteVectorIsACode) {
+  constexpr int64_t kTokens = 4, kDim = 32, kPart = 1 << 14;
+  constexpr uint16_t kOne = 0x3f80, kInf = 0x7f80, kMinusInf = 0xff80, kLow = 0xff61;  // of bf16; the last is -3e38
+  AppendSpec spec;
+  spec.q_dtype = DType::bf16, spec.head_dim_qk = spec.head_dim_vo = kDim;
+  spec.kfmt = spec.vfmt = DType::i8, spec.kscale = spec.vscale = KvScale::token, spec.kzero = spec.vzero = KvZero::token;
+  auto device = host_device({.check = true});
+  const auto memory = *device->allocate(9 * kPart);
+  ASSERT_TRUE(device->fill(memory.get(), 0, 9 * kPart, nullptr).ok());
+  const auto part = [&](int i) { return memory.get() + i * kPart; };
+  std::array<uint16_t, kTokens * kDim> x{};
+  for (int64_t t = 0; t < kTokens; ++t) x[static_cast<size_t>(t * kDim)] = kOne;
+  x[3] = kInf, x[kDim + 4] = kMinusInf, x[2 * kDim + 3] = kInf, x[2 * kDim + 4] = kMinusInf, x[3 * kDim + 4] = kLow;
+  const std::array<int64_t, kTokens> slots{0, 1, 2, 3};
+  AppendArgs args;
+  const int64_t page_size = spec.layout.page_size;
+  for (const int i : {0, 1}) ASSERT_TRUE(device->copy_in(part(i), x.data(), sizeof(x), nullptr).ok());
+  ASSERT_TRUE(device->copy_in(part(2), slots.data(), sizeof(slots), nullptr).ok());
+  args.k = Tensor::contiguous(part(0), {kTokens, 1, kDim}), args.v = Tensor::contiguous(part(1), {kTokens, 1, kDim});
+  args.slot_mapping = reinterpret_cast<const int64_t*>(part(2));
+  args.k_cache = Tensor::contiguous(part(3), {1, page_size, 1, kDim});
+  args.v_cache = Tensor::contiguous(part(4), {1, page_size, 1, kDim});
+  const auto table = [&](int i) { return Tensor::contiguous(part(i), {1, page_size, 1}); };
+  args.k_scales = {1, table(5), {}, table(6)}, args.v_scales = {1, table(7), {}, table(8)};
+  const Append append = prepared(device, spec);
+  const Status status = append.run(args, nullptr);
+  ASSERT_TRUE(status.ok()) << status.to_string();
+  for (const int of : {0, 1}) {
+    std::array<int8_t, kTokens * kDim> codes{};
+    std::array<float, kTokens> scales{}, zeros{};
+    ASSERT_TRUE(device->copy_out(codes.data(), part(3 + of), sizeof(codes), nullptr).ok());
+    ASSERT_TRUE(device->copy_out(scales.data(), part(5 + 2 * of), sizeof(scales), nullptr).ok());
+    ASSERT_TRUE(device->copy_out(zeros.data(), part(6 + 2 * of), sizeof(zeros), nullptr).ok());
+    for (size_t t = 0; t < kTokens; ++t) {
+      const int8_t* code = codes.data() + t * kDim;
+      EXPECT_TRUE(scales[t] > 0 && std::isfinite(scales[t])) << scales[t];
+      EXPECT_TRUE(zeros[t] >= -128 && zeros[t] <= 127) << "token " << t << ": " << zeros[t];
+      EXPECT_EQ(static_cast<float>(code[9]), zeros[t]) << "a 0 of token " << t;
+      const bool has_inf = t == 0 || t == 2, has_low = t != 0;
+      EXPECT_TRUE(!has_inf || code[3] == 127) << "token " << t << ": " << int{code[3]};
+      EXPECT_TRUE(!has_low || code[4] == -128) << "token " << t << ": " << int{code[4]};
     }
   }
 }
