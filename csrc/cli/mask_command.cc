@@ -91,7 +91,7 @@ int show(const MaskOptions& options) {
   const MaskMap analysis = analyse(*problem);
   std::optional<MaskMap> dense;
   if (is_dense) dense = evaluate(*problem);
-  const expr::Hooks& hooks = problem->hooks.canonical();
+  const expr::Hooks& hooks = problem->hooks.mask_tiles().hooks();
   const char* skip = expr::name_of(problem->hooks.skip_class());
   if (const Status written = write_picture(options.args, analysis); !written.ok()) return fail(written);
   if (options.json) {

@@ -172,7 +172,7 @@ std::string heads_text(const MaskProblem& problem) {
 }
 
 MaskMap evaluate(const MaskProblem& problem) {
-  const expr::Hooks& hooks = problem.hooks.canonical();
+  const expr::Hooks& hooks = problem.hooks.mask_tiles().hooks();  // which have a mask even where it is true
   const expr::Interpreter mask(hooks, hooks.root(expr::Hook::mask));
   Element at(problem);
   const auto truth = [&](Interval q, Interval kv) {

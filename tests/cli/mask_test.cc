@@ -42,6 +42,20 @@ TEST(Mask, AnalysisIsDenseEvaluation) {
 }
 
 /// Rows with spans of their own: full tiles too are found, across the rows of several images.
+// A mask that is true everywhere is dropped from the normal form; the command read it from there and died.
+TEST(Mask, TrueEverywhereIsAMaskToo) {
+  Program lathe;
+  for (const char* expr : {"true", "q <= q", "-5 < kv_len", "mask = kv >= 0; logits = score * 2"}) {
+    const Ran ran = lathe.run(mask(expr, {"--json"}));
+    ASSERT_EQ(ran.exit_code, 0) << expr << ran.err;
+    const Json json = Json::parse(ran.out);
+    EXPECT_EQ(json["mask"], "true") << expr;
+    EXPECT_EQ(json["analysis"]["full"], 8 * 24) << ran.out;
+    EXPECT_EQ(json["dense"]["full"], 8 * 24) << ran.out;
+    EXPECT_EQ(lathe.run(mask(expr)).exit_code, 0) << expr;
+  }
+}
+
 TEST(Mask, SpansOfTensorsAreDenseEvaluation) {
   Program lathe;
   std::string begins, ends;
