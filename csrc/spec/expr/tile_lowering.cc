@@ -1,6 +1,7 @@
 // The first half of TileSolver: what is known of each node before any goal is set.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 
@@ -218,7 +219,7 @@ std::optional<Form> TileSolver::quotient_or_rest(Id id) {
     if (divisor <= 0 || (divisor & (divisor - 1)) != 0) return std::nullopt;
   }
   if (node.op == Op::shl) return combine(*forms_[of], divisor, {}, 0);
-  if (divisor <= 0 || divisor > kMaxCoefficient) return std::nullopt;
+  if (divisor == 0 || std::abs(divisor) > kMaxCoefficient) return std::nullopt;
   const Form whole_part = atom_form(quotient(of, *forms_[of], divisor));
   if (node.op == Op::floor_div || node.op == Op::shr) return whole_part;
   return combine(*forms_[of], 1, whole_part, -divisor);
@@ -234,9 +235,15 @@ Atom TileSolver::quotient(Id of, const Form& form, int64_t divisor) {
   for (const Form::Term& term : form.terms) {
     if (pieces_.contains(term.atom)) unknown_.push_back({term.atom, origins_[of].by});
   }
+  Form dividend = form;
+  if (divisor < 0) {  // the quotient of the opposites
+    dividend = *combine(form, -1, {}, 0);
+    range = {-range.hi, -range.lo};
+    divisor = -divisor;
+  }
   const Atom atom = base_.add_atom({floor_quotient(range.lo, divisor), floor_quotient(range.hi, divisor)});
   place->second = atom;
-  const std::optional<Form> rest = combine(form, 1, atom_form(atom), -divisor);
+  const std::optional<Form> rest = combine(dividend, 1, atom_form(atom), -divisor);
   if (!rest) return atom;
   const std::optional<Form> negative = combine(*rest, -1, {}, 0);
   const std::optional<Form> below = combine(*rest, 1, constant_form(divisor - 1), -1);

@@ -60,8 +60,8 @@ constexpr Mask kExact[] = {
     {"mask = 3 < 2", SkipClass::ranges},
 };
 
-// The same of masks without ranges: of the distance, of bits of the key, and of numbers that wrap.
-constexpr Mask kExactTiles[] = {
+// The same of the distance, of bits of the key, of negative divisors, and of numbers that wrap.
+constexpr Mask kExactToo[] = {
     {"param W:i32 in [0, 40], DIL:i32 in [1, 9]; let n=abs(q_pos-kv_pos); mask = n <= W && n % DIL == 0", SkipClass::tiles},
     {"param W:i32 in [-70, 70]; mask = kv_pos <= q_pos && ((q_pos - kv_pos) & W) == 1", SkipClass::tiles},
     {"mask = ((2 * q - kv - kv) ^ 9) % 8 < 5 || 3 * kv_pos < q_pos + 2 * kv - 9", SkipClass::tiles},
@@ -69,6 +69,8 @@ constexpr Mask kExactTiles[] = {
     {"q_pos := tok; kv_pos := kv; mask = bit(1000002019u, q_pos - kv_pos)", SkipClass::tiles},
     {"mask = (kv & 8) == 0", SkipClass::tiles},
     {"param W:i32 in [-40, 40]; mask = (kv & W) == 0 && kv <= q", SkipClass::tiles},
+    {"param C:i32 in [-40, -1]; mask = kv_pos // C <= q_pos // C", SkipClass::ranges},
+    {"param C:i32 in [-9, -1]; mask = abs(q_pos) != kv_pos // C && q_pos % C < -1", SkipClass::ranges},
     {"param W:u32; mask = popc(W * 2654435761u) > 15 || kv < q", SkipClass::ranges},
     {"param W:u32; mask = i32(W * 2654435761u) <= kv", SkipClass::ranges},
 };
@@ -135,10 +137,10 @@ TEST(Tiles, AllEmptyAndFullOnesAreFound) {
   for (const Mask& example : kExact) expect_all_found(example, rng);
 }
 
-TEST(Tiles, AllEmptyAndFullOnesAreFoundWithoutRanges) {
+TEST(Tiles, AllEmptyAndFullOnesOfOtherMasksAreFound) {
   Rng rng(lathe::testing::seed());
   for (int round = 0; round < 4; ++round) {
-    for (const Mask& example : kExactTiles) expect_all_found(example, rng);
+    for (const Mask& example : kExactToo) expect_all_found(example, rng);
   }
 }
 
