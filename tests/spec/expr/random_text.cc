@@ -10,9 +10,8 @@ namespace {
 
 constexpr const char* kDeclarations =
     "param W, S, C: i32 in [-40, 40]; param M: i32 in [1, 9]; param flag: bool; param KW: i32 in [1, 8];\n"
-    "tensor start: i32[TOK] sorted, lo, hi: i32[TOK] summary, cx: i32[B], kind: u8[HQ], doc: i32[KVPOS] summary,\n"
-    "  words: u32[TOK, KW] summary, seen: bool[QLEN, KVPOS] summary,\n"
-    "  from: i32[TOK] in [2, 30] sorted, kinds: u8[HQ] in [1, 2], near: i32[KVPOS] in [-9, 9] summary;\n";
+    "tensor start: i32[TOK] sorted, lo, hi: i32[TOK] summary, cx: i32[B] in [2, 30], kind: u8[HQ],\n"
+    "  doc: i32[KVPOS] in [-9, 40] summary, words: u32[TOK, KW] summary, seen: bool[QLEN, KVPOS] summary;\n";
 
 /// Masks as people write them: comparisons of positions, params and tensors, joined by logic. Text, so that check() has its say.
 class Text {
@@ -72,9 +71,8 @@ class Text {
   }
 
   static constexpr const char* kTerms[] = {
-      "q_pos",  "q_pos",  "kv_pos",     "kv_pos",  "q",         "kv",        "h",         "hk",       "W",       "S",
-      "kv_len", "qo_len", "start[tok]", "lo[tok]", "hi[tok]",   "cx[b]",     "3",         "17",       "kind[h]", "M",
-      "b",      "level",  "doc[kv]",    "doc[0]",  "i32(flag)", "from[tok]", "from[tok]", "kinds[h]", "near[kv]"};
+      "q_pos",   "q_pos",   "kv_pos", "kv_pos", "q",  "kv",      "h", "hk", "W",     "S",       "kv_len", "qo_len",   "start[tok]",
+      "lo[tok]", "hi[tok]", "cx[b]",  "3",      "17", "kind[h]", "M", "b",  "level", "doc[kv]", "doc[0]", "i32(flag)"};
 
   std::string term() {
     if (depth_ >= 2) return pick(kTerms);
