@@ -6,7 +6,7 @@
 #include "build_kernel.h"
 #include "hook_source.h"
 #include "hook_values.h"
-#include "lathe/abi/merge_hooks.h"
+#include "lathe/abi/merge.h"
 #include "lathe/base/bytes.h"
 #include "lathe/base/nvtx.h"
 #include "tensor_checks.h"
@@ -16,22 +16,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// Whether the kernel is the one with hooks.
-bool has_hooks(const MergeSpec& spec) {
-  return !spec.hooks.canonical().empty();
-}
-
 }  // namespace
 
 Result<KernelRequest> merge_request(const MergeSpec& spec, PrepareOptions options) {
   LATHE_TRY(validate(spec));
   KernelRequest request;
   MergeSpec code = spec;
-  if (has_hooks(spec)) {
-    LATHE_TRY(print_hooks(spec.hooks, options, "kernels/merge/hooks.cuh", request));
-  } else {
-    code.hooks = {};  // which may be there and change nothing
-  }
+  if (spec.hooks.canonical().empty()) code.hooks = {};  // which may be there and change nothing
+  LATHE_TRY(print_hooks(spec.hooks, options, "kernels/merge/hooks.cuh", request));
   request.family = "merge";
   request.description = to_string(spec);
   if (!request.unsafe_cuda) request.spec = to_json(spec);  // `lathe warm` takes none of these
@@ -44,7 +36,6 @@ Result<KernelRequest> merge_request(const MergeSpec& spec, PrepareOptions option
       {"head_dim", int64_t{spec.head_dim}},
       {"lse_log2", spec.lse == LseOut::log2},
       {"threads", int64_t{kThreads}},
-      {"hooks", has_hooks(spec)},
   };
   return request;
 }
@@ -78,7 +69,7 @@ Status Merge::run(const MergeArgs& args, Stream stream) const {
   if (args.sizes == nullptr) problems.add("sizes", "is null; must point to {tokens * heads, num_states} in device memory");
   const auto rows = checked_mul(tokens, heads);
   if (!rows || *rows > INT32_MAX) problems.add("o", "tokens * heads is past 2^31 - 1");
-  abi::HookedMergeParams params{};
+  abi::MergeParams params{};
   std::array<BufferArg, abi::kMaxHookTensors> hook_buffers;
   size_t num_hook_buffers = 0;
   HookExtents extents;
@@ -109,8 +100,7 @@ Status Merge::run(const MergeArgs& args, Stream stream) const {
   Launch launch;
   launch.grid.x = static_cast<uint32_t>(device_->info().num_sms);
   launch.block.x = kThreads;
-  const auto bytes = std::as_bytes(std::span(&params, 1));
-  launch.params = has_hooks(spec_) ? bytes : bytes.first(sizeof(abi::MergeParams));
+  launch.params = std::as_bytes(std::span(&params, 1));
   launch.buffers = std::span(buffers).first(5 + num_hook_buffers);
   return device_->launch(*kernel_, launch, stream);
 }

@@ -7,7 +7,7 @@ namespace {
 #define PLAN "kernels/attention_plan/"
 #define APPEND "kernels/append/"
 #define FINISH "kernels/shared/finish_row.cuh"
-#define HOOKED_MERGE "kernels/merge/merge_rows_hooked.cuh"
+#define MERGE "kernels/merge/merge_rows.cuh"
 
 constexpr Mutant kMutants[] = {
     // The pipeline.
@@ -162,22 +162,18 @@ constexpr Mutant kMutants[] = {
     {"shared_parts_at_the_leafs_stride", KERNEL "merge_parts.cuh", "num_rows = plan.linked_tile(link.tile).num_rows;", ""},
 
     // The merge kernel.
-    {"merge_reads_one_state", "kernels/merge/merge_rows.cuh", "state * params.state_stride_o + row_bytes",
-     "0 * params.state_stride_o + row_bytes"},
-    {"merge_lse_not_converted", "kernels/merge/merge_rows.cuh", "store(row, lse * kFromLog2)", "store(row, lse)"},
+    {"merge_reads_one_state", MERGE, "state * params.state_stride_o + row_bytes", "0 * params.state_stride_o + row_bytes"},
+    {"merge_lse_not_converted", MERGE, "store(row, lse * kFromLog2)", "store(row, lse)"},
     {"merge_of_empty_state", "kernels/shared/merge_states.cuh", "if (lse == -dev::kInfinity) return;", ""},
-    {"hooked_merge_reads_one_state", HOOKED_MERGE, "state * params.state_stride_o + row_bytes",
-     "0 * params.state_stride_o + row_bytes"},
-    {"hooked_merge_lse_not_converted", HOOKED_MERGE, "store(row, lse * kFromLog2)", "store(row, lse)"},
-    {"merge_output_dropped", HOOKED_MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
+    {"merge_output_dropped", MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
      "if constexpr (hooks::kSink) hooks::add_sink(params.hooks, at, o, lse);"},
-    {"merge_sink_not_in_lse", HOOKED_MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
+    {"merge_sink_not_in_lse", MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
      "float own = lse;\n    hooks::finish_row(params.hooks, at, chunk, o, own);"},
-    {"merge_sink_in_every_state", HOOKED_MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
+    {"merge_sink_in_every_state", MERGE, "hooks::finish_row(params.hooks, at, chunk, o, lse);",
      "for (int state = 1; state < num_states; ++state) hooks::add_sink(params.hooks, at, o, lse);\n"
      "    hooks::finish_row(params.hooks, at, chunk, o, lse);"},
     // `output` of each state, with its own lse, and none of what they make together.
-    {"merge_output_in_every_state", HOOKED_MERGE,
+    {"merge_output_in_every_state", MERGE,
      "row_bytes), x);\n        },\n        o);\n    hooks::ElementInputs at{};\n"
      "    at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;\n"
      "    hooks::finish_row(params.hooks, at, chunk, o, lse);",
@@ -187,7 +183,7 @@ constexpr Mutant kMutants[] = {
      "          for (int c = 0; c < 8; ++c) in.d = chunk * 8 + c, x[c] = hooks::output(params.hooks, in, x[c], own);\n"
      "        },\n        o);\n    hooks::ElementInputs at{};\n    at.row.h = row % params.num_heads;\n"
      "    hooks::add_sink(params.hooks, at, o, lse);"},
-    {"merge_tokens_as_heads", HOOKED_MERGE, "at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;",
+    {"merge_tokens_as_heads", MERGE, "at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;",
      "at.row.h = row / params.num_heads, at.row.tok = row % params.num_heads;"},
 
     // Hooks.

@@ -11,8 +11,8 @@ constexpr int kThreads = <% threads %>;
 
 }  // namespace config
 
-#include "kernels/merge/merge_rows<%# hooks %>_hooked<%/ hooks %>.cuh"
+#include "kernels/merge/merge_rows.cuh"
 
-LATHE_KERNEL(merge_kernel, abi::<%# hooks %>Hooked<%/ hooks %>MergeParams, config::kThreads) {
+LATHE_KERNEL(merge_kernel, abi::MergeParams, config::kThreads) {
   merge::merge_rows(params);
 }

@@ -1,6 +1,8 @@
 // Every thread merges 8 columns of a row at a time, rows spread over the whole grid. Bound by reading the states once.
 #pragma once
 
+#include "kernels/merge/hooks.cuh"
+#include "kernels/shared/finish_row.cuh"
 #include "kernels/shared/merge_states.cuh"
 
 namespace merge {
@@ -15,11 +17,10 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
   const i64 step = static_cast<i64>(dev::grid_size()) * config::kThreads;
   for (i64 i = static_cast<i64>(dev::block_index()) * config::kThreads + dev::thread_index();
        i < static_cast<i64>(num_rows) * kChunks; i += step) {
-    const i64 row = i / kChunks;
-    const i64 column_bytes = i % kChunks * 16;
-    const i64 row_bytes = row * config::kHeadDim * 2 + column_bytes;
+    const int row = static_cast<int>(i / kChunks), chunk = static_cast<int>(i % kChunks);
+    const i64 row_bytes = static_cast<i64>(row) * config::kHeadDim * 2 + chunk * 16;
     float o[8];
-    const float lse = merge_states(
+    float lse = merge_states(
         [&](auto&& f) {
 #pragma unroll 1
           for (int state = 0; state < num_states; ++state) f(state);
@@ -29,8 +30,11 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
           dev::global_load8<config::Element>(dev::at(params.o, state * params.state_stride_o + row_bytes), x);
         },
         o);
+    hooks::ElementInputs at{};
+    at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;
+    hooks::finish_row(params.hooks, at, chunk, o, lse);
     dev::global_store8<config::Element>(dev::at(params.merged_o, row_bytes), o);
-    if (column_bytes == 0 && params.merged_lse != nullptr) dev::GlobalFloats{params.merged_lse}.store(row, lse * kFromLog2);
+    if (chunk == 0 && params.merged_lse != nullptr) dev::GlobalFloats{params.merged_lse}.store(row, lse * kFromLog2);
   }
 }
 
