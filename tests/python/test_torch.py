@@ -244,6 +244,27 @@ def test_refusals(rng):
     refused(r"device: is 3.5; allowed: cpu or cuda", lt.Envelope, SPEC, BOUNDS, 3.5, error=lathe.SpecError)
 
 
+def test_each_bound_reaches_the_operators(rng):
+    """By the memory that it takes, or by what is then refused."""
+    given = dict(num_kv_heads=2, max_batch=4, max_qo_tokens=24, max_kv_entries=120, max_kv_len=64)
+    fixed, pages = SPEC.replace(split_kv={"fixed": 16}), SPEC.replace(layout={"kind": "paged"})
+
+    def size(spec, **more):
+        like = torch.empty(0, dtype=torch.uint8, device=DEVICE)
+        return torch.ops.lathe.sizes(like, lt.Bounds(**{**given, **more}).envelope(spec))[0].item()
+
+    for name, value in dict(num_kv_heads=4, max_batch=40, max_qo_tokens=2400, max_kv_len=4096).items():
+        assert size(fixed, **{name: value}) > size(fixed), name
+    assert size(pages, share_prefixes=True) > size(pages)
+    refused(r"window: is 5, but the mask has no window", size, fixed, window=5)
+    refused(r"window: is 0, must be >= 1", size, SPEC.replace(mask="window"))
+    assert size(SPEC.replace(mask="window"), window=5) > 0
+    q, kv = draw(rng, 24, 4, 64), draw(rng, 120, 2, 64)
+    envelope = lt.Envelope(SPEC, lt.Bounds(**{**given, "max_kv_entries": 121}), DEVICE)
+    envelope.plan(qo_indptr=i32(0, 24), kv_indptr=i32(0, 120))
+    refused(r"k: has 120 rows, the plan covers up to 121", envelope.run, q, kv, kv, q)
+
+
 def test_lengths_that_nothing_reads(rng):
     q, kv, pages = draw(rng, 4, 4, 64), draw(rng, 6, 2, 64), draw(rng, 2, 16, 2, 64)
     one = dict(qo_indptr=i32(0, 4), kv_indptr=i32(0, 6))

@@ -149,8 +149,8 @@ std::tuple<AnyTensor, AnyTensor> attention(const AnyTensor& q, const AnyTensor& 
   // Its rows would have no result, and memory that nobody wrote in their place.
   const std::span<const int32_t> begins = host_indices("qo_indptr", qo_indptr);
   if (!begins.empty() && begins.back() < q.size(0)) {
-    refuse("qo_indptr", "ends at " + std::to_string(begins.back()) + ", q has " + std::to_string(q.size(0)) +
-                            " rows; allowed: as many");
+    refuse("qo_indptr",
+           "ends at " + std::to_string(begins.back()) + ", q has " + std::to_string(q.size(0)) + " rows; allowed: as many");
   }
   const AnyTensor out = torch::stable::new_empty(q, {q.size(0), q.size(1), spec.head_dim_vo}, element_of(spec.o_dtype));
   const bool with_lse = spec.lse != LseOut::none;
