@@ -2,6 +2,33 @@
 // What host and device agree on for the merge kernel (csrc/spec/merge_spec.h).
 
 
+#line 1 "templates/abi/hooks.h"
+// What host and device agree on for hooks (docs/expressions.md): what they take at run time. The same for every kernel that has
+// hooks.
+
+
+namespace lathe::abi {
+
+constexpr int kMaxHookParams = 32;
+constexpr int kMaxHookTensors = 16;
+constexpr int kMaxHookAxes = 4;
+
+// A tensor that hooks read. An index is within [0, extent) of its axis.
+struct AttentionHookTensor {
+  const void* data;
+  long long stride[kMaxHookAxes];  // bytes
+  int extent[kMaxHookAxes];
+};
+
+// What hooks take at run time, by slot (docs/expressions.md).
+struct AttentionHookArgs {
+  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
+  AttentionHookTensor tensors[kMaxHookTensors];
+};
+
+}  // namespace lathe::abi
+#line 5 "templates/abi/merge.h"
+
 namespace lathe::abi {
 
 struct alignas(64) MergeParams {
@@ -13,6 +40,8 @@ struct alignas(64) MergeParams {
   const int* num_states;       // in device memory
   long long state_stride_o;    // bytes between states
   long long state_stride_lse;  // bytes between states
+  int num_heads;               // row r is token r / num_heads, head r % num_heads; at least 1
+  AttentionHookArgs hooks;     // by slot
 };
 
 }  // namespace lathe::abi
@@ -920,6 +949,139 @@ constexpr int kThreads = 256;
 // Every thread merges 8 columns of a row at a time, rows spread over the whole grid. Bound by reading the states once.
 
 
+#line 1 "templates/kernels/shared/hook_inputs.cuh"
+// What hooks see: integers of the tile, of a row and of a key (docs/expressions.md). The hooks themselves are printed for each spec
+// (csrc/spec/expr/device_hooks.h).
+
+
+
+
+
+namespace hooks {
+
+using Args = abi::AttentionHookArgs;
+
+struct TileInputs {
+  int b, qo_len, kv_len, group, level;
+};
+struct RowInputs {
+  int h, hk, q, tok;
+  float qsum = 0.0f, qnorm = 0.0f;  // of the hook logits
+};
+struct ColumnInputs {
+  int kv, slot;
+};
+// Of hooks that are evaluated in one step; what they do not use may be anything.
+struct ElementInputs {
+  TileInputs tile;
+  RowInputs row;
+  ColumnInputs column;
+  int d;
+};
+
+}  // namespace hooks
+#line 2 "templates/kernels/merge/hooks.cuh"
+
+namespace hooks {
+
+constexpr bool kNormalizes = true;
+constexpr bool kMask = false;
+constexpr bool kMaskDiffersByHead = false;
+constexpr bool kLogits = false;
+constexpr bool kWeight = false;
+constexpr bool kSink = false;
+constexpr bool kOutput = false;
+constexpr bool kLseTransform = false;
+constexpr bool kQuery = false;
+constexpr bool kKey = false;
+constexpr bool kValue = false;
+constexpr bool kQuerySum = false;
+constexpr bool kQueryNorm = false;
+constexpr bool kRotaryInterleaved = false;
+constexpr int kRotaryDims = 0;
+LATHE_DEVICE float query_norm(float squares) {
+  return squares;
+}
+struct Tile {
+  TileInputs in;
+};
+LATHE_DEVICE Tile tile([[maybe_unused]] const Args& args, const TileInputs& in) {
+  return {in};
+}
+struct Row {
+  RowInputs in;
+};
+LATHE_DEVICE Row row([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, const RowInputs& in) {
+  return {in};
+}
+struct Column {
+  ColumnInputs in;
+};
+LATHE_DEVICE Column column([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, const ColumnInputs& in) {
+  return {in};
+}
+LATHE_DEVICE bool visible([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, [[maybe_unused]] const Row& row, [[maybe_unused]] const Column& column) {
+  return true;
+}
+LATHE_DEVICE float logit([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, [[maybe_unused]] const Row& row, [[maybe_unused]] const Column& column, [[maybe_unused]] float dot, float score) {
+  return score;
+}
+LATHE_DEVICE float weight([[maybe_unused]] const Args& args, [[maybe_unused]] const Tile& tile, [[maybe_unused]] const Row& row, [[maybe_unused]] const Column& column, float w) {
+  return w;
+}
+LATHE_DEVICE float query([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float x, [[maybe_unused]] float rot_x) {
+  return x;
+}
+LATHE_DEVICE float key([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float x, [[maybe_unused]] float rot_x) {
+  return x;
+}
+LATHE_DEVICE float value([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float x, [[maybe_unused]] float rot_x) {
+  return x;
+}
+LATHE_DEVICE float sink([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in) {
+  return -dev::kInfinity;
+}
+LATHE_DEVICE float output([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float o, [[maybe_unused]] float lse) {
+  return o;
+}
+LATHE_DEVICE float lse_transform([[maybe_unused]] const Args& args, [[maybe_unused]] const ElementInputs& in, float lse) {
+  return lse;
+}
+
+}  // namespace hooks
+#line 1 "templates/kernels/shared/finish_row.cuh"
+// What hooks make of a row when all of its states are merged: the sink, counted once however the keys were split, then `output`.
+// Follows the printed hooks (csrc/spec/expr/device_hooks.h).
+
+
+
+
+namespace hooks {
+
+// Adds the sink of a final row to its lse (base 2) and shrinks 8 columns of it accordingly: a logit without a value.
+LATHE_DEVICE void add_sink(const Args& args, const ElementInputs& at, float (&o)[8], float& lse) {
+  const float logit = sink(args, at) * dev::kLog2E;
+  const float top = dev::max(lse, logit);
+  if (top == -dev::kInfinity) return;  // neither a key nor a sink
+  const float own = dev::ex2(lse - top), sum = own + dev::ex2(logit - top), factor = own * dev::rcp(sum);
+  lse = top + dev::lg2(sum);
+#pragma unroll
+  for (int c = 0; c < 8; ++c) o[c] *= factor;
+}
+
+// Finishes 8 columns of the row that `at` names by head and token; `lse` is in base 2.
+LATHE_DEVICE void finish_row(const Args& args, ElementInputs& at, int chunk, float (&o)[8], float& lse) {
+  if constexpr (kSink) add_sink(args, at, o, lse);
+  if constexpr (kOutput) {
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      at.d = chunk * 8 + c;
+      o[c] = output(args, at, o[c], lse * dev::kLn2);
+    }
+  }
+}
+
+}  // namespace hooks
 #line 1 "templates/kernels/shared/merge_states.cuh"
 // Merging partial attention states over disjoint keys: lse = log2 sum 2^lse_i, o = sum 2^(lse_i - lse) o_i, always in index order,
 // so that equal parts give equal bits.
@@ -969,7 +1131,7 @@ LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8])
 }
 
 }  // namespace merge
-#line 5 "templates/kernels/merge/merge_rows.cuh"
+#line 7 "templates/kernels/merge/merge_rows.cuh"
 
 namespace merge {
 
@@ -983,11 +1145,10 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
   const i64 step = static_cast<i64>(dev::grid_size()) * config::kThreads;
   for (i64 i = static_cast<i64>(dev::block_index()) * config::kThreads + dev::thread_index();
        i < static_cast<i64>(num_rows) * kChunks; i += step) {
-    const i64 row = i / kChunks;
-    const i64 column_bytes = i % kChunks * 16;
-    const i64 row_bytes = row * config::kHeadDim * 2 + column_bytes;
+    const int row = static_cast<int>(i / kChunks), chunk = static_cast<int>(i % kChunks);
+    const i64 row_bytes = static_cast<i64>(row) * config::kHeadDim * 2 + chunk * 16;
     float o[8];
-    const float lse = merge_states(
+    float lse = merge_states(
         [&](auto&& f) {
 #pragma unroll 1
           for (int state = 0; state < num_states; ++state) f(state);
@@ -997,8 +1158,11 @@ LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
           dev::global_load8<config::Element>(dev::at(params.o, state * params.state_stride_o + row_bytes), x);
         },
         o);
+    hooks::ElementInputs at{};
+    at.row.h = row % params.num_heads, at.row.tok = row / params.num_heads;
+    hooks::finish_row(params.hooks, at, chunk, o, lse);
     dev::global_store8<config::Element>(dev::at(params.merged_o, row_bytes), o);
-    if (column_bytes == 0 && params.merged_lse != nullptr) dev::GlobalFloats{params.merged_lse}.store(row, lse * kFromLog2);
+    if (chunk == 0 && params.merged_lse != nullptr) dev::GlobalFloats{params.merged_lse}.store(row, lse * kFromLog2);
   }
 }
 

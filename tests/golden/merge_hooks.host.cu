@@ -2,6 +2,33 @@
 // What host and device agree on for the merge kernel (csrc/spec/merge_spec.h).
 
 
+#line 1 "templates/abi/hooks.h"
+// What host and device agree on for hooks (docs/expressions.md): what they take at run time. The same for every kernel that has
+// hooks.
+
+
+namespace lathe::abi {
+
+constexpr int kMaxHookParams = 32;
+constexpr int kMaxHookTensors = 16;
+constexpr int kMaxHookAxes = 4;
+
+// A tensor that hooks read. An index is within [0, extent) of its axis.
+struct AttentionHookTensor {
+  const void* data;
+  long long stride[kMaxHookAxes];  // bytes
+  int extent[kMaxHookAxes];
+};
+
+// What hooks take at run time, by slot (docs/expressions.md).
+struct AttentionHookArgs {
+  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
+  AttentionHookTensor tensors[kMaxHookTensors];
+};
+
+}  // namespace lathe::abi
+#line 5 "templates/abi/merge.h"
+
 namespace lathe::abi {
 
 struct alignas(64) MergeParams {
@@ -13,6 +40,8 @@ struct alignas(64) MergeParams {
   const int* num_states;       // in device memory
   long long state_stride_o;    // bytes between states
   long long state_stride_lse;  // bytes between states
+  int num_heads;               // row r is token r / num_heads, head r % num_heads; at least 1
+  AttentionHookArgs hooks;     // by slot
 };
 
 }  // namespace lathe::abi
@@ -916,49 +945,10 @@ constexpr int kThreads = 256;
 
 }  // namespace config
 
-#line 1 "templates/kernels/merge/merge_rows_hooked.cuh"
-// merge_rows.cuh with hooks behind the merge. A file of its own: kernels without hooks keep their text, and with it their keys.
+#line 1 "templates/kernels/merge/merge_rows.cuh"
+// Every thread merges 8 columns of a row at a time, rows spread over the whole grid. Bound by reading the states once.
 
 
-#line 1 "templates/abi/merge_hooks.h"
-// What host and device agree on for the merge kernel with hooks (csrc/spec/merge_spec.h).
-
-
-#line 1 "templates/abi/hooks.h"
-// What host and device agree on for hooks (docs/expressions.md): what they take at run time. The same for every kernel that has
-// hooks.
-
-
-namespace lathe::abi {
-
-constexpr int kMaxHookParams = 32;
-constexpr int kMaxHookTensors = 16;
-constexpr int kMaxHookAxes = 4;
-
-// A tensor that hooks read. An index is within [0, extent) of its axis.
-struct AttentionHookTensor {
-  const void* data;
-  long long stride[kMaxHookAxes];  // bytes
-  int extent[kMaxHookAxes];
-};
-
-// What hooks take at run time, by slot (docs/expressions.md).
-struct AttentionHookArgs {
-  unsigned params[kMaxHookParams];  // bits of an i32, u32 or f32; 0 or 1 for bool
-  AttentionHookTensor tensors[kMaxHookTensors];
-};
-
-}  // namespace lathe::abi
-#line 6 "templates/abi/merge_hooks.h"
-
-namespace lathe::abi {
-
-struct alignas(64) HookedMergeParams : MergeParams {
-  int num_heads;            // row r is token r / num_heads, head r % num_heads
-  AttentionHookArgs hooks;  // by slot
-};
-
-}  // namespace lathe::abi
 #line 1 "templates/device/expressions.cuh"
 // What printed hooks call (csrc/spec/expr/device_source.cc lists it): integer arithmetic without undefined cases, functions of
 // fp32, elements of tensors. The meaning of each is that of csrc/spec/expr/graph.h.
@@ -1233,6 +1223,7 @@ namespace hooks {
 
 constexpr bool kNormalizes = true;
 constexpr bool kMask = false;
+constexpr bool kMaskDiffersByHead = false;
 constexpr bool kLogits = false;
 constexpr bool kWeight = false;
 constexpr bool kSink = true;
@@ -1387,11 +1378,11 @@ LATHE_DEVICE void add_states(STATES&& states, VALUES&& values_of, float (&o)[8])
 }
 
 }  // namespace merge
-#line 8 "templates/kernels/merge/merge_rows_hooked.cuh"
+#line 7 "templates/kernels/merge/merge_rows.cuh"
 
 namespace merge {
 
-LATHE_DEVICE void merge_rows(const abi::HookedMergeParams& params) {
+LATHE_DEVICE void merge_rows(const abi::MergeParams& params) {
   using dev::i64;
   constexpr int kChunks = config::kHeadDim / 8;
   constexpr float kToLog2 = config::kLseLog2 ? 1.0f : dev::kLog2E;
@@ -1425,6 +1416,6 @@ LATHE_DEVICE void merge_rows(const abi::HookedMergeParams& params) {
 }  // namespace merge
 #line 15 "templates/kernels/merge/kernel.cu"
 
-LATHE_KERNEL(merge_kernel, abi::HookedMergeParams, config::kThreads) {
+LATHE_KERNEL(merge_kernel, abi::MergeParams, config::kThreads) {
   merge::merge_rows(params);
 }

@@ -119,12 +119,11 @@ TEST(CanonicalBytes, FormOfVersion1) {
   // Hooks are a record more, of the bytes that they have for attention, between the others.
   merge.hooks = *expr::parse("sink = 1");
   const Bytes key(merge.hooks.key_bytes().begin(), merge.hooks.key_bytes().end());
-  char length[9];
-  std::snprintf(length, sizeof(length), "%02zx%02zx0000", key.size() % 256, key.size() / 256);
+  const Bytes length{static_cast<std::byte>(key.size() % 256), static_cast<std::byte>(key.size() / 256), {}, {}};
   EXPECT_EQ(hex(canonical_bytes(merge)),
             "6d65726765000100010100000001020400000080000000030100000001"
             "05" +
-                std::string(length) + hex(key) + "0406000000736d5f393061");
+                hex(length) + hex(key) + "0406000000736d5f393061");
   AttentionSpec attention;
   attention.group_size = 4;
   attention.mask = Mask::causal_window;
